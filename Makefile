@@ -1,0 +1,36 @@
+# The two commands: `make run` (ARGS=--once for scripts) and `make test`.
+VENV ?= .venv
+PYTHON ?= python3
+STATE ?= .lanesync/quickstart
+ARGS ?=
+
+.PHONY: run test lint bench clean
+
+run: $(VENV)/.installed
+	@$(VENV)/bin/lanesync run specs/01-quickstart --state-dir $(STATE) $(ARGS)
+
+test: lint
+	$(VENV)/bin/pytest -n 2 -q
+
+lint: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m bench
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) .lanesync build dist

@@ -1,0 +1,1 @@
+"""The port to transfer servers, and one adapter for each kind of server."""

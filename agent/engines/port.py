@@ -1,0 +1,131 @@
+"""The port to a transfer server: the few verbs the agent needs, whatever moves the bytes.
+
+All calls block for at most the adapter's request time-out (10 s), never for a transfer. They raise
+`UnreachableError` (nobody answers; safe to call again), `AuthenticationError`, `NotFoundError` (the named
+object is gone) or `PermanentError` (the server refuses; the message is the server's). Setting what is
+already set is harmless. Creating is not idempotent: the caller writes the attempt down first and looks for
+its tag in `observe()` after a crash.
+
+One adapter object may be used from several threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.model.observed import Capabilities, EngineState, FileResult, ObservedTransfer, Tag
+from agent.model.spec import Lane, Overwrite, TransferDefaults
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file or empty directory to send. No I/O is needed to know it."""
+
+    path: str  # full destination path
+    source: str
+    size: int
+    is_directory: bool
+    executable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRequest:
+    destination_id: str
+    entries: tuple[Entry, ...]
+    lane: str
+    priority: int
+    send_rate_max: float | None
+    overwrite: Overwrite
+    preserve_mtime: bool
+    checkpoint_interval: float
+    modification_time_tolerance: float
+    timeout: float
+    tag: Tag
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationRequest:
+    address: str
+    port: int
+    send_rate_max: float | None
+    tag: Tag
+
+
+class DeletionState(Protocol):
+    """How a deletion at the destination is doing."""
+
+    @property
+    def done(self) -> bool: ...
+    @property
+    def results(self) -> tuple[FileResult, ...]: ...
+    @property
+    def error(self) -> str: ...
+
+
+class Engine(Protocol):
+    def connect(self) -> Capabilities:
+        """Connect and log in, or confirm that we are. Idempotent."""
+
+    def close(self) -> None:
+        """Drop connections and stop watching. Idempotent."""
+
+    def watch(self, changed: Callable[[str, str], None]) -> None:
+        """Call `changed(kind, id)` from a thread of the adapter whenever a transfer, deletion or
+        destination ("transfer" | "deletion" | "destination") of the server may have changed, and
+        `changed("server", "")` when the connection was lost or regained. Hints, not truth: some may be
+        lost, doubled or about objects of others."""
+
+    def observe(self, agent: str) -> EngineState:
+        """Every destination and transfer whose tag names this agent."""
+
+    def create_destination(self, request: DestinationRequest) -> str:
+        """Create (exclusive, permanent), tag at once, and return the id."""
+
+    def tag_destination(self, destination_id: str, tag: Tag) -> None: ...
+
+    def delete_destination(self, destination_id: str) -> None:
+        """Delete with its finished transfers. PermanentError while one is active."""
+
+    def set_lanes(self, destination_id: str, lanes: tuple[Lane, ...]) -> None: ...
+
+    def set_send_rate(self, destination_id: str, send_rate_max: float | None) -> None:
+        """kbit/s; None = unlimited."""
+
+    def set_defaults(self, destination_id: str, defaults: TransferDefaults) -> None: ...
+
+    def start_transfer(self, request: TransferRequest) -> ObservedTransfer:
+        """Create manifest and transfer, tagged."""
+
+    def transfer(self, transfer_id: str) -> ObservedTransfer:
+        """State LOST instead of an error when the server no longer knows it."""
+
+    def results(self, transfer_id: str, after: int) -> tuple[tuple[FileResult, ...], int]:
+        """Files that became final since cursor `after` (0 at first), and the next cursor.
+        Empty without the capability `file_results`."""
+
+    def manifest_paths(self, manifest_id: str) -> Iterator[str]:
+        """Destination paths of a manifest; used to rebuild what an adopted attempt carries."""
+
+    def suspend(self, transfer_id: str) -> None: ...
+
+    def resume(self, transfer_id: str) -> None: ...
+
+    def cancel(self, transfer_id: str, reason: str) -> None:
+        """Stop and remove an active or suspended transfer. Gone already is success."""
+
+    def set_priority(self, transfer_id: str, lane: str, priority: int) -> None: ...
+
+    def set_transfer_rate(self, transfer_id: str, send_rate_max: float | None) -> None: ...
+
+    def forget(self, transfer_id: str, manifest_id: str) -> None:
+        """Remove a finished transfer and its manifest from the server. Gone already is success."""
+
+    def start_deletion(
+        self, destination_id: str, files: tuple[str, ...], directories: tuple[str, ...]
+    ) -> str:
+        """Ask the destination to delete files, then directories if empty (deepest first); returns an id."""
+
+    def deletion(self, deletion_id: str) -> DeletionState:
+        """NotFoundError when the server was restarted and forgot it: ask again."""

@@ -1,0 +1,88 @@
+"""The change set: what a source tree holds that its destination does not have yet, and vice versa."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class FileKind(StrEnum):
+    FILE = "file"
+    EMPTY_DIRECTORY = "directory"
+
+
+class FileStat(NamedTuple):
+    """What identifies a version of a file: read by one lstat/stat. Times are nanoseconds.
+
+    ctime is what makes A -> B -> A visible: it cannot be set back by a program.
+    """
+
+    kind: FileKind
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    executable: bool
+
+
+class ChangeKind(StrEnum):
+    CREATED = "create"
+    MODIFIED = "update"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One path to send. `path` is the full destination path ("/paris/dailies/a.mov"), `source` absolute."""
+
+    kind: ChangeKind
+    path: str
+    source: str
+    stat: FileStat
+    reason: str = ""  # "not in ledger", "size differs", "modified", …
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A path which the ledger says we delivered and which the source no longer has."""
+
+    path: str
+    kind: FileKind
+
+
+class SuspectReason(StrEnum):
+    """Why a source root is not believed when it says that files are gone."""
+
+    MISSING = "missing"
+    EMPTIED = "emptied"
+    OTHER_DEVICE = "on another device"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """Deletes below `path` (a destination path; whole root or subtree) are suppressed."""
+
+    path: str
+    source: str
+    reason: SuspectReason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSet:
+    """Source compared with the ledger of one mapping at one destination.
+
+    `partial` is true when only dirty paths were looked at; then `deletions` covers only those.
+    `waiting` holds paths that differ but must wait (still being written, or in flight).
+    """
+
+    changes: tuple[Change, ...] = ()
+    deletions: tuple[Deletion, ...] = ()
+    suspects: tuple[Suspect, ...] = ()
+    waiting: tuple[str, ...] = ()
+    partial: bool = False
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(change.stat.size for change in self.changes)

@@ -1,0 +1,66 @@
+"""Conditions and their reasons: the closed vocabulary in which the agent says how an object is doing.
+
+`Ready` is always present. `Reconciling`, `Stalled`, `Suspended` and `Drifted` are present only when true.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class ConditionType(StrEnum):
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    SUSPENDED = "Suspended"
+    DRIFTED = "Drifted"
+    WATCH_DEGRADED = "WatchDegraded"
+
+
+class Reason(StrEnum):
+    IN_SYNC = "InSync"
+    # on its way
+    PROGRESSING = "Progressing"
+    TRANSFERRING = "Transferring"
+    STARTING = "Starting"
+    SETTLING = "Settling"
+    RETRYING = "Retrying"
+    DESTINATION_UNREACHABLE = "DestinationUnreachable"
+    SERVER_UNREACHABLE = "ServerUnreachable"
+    DEPENDENCY_NOT_READY = "DependencyNotReady"
+    # needs a person
+    INVALID_SPEC = "InvalidSpec"
+    SOURCE_SUSPECT = "SourceSuspect"
+    DELETIONS_HELD = "DeletionsHeld"
+    EMPTY_DESIRED_STATE = "EmptyDesiredState"
+    AUTHENTICATION_FAILED = "AuthenticationFailed"
+    UNSUPPORTED_BY_ENGINE = "UnsupportedByEngine"
+    SERVER_FAILED = "ServerFailed"
+    FILES_FAILED = "FilesFailed"
+    # by intent
+    SUSPENDED_IN_SPEC = "SuspendedInSpec"
+    SUSPENDED_LOCALLY = "SuspendedLocally"
+    # watching
+    QUEUE_OVERFLOW = "QueueOverflow"
+    WATCH_LIMIT = "WatchLimit"
+    WATCHER_DIED = "WatcherDied"
+    POLLING = "Polling"
+    # ours
+    INTERNAL_ERROR = "InternalError"
+    REMOVED = "Removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    type: ConditionType
+    status: bool
+    reason: Reason
+    message: str = ""
+    since: float = 0.0  # Unix seconds of the last change of status or reason
+
+
+def merge(before: tuple[Condition, ...], now: tuple[Condition, ...]) -> tuple[Condition, ...]:
+    """Keep `since` where type, status and reason did not change."""
+    old = {(c.type, c.status, c.reason): c.since for c in before}
+    return tuple(replace(c, since=old.get((c.type, c.status, c.reason), c.since)) for c in now)

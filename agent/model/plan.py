@@ -1,0 +1,192 @@
+"""The plan: an ordered list of actions that turns observed into desired state. Pure data.
+
+What `lanesync plan` prints is the object that `apply` and `run` execute.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from agent.model.change import Change, Deletion, Suspect
+from agent.model.spec import Lane, Overwrite, TransferDefaults
+
+
+@dataclass(frozen=True, slots=True)
+class CreateDestination:
+    destination: str  # spec name, as everywhere below
+    server: str
+    address: str
+    port: int
+    lanes: tuple[Lane, ...]
+    send_rate_max: float | None
+    defaults: TransferDefaults
+
+
+@dataclass(frozen=True, slots=True)
+class RetagDestination:
+    """The spec changed in a way that needs no other action; the tag says which version is applied."""
+
+    destination: str
+    destination_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetLanes:
+    destination: str
+    destination_id: str
+    before: tuple[Lane, ...] | None
+    lanes: tuple[Lane, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetSendRate:
+    destination: str
+    destination_id: str
+    before: float | None
+    send_rate_max: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetDefaults:
+    destination: str
+    destination_id: str
+    defaults: TransferDefaults
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteDestination:
+    destination: str
+    destination_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartTransfer:
+    """Send `changes` (at most MAX_ENTRIES) from one mapping to one destination, as one attempt."""
+
+    mapping: str
+    destination: str
+    changes: tuple[Change, ...]
+    lane: str
+    priority: int
+    send_rate_max: float | None
+    overwrite: Overwrite
+    preserve_mtime: bool
+    preserve_executable: bool
+    retry: bool = False  # sends again what an earlier attempt could not
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(change.stat.size for change in self.changes)
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeTransfer:
+    mapping: str
+    destination: str
+    transfer_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SuspendTransfer:
+    mapping: str
+    destination: str
+    transfer_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTransfer:
+    mapping: str
+    destination: str
+    transfer_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetTransferPriority:
+    mapping: str
+    destination: str
+    transfer_id: str
+    lane: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetTransferRate:
+    mapping: str
+    destination: str
+    transfer_id: str
+    send_rate_max: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePaths:
+    """Delete at the destination what this mapping delivered: `files` first, then `directories` if empty."""
+
+    mapping: str
+    destination: str
+    files: tuple[str, ...]
+    directories: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetPaths:
+    """Ledger only: the entries no longer say anything about the destination."""
+
+    mapping: str
+    destination: str
+    paths: tuple[str, ...]
+
+
+Action = (
+    CreateDestination
+    | RetagDestination
+    | SetLanes
+    | SetSendRate
+    | SetDefaults
+    | DeleteDestination
+    | StartTransfer
+    | ResumeTransfer
+    | SuspendTransfer
+    | CancelTransfer
+    | SetTransferPriority
+    | SetTransferRate
+    | DeletePaths
+    | ForgetPaths
+)
+
+MAX_ENTRIES = 20_000
+"""Most file entries of one manifest: keeps messages and memory bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Deletions that are not carried out until a person approves; everything else proceeds."""
+
+    mapping: str
+    destination: str
+    deletions: tuple[Deletion, ...]
+    reason: str  # "12 deletions exceed maxCount 10"
+    digest: str  # what `approve` approves: this set and no other
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    actions: tuple[Action, ...] = ()
+    held: tuple[Held, ...] = ()
+    suspects: tuple[Suspect, ...] = ()
+    waiting: tuple[str, ...] = field(default=())
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to execute. Held deletions do not make a plan non-empty: they wait for a person."""
+        return not self.actions
+
+    def __add__(self, other: Plan) -> Plan:
+        return Plan(
+            self.actions + other.actions,
+            self.held + other.held,
+            self.suspects + other.suspects,
+            self.waiting + other.waiting,
+        )

@@ -1,0 +1,249 @@
+"""The spec kinds as typed, frozen values: what `specs/` makes of validated YAML.
+
+Rates are kbit/s, durations seconds, shares fractions of one. Source paths are absolute.
+Paths are `str` with surrogateescape for bytes that are not UTF-8.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+DEFAULT_PRIORITY = 100
+IMPLICIT_SERVER = "embedded"
+"""Name of the embedded server that sends for destinations which name none."""
+
+
+class Kind(StrEnum):
+    SERVER = "Server"
+    PRIORITY_LANES = "PriorityLanes"
+    DESTINATION = "Destination"
+    MAPPING = "Mapping"
+
+
+class Key(NamedTuple):
+    """Identity of one object, printed `Mapping/dailies`; the unit of reconciling."""
+
+    kind: Kind
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+    @classmethod
+    def parse(cls, text: str) -> Key:
+        """`Mapping/dailies` -> Key; the kind's case does not matter. Raises ValueError."""
+        kind, _, name = text.partition("/")
+        for known in Kind:
+            if known.lower() == kind.lower() and name:
+                return cls(known, name)
+        raise ValueError(f"{text!r} does not name an object; write KIND/NAME, for example Mapping/dailies")
+
+
+class EngineKind(StrEnum):
+    EMBEDDED = "embedded"
+    JETSTREAM = "jetstream"
+
+
+class SecretSource(StrEnum):
+    ENV = "env"
+    FILE = "file"
+    CREDENTIAL = "credential"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """Where a secret is found; never the secret itself."""
+
+    source: SecretSource
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """How the agent logs in to a server: a user and password, or a token."""
+
+    user_name: str | None = None
+    password: SecretRef | None = None
+    token: SecretRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSpec:
+    name: str
+    engine: EngineKind = EngineKind.EMBEDDED
+    address: str = "127.0.0.1"
+    port: int = 0  # embedded: 0 = any free port
+    receive_root: str | None = None  # embedded; relative = below the state directory
+    auth: Auth = Auth()
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    name: str
+    share: float
+
+
+DEFAULT_LANES = (Lane("High", 0.70), Lane("Normal", 0.25), Lane("Low", 0.05), Lane("Idle", 0.0))
+"""The lanes a JetStream destination has when nobody set any."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriorityLanesSpec:
+    name: str
+    lanes: tuple[Lane, ...] = DEFAULT_LANES
+
+
+class Overwrite(StrEnum):
+    ALWAYS = "always"
+    NEVER = "never"
+    NEWER = "newer"
+    SAME_SIZE_IN_PLACE = "sameSizeInPlace"
+    BACKUP = "backup"
+
+
+class OnRemove(StrEnum):
+    """What happens on the server when an object leaves the specs."""
+
+    ORPHAN = "orphan"
+    CANCEL = "cancel"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class TransferDefaults:
+    priority: int = DEFAULT_PRIORITY
+    lane: str | None = None  # None = "Normal" when that lane exists, else the first with a share
+    checkpoint_interval: float = 30.0
+    overwrite: Overwrite = Overwrite.ALWAYS
+    modification_time_tolerance: float = 0.0
+    timeout: float = 0.0  # seconds disconnected before a transfer fails; 0 = wait for ever
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationSpec:
+    name: str
+    address: str
+    port: int = 8886
+    server: str = IMPLICIT_SERVER
+    lanes: str | None = None
+    send_rate_max: float | None = None
+    transfer_defaults: TransferDefaults = TransferDefaults()
+    suspend: bool = False
+    on_remove: OnRemove = OnRemove.ORPHAN
+
+
+class Symlinks(StrEnum):
+    COPY_CONTENTS = "copyContents"
+    IGNORE = "ignore"
+
+
+@dataclass(frozen=True, slots=True)
+class PathMapping:
+    """One entry of `paths`: a source (absolute) and where it goes below destinationPath."""
+
+    destination: str  # normalised, starts with "/", relative to the mapping's destination_path
+    source: str
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+class Ready(StrEnum):
+    CLOSED = "closed"
+    QUIET = "quiet"
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    watch: bool = True
+    ready: Ready = Ready.CLOSED
+    settle: float = 0.2
+    max_wait: float = 600.0
+    interval: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Deletions:
+    max_count: int = 1000
+    max_percent: float = 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    interval: float = 5.0
+    max_interval: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class MappingSpec:
+    name: str
+    destinations: tuple[str, ...]
+    paths: tuple[PathMapping, ...]
+    destination_path: str = "/"  # normalised, starts with "/"
+    labels: tuple[tuple[str, str], ...] = ()
+    symlinks: Symlinks = Symlinks.COPY_CONTENTS
+    lane: str | None = None  # None = the destination's default
+    priority: int | None = None
+    send_rate_max: float | None = None
+    overwrite: Overwrite | None = None
+    preserve_mtime: bool = True
+    preserve_executable: bool = True
+    trigger: Trigger = Trigger()
+    prune: bool = False
+    deletions: Deletions = Deletions()
+    retry: RetryPolicy = RetryPolicy()
+    suspend: bool = False
+    on_remove: OnRemove = OnRemove.ORPHAN
+
+
+Spec = ServerSpec | PriorityLanesSpec | DestinationSpec | MappingSpec
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredState:
+    """All specs of a revision, resolved: every reference exists, the implicit server is present if used."""
+
+    revision: str
+    servers: dict[str, ServerSpec] = field(default_factory=dict)
+    lanes: dict[str, PriorityLanesSpec] = field(default_factory=dict)
+    destinations: dict[str, DestinationSpec] = field(default_factory=dict)
+    mappings: dict[str, MappingSpec] = field(default_factory=dict)
+
+    def get(self, key: Key) -> Spec | None:
+        found: dict[Kind, dict[str, Any]] = {
+            Kind.SERVER: self.servers,
+            Kind.PRIORITY_LANES: self.lanes,
+            Kind.DESTINATION: self.destinations,
+            Kind.MAPPING: self.mappings,
+        }
+        spec: Spec | None = found[key.kind].get(key.name)
+        return spec
+
+    def keys(self) -> tuple[Key, ...]:
+        """Every object, in the order in which they depend on each other."""
+        return (
+            *(Key(Kind.SERVER, n) for n in sorted(self.servers)),
+            *(Key(Kind.PRIORITY_LANES, n) for n in sorted(self.lanes)),
+            *(Key(Kind.DESTINATION, n) for n in sorted(self.destinations)),
+            *(Key(Kind.MAPPING, n) for n in sorted(self.mappings)),
+        )
+
+    def lanes_of(self, destination: DestinationSpec) -> tuple[Lane, ...]:
+        return DEFAULT_LANES if destination.lanes is None else self.lanes[destination.lanes].lanes
+
+
+def digest(spec: Spec) -> str:
+    """Identity of one object's content; the same for equal specs, whatever file or order they come from."""
+    text = json.dumps(asdict(spec), sort_keys=True, default=str, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def default_lane(lanes: tuple[Lane, ...]) -> str:
+    """The lane of a transfer that names none: `Normal` where it exists, else the first with a share."""
+    names = [lane.name for lane in lanes]
+    if "Normal" in names:
+        return "Normal"
+    return next((lane.name for lane in lanes if lane.share > 0), names[0])
