@@ -1,0 +1,1 @@
+"""What the agent remembers, in one SQLite file under its state directory."""

@@ -1,0 +1,126 @@
+"""The one SQLite connection of the agent: a lock, transactions that nest, errors in the agent's words.
+
+Transactions are short and never span I/O elsewhere; iterators over many rows read page by page, so that
+no reader holds the lock while its caller works.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from agent.model.outcome import LaneSyncError, PermanentError, RetryableError
+
+Row = tuple[Any, ...]
+
+_PASSING = ("locked", "busy", "full", "disk i/o", "unable to open", "readonly", "interrupted")
+
+
+class Database:
+    """Thread-safe access to one SQLite file. PermanentError: damaged; RetryableError: full or busy."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._closed = False
+        with self._translated():
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.ProgrammingError as error:
+            if self._closed:
+                raise PermanentError(f"{self.path} is closed") from error
+            raise
+        except sqlite3.DatabaseError as error:
+            raise translate(self.path, error) from error
+
+    @contextmanager
+    def transaction(self, *, durable: bool = False) -> Iterator[None]:
+        """All or nothing, also over several stores. Inside another transaction it joins that one.
+
+        What is committed survives a crash of the process, with `durable` also a power cut.
+        """
+        with self._lock, self._translated():
+            if self._depth == 0:
+                # NORMAL leaves the newest commits of the write-ahead log to the kernel, FULL syncs them.
+                self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                self._db.execute("BEGIN IMMEDIATE")
+            self._depth += 1
+            try:
+                yield
+            except BaseException:
+                self._depth -= 1
+                if self._depth == 0 and self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            self._depth -= 1
+            if self._depth == 0:
+                self._commit()
+
+    def _commit(self) -> None:
+        try:
+            self._db.execute("COMMIT")
+        except sqlite3.DatabaseError:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    @property
+    def in_transaction(self) -> bool:
+        """True for the thread that is inside `transaction()`."""
+        with self._lock:
+            return self._depth > 0
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Run one statement; the number of rows it changed."""
+        with self._lock, self._translated():
+            return self._db.execute(sql, values).rowcount
+
+    def insert(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Run one INSERT; the rowid it made."""
+        with self._lock, self._translated():
+            return self._db.execute(sql, values).lastrowid or 0
+
+    def execute_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
+        with self._lock, self._translated():
+            return self._db.executemany(sql, rows).rowcount
+
+    def row(self, sql: str, values: Sequence[Any] = ()) -> Row | None:
+        with self._lock, self._translated():
+            found: Row | None = self._db.execute(sql, values).fetchone()
+            return found
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        """All rows; for queries whose result is bounded."""
+        with self._lock, self._translated():
+            return self._db.execute(sql, values).fetchall()
+
+    def script(self, sql: str) -> None:
+        with self._lock, self._translated():
+            self._db.executescript(sql)
+
+    def close(self) -> None:
+        """Idempotent."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._db.close()
+
+
+def translate(path: str, error: sqlite3.DatabaseError) -> LaneSyncError:
+    """What a database error means: passing (full, busy), or damage that needs a person."""
+    text = str(error).lower()
+    if isinstance(error, sqlite3.OperationalError) and any(word in text for word in _PASSING):
+        return RetryableError(f"the agent's state {path} cannot be written or read now: {error}")
+    return PermanentError(
+        f"the agent's state {path} is damaged ({error}). Nothing was overwritten. Restore it from a backup, "
+        f"or move it (and its -wal and -shm files) aside: the agent then starts without memory and sends "
+        f"every file again"
+    )

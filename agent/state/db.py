@@ -1,0 +1,127 @@
+"""The agent's memory: one SQLite file, `agent.db`, and the stores that share it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import AbstractContextManager
+
+from agent.model.outcome import PermanentError
+from agent.state import approvals, attempts, events, ledger, overrides, roots, specs, status
+from agent.state.connection import Database
+
+DATABASE_NAME = "agent.db"
+SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x4C534147  # "LSAG"
+
+_SCHEMA = "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;" + "".join(
+    module.SCHEMA for module in (ledger, attempts, roots, approvals, overrides, specs, status, events)
+)
+
+
+class State:
+    """Every store of the agent. Thread-safe; writers of other processes are kept out by StateLock."""
+
+    def __init__(self, db: Database, agent_id: str) -> None:
+        self._db = db
+        self.agent_id = agent_id
+        self.ledger = ledger.Ledger(db)
+        self.attempts = attempts.Attempts(db)
+        self.roots = roots.Roots(db)
+        self.approvals = approvals.Approvals(db)
+        self.overrides = overrides.Overrides(db)
+        self.specs = specs.AppliedSpecs(db)
+        self.status = status.StatusStore(db)
+        self.events = events.Events(db)
+
+    @property
+    def path(self) -> str:
+        return self._db.path
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All or nothing over several stores, for example settle + record + finish. Keep it short."""
+        return self._db.transaction()
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def open_state(state_dir: str) -> State:
+    """Open or make STATE/agent.db. PermanentError when it is damaged, foreign, or of a newer version;
+    such a file is left as it is."""
+    path = os.path.join(state_dir, DATABASE_NAME)
+    try:
+        os.makedirs(state_dir, mode=0o700, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise PermanentError(
+            f"cannot use the agent's state {path}: {error.strerror}; make it writable for this user"
+        ) from error
+    db = Database(path)
+    try:
+        return State(db, _prepare(db))
+    except BaseException:
+        db.close()
+        raise
+
+
+def _prepare(db: Database) -> str:
+    """Check or create the schema; the agent's id."""
+    version, application = _pragma(db, "user_version"), _pragma(db, "application_id")
+    tables = {str(row[0]) for row in db.rows("SELECT name FROM sqlite_master WHERE type='table'")}
+    if version > SCHEMA_VERSION and application == _APPLICATION_ID:
+        raise PermanentError(
+            f"the agent's state {db.path} was written by a newer version of lanesync (format {version}, this "
+            f"one reads {SCHEMA_VERSION}); run that version, or name another directory with --state-dir"
+        )
+    if tables and application != _APPLICATION_ID:
+        raise PermanentError(
+            f"{db.path} is not an agent's state; it was left as it is; name another --state-dir"
+        )
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA cache_size=-16000")
+    db.execute("PRAGMA temp_store=MEMORY")
+    if not tables:
+        _create(db)
+    db.execute("PRAGMA synchronous=NORMAL")
+    return _read(db)
+
+
+def _create(db: Database) -> None:
+    with db.transaction(durable=True):
+        for statement in _statements(_SCHEMA):
+            db.execute(statement)
+        db.execute("INSERT INTO meta VALUES('agent_id', ?)", (secrets.token_hex(8),))
+        db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+
+def _read(db: Database) -> str:
+    """Touch every table, so that damage is found now and not in mid-work."""
+    for (name,) in db.rows("SELECT name FROM sqlite_master WHERE type='table'"):
+        db.row(f"SELECT * FROM {name} LIMIT 1")  # noqa: S608
+    row = db.row("SELECT value FROM meta WHERE key='agent_id'")
+    if row is None:
+        raise PermanentError(
+            f"the agent's state {db.path} is damaged: it has no agent id; restore it from a backup"
+        )
+    return str(row[0])
+
+
+def _pragma(db: Database, name: str) -> int:
+    row = db.row(f"PRAGMA {name}")
+    return 0 if row is None else int(row[0])
+
+
+def _statements(script: str) -> list[str]:
+    """Split a schema script; a trigger's body holds semicolons of its own."""
+    found: list[str] = []
+    part = ""
+    for piece in script.split(";"):
+        part += piece + ";"
+        if "CREATE TRIGGER" in part and not piece.strip().endswith("END"):
+            continue
+        if part.strip(" \n;"):
+            found.append(part)
+        part = ""
+    return found
