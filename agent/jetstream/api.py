@@ -20,8 +20,8 @@ _LOG_IN = frozenset({"server.auth", "server.authToken"})
 class APIInterface:
     """A control connection to one server. May be used from several threads at once.
 
-    timeout: seconds to connect. requestTimeout: seconds for an answer, except to calls that wait for
-    something to be over (waitFor…, getRequestResult, sleep); None waits for ever.
+    timeout: seconds to connect. requestTimeout: seconds for an answer. waitTimeout: the same for calls that
+    wait for something to be over (waitFor…, getRequestResult, sleep, the twins of …Async). None waits for ever.
     """
 
     def __init__(
@@ -31,11 +31,13 @@ class APIInterface:
         timeout: float = constants.DEFAULT_TIMEOUT_SECONDS,
         *,
         requestTimeout: float | None = 60.0,
+        waitTimeout: float | None = None,
     ) -> None:
         self.host = host
         self.port = port
         self.timeout = timeout
         self.requestTimeout = requestTimeout
+        self.waitTimeout = waitTimeout
         self.server = ServerInterface(self)
         self.send = SendInterface(self)
         self.recv = RecvInterface(self)
@@ -77,7 +79,7 @@ class APIInterface:
         connection = self._connection
         if connection is None:
             raise NotConnectedError(f"not connected to {self.host}:{self.port}; call connect() first")
-        result = connection.call(method, params, None if blocking else self.requestTimeout)
+        result = connection.call(method, params, self.waitTimeout if blocking else self.requestTimeout)
         if method in _LOG_IN and not self._version_checked:
             self._check_version()
         return result
@@ -115,9 +117,10 @@ class Jetstream:
         timeout: float = constants.DEFAULT_TIMEOUT_SECONDS,
         *,
         requestTimeout: float | None = 60.0,
+        waitTimeout: float | None = None,
     ) -> APIInterface:
         """An interface to the server at host:port, not yet connected."""
-        return APIInterface(host, port, timeout, requestTimeout=requestTimeout)
+        return APIInterface(host, port, timeout, requestTimeout=requestTimeout, waitTimeout=waitTimeout)
 
 
 JetStream = Jetstream

@@ -1,0 +1,171 @@
+"""JetStream structures ↔ the model. Pure; tolerant of fields that a server does not report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.engines.port import Entry
+from agent.jetstream import constants
+from agent.model.observed import (
+    FileOutcome,
+    FileResult,
+    ObservedDefaults,
+    ObservedDestination,
+    ObservedTransfer,
+    Tag,
+    TransferState,
+)
+from agent.model.spec import Lane, Overwrite
+
+Structure = Mapping[str, Any]
+
+_MODES = {
+    Overwrite.ALWAYS: constants.OVERWRITE_ALWAYS,
+    Overwrite.NEVER: constants.OVERWRITE_NEVER,
+    Overwrite.NEWER: constants.OVERWRITE_ALWAYS,  # with TRANSFER_FLAG_WRITE_ONLY_NEWER
+    Overwrite.SAME_SIZE_IN_PLACE: constants.OVERWRITE_IN_PLACE_SAME_SIZE,
+    Overwrite.BACKUP: constants.OVERWRITE_BACKUP,
+}
+_FROM_MODE: dict[Any, Overwrite] = {
+    mode: overwrite for overwrite, mode in _MODES.items() if overwrite is not Overwrite.NEWER
+}
+_DELETION_OUTCOMES = {
+    "deleted": FileOutcome.DELIVERED,
+    "absent": FileOutcome.DELIVERED,
+    "kept": FileOutcome.SKIPPED,
+}
+
+
+def transfer_flags(overwrite: Overwrite, preserve_mtime: bool) -> int:
+    flags = constants.TRANSFER_FLAG_READ | constants.TRANSFER_FLAG_WRITE
+    if preserve_mtime:
+        flags |= constants.TRANSFER_FLAG_WRITE_MTIME
+    if overwrite is Overwrite.NEWER:
+        flags |= constants.TRANSFER_FLAG_WRITE_ONLY_NEWER
+    return flags
+
+
+def overwrite_mode(overwrite: Overwrite) -> int:
+    return _MODES[overwrite]
+
+
+def to_rate(send_rate_max: float | None) -> float:
+    """kbit/s; None becomes the API's word for "not throttled"."""
+    return constants.RATE_UNLIMITED if send_rate_max is None else send_rate_max
+
+
+def from_rate(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        return None
+    return float(value)
+
+
+def to_mapping(entry: Entry) -> dict[str, Any]:
+    """The object form, with which the server looks at no file before its turn comes."""
+    if entry.is_directory:
+        return {"src": entry.source}  # neither size nor flags: an empty directory
+    mapping: dict[str, Any] = {
+        "src": entry.source,
+        "size": entry.size,
+        "flags": constants.FILETYPE_REGULAR_FILE,
+    }
+    if entry.executable:
+        mapping["access"] = "x"
+    return mapping
+
+
+def tag_of(structure: Structure) -> Tag | None:
+    data = structure.get("userData")
+    if not isinstance(data, dict):
+        return None
+    return Tag.from_user_data({str(key): str(value) for key, value in data.items()})
+
+
+def destination(structure: Structure) -> ObservedDestination:
+    lanes = structure.get("priorityLanes")
+    return ObservedDestination(
+        id=str(structure["destinationId"]),
+        address=str(structure.get("destinationAddress") or ""),
+        port=int(structure.get("destinationPort") or constants.DEFAULT_API_PORT),
+        tag=tag_of(structure),
+        lanes=lanes_of(lanes) if isinstance(lanes, dict) else None,
+        send_rate_max=from_rate(structure.get("sendRateMax")),
+        defaults=_defaults(structure.get("transferDefaults")),
+        connected=structure.get("encryptedConnectionState") == "connected",
+        last_error=str(structure.get("lastErrorMessage") or ""),
+    )
+
+
+def lanes_of(lanes: Mapping[str, Any]) -> tuple[Lane, ...]:
+    """In the server's order, which is the order they were set in."""
+    return tuple(Lane(str(name), float(share)) for name, share in lanes.items())
+
+
+def _defaults(found: Any) -> ObservedDefaults:
+    if not isinstance(found, dict):
+        return ObservedDefaults()
+    # Reported as null where checkpoints are disabled, which a spec says with 0.
+    checkpoint = found.get("checkpointFrequencySeconds", -1) or 0
+    resolution = found.get("fileTimeResolutionMicroseconds")
+    overwrite = _FROM_MODE.get(found.get("overwriteMode"))
+    if (found.get("transferFlags") or 0) & constants.TRANSFER_FLAG_WRITE_ONLY_NEWER:
+        overwrite = Overwrite.NEWER
+    return ObservedDefaults(
+        priority=found.get("priority"),
+        lane=found.get("priorityLane"),
+        checkpoint_interval=None if checkpoint < 0 else float(checkpoint),
+        overwrite=overwrite,
+        modification_time_tolerance=None if resolution is None else resolution / 1e6,
+    )
+
+
+def transfer(structure: Structure) -> ObservedTransfer:
+    try:
+        state = TransferState(str(structure.get("status")))
+    except ValueError:
+        state = TransferState.UNKNOWN
+    total = int(structure.get("totalBytes") or 0)
+    return ObservedTransfer(
+        id=str(structure["transferId"]),
+        destination_id=str(structure.get("destinationId") or ""),
+        manifest_id=str(structure.get("manifestId") or ""),
+        tag=tag_of(structure),
+        state=state,
+        lane=str(structure.get("priorityLane") or ""),
+        priority=int(structure.get("priority") or 0),
+        send_rate_max=from_rate(structure.get("sendRateMax")),
+        total_bytes=total,
+        done_bytes=total if state is TransferState.COMPLETE else _done_bytes(structure, total),
+        total_files=int(structure.get("totalFiles") or 0),
+        done_files=int(structure.get("filesComplete") or 0),
+        error=str(structure.get("errorMessage") or ""),
+    )
+
+
+def _done_bytes(structure: Structure, total: int) -> int:
+    """What the receiver has acknowledged; blocks are the documented measure of it."""
+    acknowledged = int(structure.get("blocksAcked") or 0) * int(structure.get("blockSize") or 256)
+    return min(total, acknowledged)
+
+
+def lost_transfer(transfer_id: str, reason: str) -> ObservedTransfer:
+    return ObservedTransfer(transfer_id, "", "", None, TransferState.LOST, error=reason)
+
+
+def file_result(found: Structure) -> FileResult:
+    return FileResult(
+        path=str(found["path"]),
+        outcome=FileOutcome(found["outcome"]),
+        size=int(found.get("size") or 0),
+        mtime_ns=int(found.get("mtimeNs") or 0),
+        ctime_ns=int(found.get("ctimeNs") or 0),
+        digest=str(found.get("digest") or ""),
+        error=str(found.get("error") or ""),
+    )
+
+
+def deletion_result(found: list[str]) -> FileResult:
+    """Deleted or absent already: DELIVERED (the wanted state). Kept: SKIPPED. All else: FAILED."""
+    path, state, message = found
+    return FileResult(path, _DELETION_OUTCOMES.get(state, FileOutcome.FAILED), error=message or "")
