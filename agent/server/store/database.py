@@ -35,10 +35,11 @@ class Database:
             connection.execute("BEGIN")
             try:
                 result = function(connection, *args, **kwargs)
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
             return result
 
         return self._executor.submit(transaction)

@@ -1,0 +1,62 @@
+"""What all parts of the control process share."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from agent.jetstream.constants import ERROR_COMMAND
+from agent.server import clock as clocks
+from agent.server.clock import Clock
+from agent.server.errors import CommandError
+from agent.server.events import EventLog
+from agent.server.live import Live
+from agent.server.options import ServeOptions
+from agent.server.store import manifests, meta, requests, transfers
+from agent.server.store.database import Database
+
+IO_THREADS = 4
+
+
+@dataclass(slots=True)
+class Core:
+    options: ServeOptions
+    database: Database
+    clock: Clock
+    server_id: str  # of this launch
+    server_uid: str  # for ever
+    events: EventLog
+    live: Live = field(default_factory=Live)
+    port: int = 0
+    """Threads for what may hang on a file system or a name server."""
+    io: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(max_workers=IO_THREADS, thread_name_prefix="io")
+    )
+
+
+async def open_core(options: ServeOptions, database: Database, clock: Clock) -> Core:
+    """Bring the store up to date after whatever ended the last launch."""
+    now, steady = clock.wall_us(), clock.steady_us()
+    boot = clocks.boot_id()
+    interrupted = CommandError("the server was restarted before the request finished; send it again", ERROR_COMMAND)
+    server_uid = await database.run(meta.get_or_put, "serverUid", uuid.uuid4().hex)
+    if await database.run(meta.get, "boot") != boot:
+        await database.run(transfers.rebase_clock, now, steady)
+        await database.run(meta.put, "boot", boot)
+    await database.run(requests.interrupt, interrupted.as_object(), now)
+    await database.run(
+        manifests.fail_unfinished, "the server was restarted before the manifest was complete; create it again"
+    )
+    await database.run(transfers.restart)
+    return Core(options, database, clock, uuid.uuid4().hex, server_uid, EventLog(first=now))
+
+
+def process_owner() -> str:
+    """Name of the user whom the process runs as, who owns what it creates."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

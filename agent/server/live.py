@@ -1,0 +1,33 @@
+"""What is known only while the server runs: progress between checkpoints and the state of connections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from agent.server.store.transfers import Counters, Transfer
+
+
+@dataclass(slots=True)
+class Link:
+    """How the sender's session with one destination is doing. Times are microseconds since 1970."""
+
+    state: str = "disconnected"  # disconnected | negotiating | connected
+    error: str = ""
+    server_id: str | None = None
+    server_uid: str | None = None
+    last_recv_us: int | None = None
+    last_send_us: int | None = None
+
+
+@dataclass(slots=True)
+class Live:
+    progress: dict[int, Counters] = field(default_factory=dict)  # by transfer
+    links: dict[int, Link] = field(default_factory=dict)  # by destination
+
+    def link(self, destination_id: int) -> Link:
+        return self.links.setdefault(destination_id, Link())
+
+    def counters(self, transfer: Transfer) -> Counters:
+        """The latest of what the sender told and what is stored."""
+        stored = Counters(transfer.bytes_sent, transfer.bytes_done, transfer.files_done)
+        return self.progress.get(transfer.id, stored) if transfer.active else stored

@@ -1,0 +1,63 @@
+"""What `lanesync serve` was asked to do."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.jetstream.constants import DEFAULT_API_PORT, DEFAULT_CHECKPOINT_FREQUENCY_SECONDS
+from agent.server.errors import StartError
+
+DEFAULT_LISTEN = f"127.0.0.1:{DEFAULT_API_PORT}"
+DEFAULT_STREAMS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    state_dir: Path
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_API_PORT  # 0 = any free one
+    receive_root: Path | None = None  # None = STATE/received
+    accounts: Path | None = None
+    control_token_file: Path | None = None
+    parent_pipe_fd: int | None = None  # the server ends when this reaches end of file
+    lock_fd: int | None = None  # held as long as the server or a worker of it lives
+    ready_fd: int | None = None
+    address_file: Path | None = None
+    allow_remote_control: bool = False
+    checkpoint_seconds: int = DEFAULT_CHECKPOINT_FREQUENCY_SECONDS
+    streams: int = DEFAULT_STREAMS  # data connections per destination
+
+    @property
+    def receive_directory(self) -> Path:
+        return self.receive_root or self.state_dir / "received"
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """`HOST:PORT` -> (numeric address, port). StartError when it is malformed or not a loopback address."""
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise StartError(f"--listen {text!r} is not HOST:PORT; write for example {DEFAULT_LISTEN}")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        found = socket.getaddrinfo(host or "0.0.0.0", int(port), type=socket.SOCK_STREAM)  # noqa: S104
+    except OSError as error:
+        raise StartError(f"--listen {text!r}: {host!r} is not an address of this machine ({error})") from error
+    numeric = min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0]
+    if not ipaddress.ip_address(str(numeric).partition("%")[0]).is_loopback:
+        raise StartError(
+            f"binding {host or 'every address'} needs TLS and accounts, which this version does not have yet; "
+            "listen on 127.0.0.1 (or tunnel)"
+        )
+    return str(numeric), int(port)
+
+
+def check(options: ServeOptions) -> None:
+    """StartError for what this version refuses."""
+    if options.allow_remote_control:
+        raise StartError(
+            "--allow-remote-control needs TLS, which this version does not have yet; "
+            "control the server from its own machine (or tunnel)"
+        )

@@ -1,0 +1,76 @@
+"""`…Async` requests: a record in the store and a task that carries it out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from agent.jetstream.constants import ERROR_INTERNAL
+from agent.server.core import Core
+from agent.server.errors import CommandError, RpcError
+from agent.server.session import Session
+from agent.server.store import requests
+from agent.server.store.requests import Request
+
+_log = structlog.get_logger(__name__)
+
+MAX_PENDING = 10_000
+
+
+class RequestQueue:
+    """Event loop only. Requests run at once and side by side; what they contend for orders itself."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def submit(self, session: Session, method: str, work: Callable[[], Awaitable[Any]]) -> dict[str, Any]:
+        """Record and start; answers the Request Structure."""
+        if len(self._tasks) >= MAX_PENDING:
+            raise CommandError(f"{MAX_PENDING} requests are pending; wait for some to finish")
+        owner = session.user or ""
+        request_id = await self._core.database.run(requests.create, method, owner, self._core.clock.wall_us())
+        session.requests.add(request_id)
+        task = asyncio.create_task(self._carry_out(request_id, work), name=method)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return {"requestId": request_id}
+
+    async def get(self, session: Session, request_id: int) -> Request:
+        """CommandError when it is unknown, expired, or of somebody else."""
+        found = await self._core.database.run(requests.get, request_id)
+        if session.user is None and request_id not in session.requests:
+            raise CommandError(f"request {request_id} belongs to another connection; log in first")
+        return found
+
+    async def result(self, session: Session, request_id: int) -> Any:
+        """Wait for the end of a request; its result, or its error raised."""
+        async with self._core.events.watching("request", request_id) as changed:
+            while (found := await self.get(session, request_id)).processing:
+                changed.clear()
+                await changed.wait()
+        if found.error is not None:
+            raise RpcError(found.error["code"], found.error["message"], found.error.get("data"))
+        return found.result
+
+    async def _carry_out(self, request_id: int, work: Callable[[], Awaitable[Any]]) -> None:
+        result, error = None, None
+        try:
+            result = await work()
+        except RpcError as failure:
+            error = failure.as_object()
+        except Exception:
+            _log.exception("request failed", request=request_id)
+            error = RpcError(ERROR_INTERNAL, "the server failed; its log says why").as_object()
+        await self._core.database.run(
+            requests.finish, request_id, result, error, self._core.clock.wall_us()
+        )
+        self._core.events.wake("request", request_id)
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

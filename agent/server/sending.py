@@ -1,0 +1,361 @@
+"""The control side of the sender worker: what it is told, and what its reports do to the store."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import itertools
+import sqlite3
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+
+from agent.server import results, states
+from agent.server.clock import since_request
+from agent.server.core import Core
+from agent.server.errors import CommandError
+from agent.server.ipc import Message
+from agent.server.store import destinations, transfers
+from agent.server.store.destinations import Destination
+from agent.server.store.transfers import Counters, Transfer
+from agent.server.supervisor import Callbacks, Worker
+
+_log = structlog.get_logger(__name__)
+
+STOP_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A transfer that the sender is to work on, with all that it needs."""
+
+    transfer: Transfer
+    destination: Destination
+    rate: float | None  # of the destination, connection limits included
+
+
+def effective_rate(connection: sqlite3.Connection, destination: Destination) -> float | None:
+    """kbit/s for a destination: its own limit, and its share of its connection's. Destinations that reach
+    the same server share the connection's limit evenly while they have transfers."""
+    shared = destinations.get_connection(connection, destination.connection_id).rate_max
+    if shared is None:
+        return destination.rate_max
+    busy = transfers.active_counts(connection)
+    rows = connection.execute("SELECT id FROM destinations WHERE connection_id=?", (destination.connection_id,))
+    sharing = sum(1 for (found,) in rows if found in busy or found == destination.id)
+    share = shared / max(1, sharing)
+    return share if destination.rate_max is None else min(share, destination.rate_max)
+
+
+def order_for(connection: sqlite3.Connection, transfer: Transfer) -> Order:
+    destination = destinations.get(connection, transfer.destination_id)
+    return Order(transfer, destination, effective_rate(connection, destination))
+
+
+class Sender:
+    """Event loop only. The worker starts with the first transfer."""
+
+    def __init__(self, core: Core, arguments: list[str], keep_fds: tuple[int, ...]) -> None:
+        self._core = core
+        callbacks = Callbacks(self._ready, self._message, self._gone)
+        self._worker = Worker("sender", arguments, keep_fds, callbacks)
+        self._told: dict[int, Message] = {}  # destinations as the worker knows them
+        self._started: set[int] = set()
+        self._stops: dict[int, asyncio.Future[None]] = {}
+        self._remote: dict[int, asyncio.Future[Message]] = {}
+        self._numbers = itertools.count(1)
+
+    @property
+    def pid(self) -> int | None:
+        return self._worker.pid
+
+    # --- what the worker is told ---------------------------------------------------------------------
+
+    def start(self, order: Order) -> None:
+        """Work on a transfer. A worker that is not ready yet learns of it from the store."""
+        self._worker.ensure()
+        if self._worker.ready:
+            self._start(order)
+
+    def _start(self, order: Order) -> None:
+        transfer = order.transfer
+        if transfer.id in self._started or transfer.id in self._stops:
+            return
+        self.tell(order.destination, order.rate)
+        self._started.add(transfer.id)
+        self._worker.post(
+            {
+                "op": "start",
+                "id": str(transfer.id),
+                "uid": transfer.uid,
+                "destinationId": str(transfer.destination_id),
+                "manifestId": str(transfer.manifest_id),
+                "destinationPath": transfer.destination_path,
+                "lane": transfer.lane,
+                "priority": transfer.priority,
+                "rate": transfer.rate_max,
+                "flags": transfer.flags,
+                "overwriteMode": transfer.overwrite,
+                "checkpointSeconds": transfer.checkpoint_seconds,
+                "timeResolutionUs": transfer.time_resolution_us,
+                "timeoutSeconds": transfer.timeout_seconds,
+            }
+        )
+
+    def tell(self, destination: Destination, rate: float | None, *, only_known: bool = False) -> None:
+        """Create or change a destination; nothing is sent when the worker knows it like that."""
+        if not self._worker.ready or (only_known and destination.id not in self._told):
+            return
+        message: Message = {
+            "op": "destination",
+            "id": str(destination.id),
+            "address": destination.address,
+            "port": destination.port,
+            "lanes": [list(lane) for lane in destination.lanes],
+            "rate": rate,
+        }
+        if self._told.get(destination.id) != message:
+            self._told[destination.id] = message
+            self._worker.post(message)
+
+    def remove_destination(self, destination_id: int) -> None:
+        self._core.live.links.pop(destination_id, None)
+        if self._told.pop(destination_id, None) is not None:
+            self._worker.post({"op": "removeDestination", "id": str(destination_id)})
+
+    def update(self, transfer: Transfer) -> None:
+        """Lane, priority and rate of a running transfer."""
+        if transfer.id in self._started:
+            message = {"op": "update", "id": str(transfer.id), "lane": transfer.lane}
+            self._worker.post({**message, "priority": transfer.priority, "rate": transfer.rate_max})
+
+    async def stop_transfer(self, transfer: Transfer, *, discard: bool) -> None:
+        """Have the worker stop; returns once it sends nothing more of the transfer (or is gone)."""
+        known = transfer.id in self._started or (discard and transfer.destination_id in self._told)
+        if not self._worker.ready or not known:
+            return
+        stopped = self._stops.setdefault(transfer.id, asyncio.get_running_loop().create_future())
+        self._started.discard(transfer.id)
+        self._worker.post(
+            {
+                "op": "stop",
+                "id": str(transfer.id),
+                "discard": discard,
+                "uid": transfer.uid,
+                "destinationId": str(transfer.destination_id),
+            }
+        )
+        try:
+            await asyncio.wait_for(asyncio.shield(stopped), STOP_SECONDS)
+        except TimeoutError:
+            raise CommandError(
+                f"the sender did not stop transfer {transfer.id} within {STOP_SECONDS:.0f} s; try again"
+            ) from None
+        finally:
+            self._stops.pop(transfer.id, None)
+
+    async def remote(
+        self, destination: Destination, verb: str, args: dict[str, Any], timeout: float
+    ) -> Message:
+        """Carry out a verb over the session with the receiver; CommandError when that fails."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        await self._until_ready(timeout)
+        self.tell(destination, await self._core.database.run(effective_rate, destination))
+        number = next(self._numbers)
+        answer: asyncio.Future[Message] = loop.create_future()
+        self._remote[number] = answer
+        message = {"op": "remote", "request": number, "destinationId": str(destination.id)}
+        self._worker.post({**message, "verb": verb, "args": args})
+        try:
+            result = await asyncio.wait_for(answer, max(0.0, deadline - loop.time()))
+        except TimeoutError:
+            raise CommandError(
+                f"{destination.address}:{destination.port} did not answer within {timeout:.0f} s; "
+                "see that a server listens there, then try again"
+            ) from None
+        finally:
+            self._remote.pop(number, None)
+        if result.get("error"):
+            raise CommandError(str(result["error"]))
+        return result
+
+    async def _until_ready(self, timeout: float) -> None:
+        self._worker.ensure()
+        deadline = asyncio.get_running_loop().time() + timeout
+        while not self._worker.ready:
+            if asyncio.get_running_loop().time() > deadline:
+                raise CommandError("the sender did not start in time; try again")
+            await asyncio.sleep(0.01)
+
+    async def refresh(self, connection_id: int) -> None:
+        """Tell the worker the rates of a connection's destinations anew."""
+        for destination, rate in await self._core.database.run(_rates_of, connection_id):
+            self.tell(destination, rate, only_known=True)
+
+    async def stop(self) -> None:
+        await self._worker.stop()
+
+    # --- what the worker reports -----------------------------------------------------------------------
+
+    async def _ready(self) -> None:
+        for order in await self._core.database.run(_active_orders):
+            self._start(order)
+
+    async def _gone(self) -> None:
+        self._told.clear()
+        self._started.clear()
+        for link in self._core.live.links.values():
+            link.state = "disconnected"
+        for stopped in self._stops.values():
+            if not stopped.done():
+                stopped.set_result(None)
+        for number, answer in self._remote.items():
+            if not answer.done():
+                answer.set_result({"request": number, "error": "the sender ended; try again"})
+
+    async def _message(self, message: Message) -> None:
+        op = message.get("op")
+        handler = {
+            "sending": self._on_sending,
+            "progress": self._on_progress,
+            "checkpoint": self._on_checkpoint,
+            "finished": self._on_finished,
+            "stopped": self._on_stopped,
+            "destinationState": self._on_destination_state,
+            "remoteResult": self._on_remote_result,
+        }.get(str(op))
+        if handler is None:
+            _log.warning("unknown message from the sender", op=str(op)[:40])
+            return
+        await handler(message)
+
+    async def _on_sending(self, message: Message) -> None:
+        transfer_id = int(message["id"])
+        await self._core.database.run(self._mark_sending, transfer_id)
+        self._core.events.post("transfer", transfer_id)
+
+    def _mark_sending(self, connection: sqlite3.Connection, transfer_id: int) -> None:
+        transfer = transfers.find(connection, transfer_id)
+        if transfer is not None and transfer.active:
+            now = since_request(transfer.request_us, transfer.request_clock_us, self._core.clock)
+            start = now if transfer.start_us is None else transfer.start_us
+            transfers.save(connection, replace(transfer, status=states.SENDING, start_us=start))
+
+    async def _on_progress(self, message: Message) -> None:
+        now = self._core.clock.wall_us()
+        for transfer_id, *counters in message["transfers"]:
+            if int(transfer_id) in self._started:
+                self._core.live.progress[int(transfer_id)] = Counters(*(int(value) for value in counters))
+                self._core.events.post("transfer", int(transfer_id))
+        for link in self._core.live.links.values():
+            if link.state == "connected":
+                link.last_send_us = link.last_recv_us = now
+
+    async def _on_checkpoint(self, message: Message) -> None:
+        transfer_id = int(message["id"])
+        await self._core.database.run(_store_report, transfer_id, message)
+        self._core.events.post("transfer", transfer_id)
+
+    async def _on_finished(self, message: Message) -> None:
+        transfer_id = int(message["id"])
+        finished = await self._core.database.run(self._finish, transfer_id, message)
+        self._started.discard(transfer_id)
+        self._core.live.progress.pop(transfer_id, None)
+        await self._on_stopped(message)
+        self._core.events.post("transfer", transfer_id)
+        if finished is not None:
+            _log.info(
+                "transfer finished",
+                transfer=str(transfer_id),
+                status=finished.status,
+                error=finished.error or None,
+                files=finished.total_files,
+                bytes=finished.total_size,
+            )
+            await self.settle(finished.destination_id)
+
+    def _finish(
+        self, connection: sqlite3.Connection, transfer_id: int, message: Message
+    ) -> Transfer | None:
+        _store_report(connection, transfer_id, message)
+        transfer = transfers.find(connection, transfer_id)
+        if transfer is None or not transfer.active:
+            return None
+        complete = message.get("status") == states.COMPLETE
+        now = since_request(transfer.request_us, transfer.request_clock_us, self._core.clock)
+        ended = replace(
+            transfer,
+            status=states.COMPLETE if complete else states.ERROR,
+            error="" if complete else str(message.get("message") or "the transfer failed"),
+            start_us=now if transfer.start_us is None else transfer.start_us,
+            end_us=now,
+        )
+        transfers.save(connection, ended)
+        return ended
+
+    async def settle(self, destination_id: int) -> None:
+        """A transfer of the destination came or went: others on its connection may get another share."""
+        connection_id = await self._core.database.run(_limited_connection, destination_id)
+        if connection_id is not None:
+            await self.refresh(connection_id)
+
+    async def _on_stopped(self, message: Message) -> None:
+        stopped = self._stops.get(int(message["id"]))
+        if stopped is not None and not stopped.done():
+            stopped.set_result(None)
+
+    async def _on_destination_state(self, message: Message) -> None:
+        destination_id = int(message["id"])
+        if destination_id not in self._told:
+            return
+        link = self._core.live.link(destination_id)
+        link.state = str(message["state"])
+        link.error = str(message.get("error") or "")
+        if link.state == "connected":
+            link.server_id = message.get("serverId") or link.server_id
+            link.server_uid = message.get("serverUid") or link.server_uid
+            link.last_recv_us = link.last_send_us = self._core.clock.wall_us()
+        self._core.events.post("destination", destination_id)
+
+    async def _on_remote_result(self, message: Message) -> None:
+        answer = self._remote.get(int(message["request"]))
+        if answer is not None and not answer.done():
+            answer.set_result(message)
+
+
+def _store_report(connection: sqlite3.Connection, transfer_id: int, message: Message) -> None:
+    if transfers.find(connection, transfer_id) is None:
+        return
+    try:
+        data = base64.b64decode(message.get("results") or "", validate=True)
+        results.count(data)
+    except (binascii.Error, results.ResultsError) as error:
+        raise ValueError(f"results of transfer {transfer_id} cannot be read") from error
+    errors = [(int(seq), str(text)) for seq, text in message.get("errors") or ()]
+    counters = None
+    if "bytesSent" in message:
+        counters = Counters(int(message["bytesSent"]), int(message["bytesDone"]), int(message["filesDone"]))
+    transfers.add_results(connection, transfer_id, data, errors, counters)
+
+
+def _active_orders(connection: sqlite3.Connection) -> list[Order]:
+    return [order_for(connection, transfer) for transfer in transfers.active(connection)]
+
+
+def _rates_of(
+    connection: sqlite3.Connection, connection_id: int
+) -> list[tuple[Destination, float | None]]:
+    rows = [row for row in destinations.get_all(connection) if row.connection_id == connection_id]
+    return [(row, effective_rate(connection, row)) for row in rows]
+
+
+def _limited_connection(connection: sqlite3.Connection, destination_id: int) -> int | None:
+    row = connection.execute(
+        "SELECT c.id FROM destinations d JOIN connections c ON c.id=d.connection_id"
+        " WHERE d.id=? AND c.rate_max IS NOT NULL",
+        (destination_id,),
+    ).fetchone()
+    return None if row is None else int(row[0])

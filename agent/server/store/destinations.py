@@ -1,0 +1,220 @@
+"""Destinations and the connections that they share."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import asdict, dataclass, replace
+
+from agent.jetstream import constants
+from agent.server.errors import not_found
+from agent.server.store import objects
+
+Lanes = tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a new transfer gets where its creator says nothing."""
+
+    priority: int = constants.DEFAULT_PRIORITY
+    flags: int = constants.DEFAULT_TRANSFER_FLAGS
+    checkpoint_seconds: int = constants.DEFAULT_CHECKPOINT_FREQUENCY_SECONDS
+    rate_max: float | None = None
+    lane: str | None = None  # None = the default lane, or the first when there is none of that name
+    overwrite: int = constants.DEFAULT_OVERWRITE_MODE
+    min_cipher: int = constants.MIN_CIPHER_NONE
+    time_resolution_us: int = constants.DEFAULT_FILE_TIME_RESOLUTION_MICROSECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    id: int
+    connection_id: int
+    address: str
+    port: int
+    ip: str | None
+    sender_port: int
+    permanent: bool
+    rate_max: float | None  # kbit/s
+    lanes: Lanes
+    defaults: Defaults
+    owner: str
+    created_us: int
+
+    @property
+    def default_lane(self) -> str:
+        names = [name for name, _ in self.lanes]
+        for name in (self.defaults.lane, constants.DEFAULT_PRIORITY_LANE):
+            if name in names:
+                return name
+        return names[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    id: int
+    address: str
+    port: int
+    ip: str | None
+    rate_min: float | None
+    rate_max: float | None
+    rate: float | None
+    rate_control: bool
+    rate_method: int
+
+
+_COLUMNS = (
+    "id, connection_id, address, port, ip, sender_port, permanent, rate_max, lanes, defaults, owner, created_us"
+)
+_CONNECTION = "id, address, port, ip, rate_min, rate_max, rate, rate_control, rate_method"
+
+
+def _destination(row: tuple[object, ...]) -> Destination:
+    made = Destination(*row)  # type: ignore[arg-type]
+    return replace(
+        made,
+        permanent=bool(made.permanent),
+        lanes=tuple((name, share) for name, share in json.loads(str(made.lanes))),
+        defaults=Defaults(**json.loads(str(made.defaults))),
+    )
+
+
+def create(
+    connection: sqlite3.Connection,
+    destination: Destination,
+    *,
+    exclusive: bool,
+    make_permanent: bool,
+) -> tuple[Destination, bool]:
+    """(the destination, whether it is new). `id` and `connection_id` of the argument are ignored. Without
+    `exclusive` an existing one with the same address and ports is returned, made permanent if asked."""
+    if not exclusive:
+        query = (
+            f"SELECT {_COLUMNS} FROM destinations WHERE address=? AND port=? AND sender_port=?"  # noqa: S608
+            " ORDER BY id LIMIT 1"
+        )
+        row = connection.execute(
+            query, (destination.address, destination.port, destination.sender_port)
+        ).fetchone()
+        if row is not None:
+            found = _destination(row)
+            if make_permanent and not found.permanent:
+                connection.execute("UPDATE destinations SET permanent=1 WHERE id=?", (found.id,))
+                found = replace(found, permanent=True)
+            return found, False
+    made = replace(
+        destination,
+        id=objects.new_id(connection, "destination"),
+        connection_id=_connection_for(connection, destination),
+    )
+    connection.execute(
+        f"INSERT INTO destinations({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
+        (
+            made.id,
+            made.connection_id,
+            made.address,
+            made.port,
+            made.ip,
+            made.sender_port,
+            made.permanent,
+            made.rate_max,
+            json.dumps(made.lanes),
+            json.dumps(asdict(made.defaults)),
+            made.owner,
+            made.created_us,
+        ),
+    )
+    return made, True
+
+
+def _connection_for(connection: sqlite3.Connection, destination: Destination) -> int:
+    key = (destination.ip or destination.address, destination.port)
+    row = connection.execute("SELECT id FROM connections WHERE address=? AND port=?", key).fetchone()
+    if row is not None:
+        return int(row[0])
+    made = objects.new_id(connection, "connection")
+    connection.execute(
+        "INSERT INTO connections(id, address, port, ip) VALUES (?,?,?,?)", (made, *key, destination.ip)
+    )
+    return made
+
+
+def get(connection: sqlite3.Connection, destination_id: int) -> Destination:
+    """CommandError when there is no such destination."""
+    query = f"SELECT {_COLUMNS} FROM destinations WHERE id=?"  # noqa: S608
+    row = connection.execute(query, (destination_id,)).fetchone()
+    if row is None:
+        objects.require_kind(connection, destination_id, "destination")
+        raise not_found("destination", destination_id)
+    return _destination(row)
+
+
+def get_all(connection: sqlite3.Connection, limit: int = 0) -> list[Destination]:
+    """In order of creation; limit 0 = all."""
+    query = f"SELECT {_COLUMNS} FROM destinations ORDER BY id LIMIT ?"  # noqa: S608
+    return [_destination(row) for row in connection.execute(query, (limit or -1,))]
+
+
+def update(
+    connection: sqlite3.Connection,
+    destination_id: int,
+    *,
+    lanes: Lanes | None = None,
+    defaults: Defaults | None = None,
+) -> None:
+    if lanes is not None:
+        connection.execute("UPDATE destinations SET lanes=? WHERE id=?", (json.dumps(lanes), destination_id))
+    if defaults is not None:
+        text = json.dumps(asdict(defaults))
+        connection.execute("UPDATE destinations SET defaults=? WHERE id=?", (text, destination_id))
+
+
+def set_rate(connection: sqlite3.Connection, destination_id: int, rate_max: float | None) -> None:
+    connection.execute("UPDATE destinations SET rate_max=? WHERE id=?", (rate_max, destination_id))
+
+
+def delete(connection: sqlite3.Connection, destination: Destination) -> None:
+    """The row alone (its transfers go first), and its connection when nobody else shares it."""
+    connection.execute("DELETE FROM destinations WHERE id=?", (destination.id,))
+    objects.forget(connection, destination.id)
+    shared = connection.execute(
+        "SELECT 1 FROM destinations WHERE connection_id=? LIMIT 1", (destination.connection_id,)
+    ).fetchone()
+    if shared is None:
+        connection.execute("DELETE FROM connections WHERE id=?", (destination.connection_id,))
+        objects.forget(connection, destination.connection_id)
+
+
+def _make_connection(row: tuple[object, ...]) -> Connection:
+    made = Connection(*row)  # type: ignore[arg-type]
+    return replace(made, rate_control=bool(made.rate_control))
+
+
+def get_connection(connection: sqlite3.Connection, connection_id: int) -> Connection:
+    """CommandError when there is no such connection."""
+    query = f"SELECT {_CONNECTION} FROM connections WHERE id=?"  # noqa: S608
+    row = connection.execute(query, (connection_id,)).fetchone()
+    if row is None:
+        objects.require_kind(connection, connection_id, "connection")
+        raise not_found("connection", connection_id)
+    return _make_connection(row)
+
+
+def get_connections(connection: sqlite3.Connection, limit: int = 0) -> list[Connection]:
+    query = f"SELECT {_CONNECTION} FROM connections ORDER BY id LIMIT ?"  # noqa: S608
+    return [_make_connection(row) for row in connection.execute(query, (limit or -1,))]
+
+
+def put_connection(connection: sqlite3.Connection, changed: Connection) -> None:
+    connection.execute(
+        "UPDATE connections SET rate_min=?, rate_max=?, rate=?, rate_control=?, rate_method=? WHERE id=?",
+        (
+            changed.rate_min,
+            changed.rate_max,
+            changed.rate,
+            changed.rate_control,
+            changed.rate_method,
+            changed.id,
+        ),
+    )

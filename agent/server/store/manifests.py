@@ -1,0 +1,166 @@
+"""Manifests and their files. A deleted manifest's files stay until no transfer uses them."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from agent.server.errors import not_found
+from agent.server.store import objects
+
+PENDING, COMPLETE, ERROR = "pending", "complete", "error"
+KIND_FILE, KIND_EMPTY_DIRECTORY = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    id: int
+    status: str
+    total_files: int | None
+    total_size: int | None
+    error: str | None
+    owner: str
+    created_us: int
+
+    @property
+    def processing(self) -> bool:
+        return self.status == PENDING
+
+
+class Entry(NamedTuple):
+    """One file or empty directory. Paths with surrogate escapes; size -1 and mtime None = not known."""
+
+    dest: str
+    src: str
+    kind: int
+    size: int
+    executable: bool
+    mtime_us: int | None = None
+
+
+_COLUMNS = "id, status, total_files, total_size, error, owner, created_us"
+
+
+def create(connection: sqlite3.Connection, owner: str, now_us: int) -> Manifest:
+    made = Manifest(objects.new_id(connection, "manifest"), PENDING, None, None, None, owner, now_us)
+    connection.execute(
+        f"INSERT INTO manifests({_COLUMNS}) VALUES (?,?,?,?,?,?,?)",  # noqa: S608
+        (made.id, made.status, None, None, None, owner, now_us),
+    )
+    return made
+
+
+def add_files(connection: sqlite3.Connection, manifest_id: int, first: int, entries: Iterable[Entry]) -> None:
+    """Append entries as seq `first`, `first + 1`, …"""
+    connection.executemany(
+        "INSERT INTO manifest_files VALUES (?,?,?,?,?,?,?,?)",
+        (
+            (
+                manifest_id,
+                seq,
+                os.fsencode(entry.dest),
+                os.fsencode(entry.src),
+                entry.kind,
+                entry.size,
+                entry.executable,
+                entry.mtime_us,
+            )
+            for seq, entry in enumerate(entries, first)
+        ),
+    )
+
+
+def finish(
+    connection: sqlite3.Connection, manifest_id: int, total_files: int, total_size: int, note: str
+) -> None:
+    """Complete; `note` says what was left out, if anything."""
+    connection.execute(
+        "UPDATE manifests SET status=?, total_files=?, total_size=?, error=? WHERE id=?",
+        (COMPLETE, total_files, total_size, note, manifest_id),
+    )
+
+
+def fail(connection: sqlite3.Connection, manifest_id: int, message: str) -> None:
+    connection.execute(
+        "UPDATE manifests SET status=?, error=? WHERE id=? AND status=?",
+        (ERROR, message, manifest_id, PENDING),
+    )
+
+
+def fail_unfinished(connection: sqlite3.Connection, message: str) -> None:
+    """At start: what was being traversed when the server ended."""
+    connection.execute("UPDATE manifests SET status=?, error=? WHERE status=?", (ERROR, message, PENDING))
+
+
+def get(connection: sqlite3.Connection, manifest_id: int) -> Manifest:
+    """CommandError when there is no such manifest, or it was deleted."""
+    query = f"SELECT {_COLUMNS} FROM manifests WHERE id=? AND deleted=0"  # noqa: S608
+    row = connection.execute(query, (manifest_id,)).fetchone()
+    if row is None:
+        objects.require_kind(connection, manifest_id, "manifest")
+        raise not_found("manifest", manifest_id)
+    return Manifest(*row)
+
+
+def get_all(
+    connection: sqlite3.Connection, before: int | None, after: int | None, limit: int | None
+) -> list[Manifest]:
+    """In order of creation, between the exclusive cursors."""
+    query = (
+        f"SELECT {_COLUMNS} FROM manifests WHERE deleted=0 AND id < ? AND id > ? ORDER BY id LIMIT ?"  # noqa: S608
+    )
+    bounds = (2**63 - 1 if before is None else before, -1 if after is None else after, limit or -1)
+    return [Manifest(*row) for row in connection.execute(query, bounds)]
+
+
+def files(
+    connection: sqlite3.Connection, manifest_id: int, after: int, limit: int
+) -> Iterator[tuple[int, Entry]]:
+    """(seq, entry) in order, after seq `after` (-1 = from the start)."""
+    rows = connection.execute(
+        "SELECT seq, dest, src, kind, size, executable, mtime_us FROM manifest_files"
+        " WHERE manifest_id=? AND seq>? ORDER BY seq LIMIT ?",
+        (manifest_id, after, limit),
+    )
+    for seq, dest, src, kind, size, executable, mtime_us in rows:
+        yield seq, Entry(os.fsdecode(dest), os.fsdecode(src), kind, size, bool(executable), mtime_us)
+
+
+def paths(connection: sqlite3.Connection, manifest_id: int, seqs: list[int]) -> dict[int, str]:
+    """Destination paths of the given entries."""
+    found: dict[int, str] = {}
+    for start in range(0, len(seqs), 500):
+        part = seqs[start : start + 500]
+        marks = ",".join("?" * len(part))
+        query = f"SELECT seq, dest FROM manifest_files WHERE manifest_id=? AND seq IN ({marks})"  # noqa: S608
+        found.update((seq, os.fsdecode(dest)) for seq, dest in connection.execute(query, (manifest_id, *part)))
+    return found
+
+
+def delete(connection: sqlite3.Connection, manifest_id: int) -> None:
+    """Mark as gone; `purge` removes the files once nothing uses them."""
+    get(connection, manifest_id)
+    connection.execute("UPDATE manifests SET deleted=1 WHERE id=?", (manifest_id,))
+    objects.forget(connection, manifest_id)
+
+
+def purge(connection: sqlite3.Connection, limit: int) -> bool:
+    """Remove up to `limit` file rows of deleted manifests that no transfer uses; True when more are left."""
+    row = connection.execute(
+        "SELECT id FROM manifests WHERE deleted=1 AND NOT EXISTS"
+        " (SELECT 1 FROM transfers WHERE manifest_id=manifests.id) LIMIT 1"
+    ).fetchone()
+    if row is None:
+        return False
+    (seqs,) = connection.execute(
+        "SELECT max(seq) FROM (SELECT seq FROM manifest_files WHERE manifest_id=? ORDER BY seq LIMIT ?)",
+        (row[0], limit),
+    ).fetchone()
+    if seqs is None:
+        connection.execute("DELETE FROM manifests WHERE id=?", row)
+    else:
+        connection.execute("DELETE FROM manifest_files WHERE manifest_id=? AND seq<=?", (row[0], seqs))
+    return True
