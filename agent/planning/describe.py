@@ -1,0 +1,159 @@
+"""A plan in words for people, and as JSON for programs. Both are bounded, however long the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from itertools import chain, islice
+from typing import Any
+
+from agent.model.change import Change, ChangeKind, Suspect
+from agent.model.plan import Action, DeletePaths, ForgetPaths, Plan, StartTransfer
+from agent.model.spec import Lane, TransferDefaults
+from agent.model.units import format_size
+from agent.planning.words import count, describe, way
+
+EXAMPLES = 5
+"""Paths that are shown of a list; the rest is counted."""
+
+
+def plan_lines(plan: Plan, examples: int = EXAMPLES) -> list[str]:
+    """One line per action (`+` create, `~` change, `-` delete, `!` held back), a few of its paths indented."""
+    lines: list[str] = []
+    for action in plan.actions:
+        lines.append(describe(action))
+        lines += _indented(_path_lines(action, examples), _path_count(action), examples)
+    for held in plan.held:
+        lines.append(f"! hold    {way(held)}: {held.reason}")
+        lines += _indented([f"- {d.path}" for d in held.deletions[:examples]], len(held.deletions), examples)
+    lines += [_suspect_line(suspect) for suspect in plan.suspects]
+    if plan.waiting:
+        lines.append(f"! wait    {count(len(plan.waiting), 'path')} in use or in flight")
+        lines += _indented(list(plan.waiting[:examples]), len(plan.waiting), examples)
+    return [printable(line) for line in lines]
+
+
+def summary(plan: Plan) -> str:
+    """One line: what the plan amounts to."""
+    starts = [action for action in plan.actions if isinstance(action, StartTransfer)]
+    deletes = [action for action in plan.actions if isinstance(action, DeletePaths)]
+    others = len(plan.actions) - len(starts) - len(deletes)
+    parts = []
+    if starts:
+        paths = sum(len(start.changes) for start in starts)
+        size = format_size(sum(start.total_bytes for start in starts))
+        parts.append(f"{count(paths, 'path')} ({size}) to send")
+    if deletes:
+        parts.append(f"{count(sum(map(_path_count, deletes)), 'path')} to delete")
+    if others:
+        parts.append(f"{count(others, 'other action')}")
+    if plan.held:
+        parts.append(f"{count(sum(len(held.deletions) for held in plan.held), 'deletion')} held for approval")
+    return ", ".join(parts) if parts else "nothing to do"
+
+
+def plan_json(plan: Plan, examples: int = EXAMPLES) -> dict[str, Any]:
+    """The plan as JSON-able data. Lists of paths are cut to `examples`, with the full count beside them."""
+    return {
+        "empty": plan.empty,
+        "summary": summary(plan),
+        "actions": [_action_json(action, examples) for action in plan.actions],
+        "held": [
+            {
+                "mapping": held.mapping,
+                "destination": held.destination,
+                "reason": held.reason,
+                "digest": held.digest,
+                **_some("paths", [deletion.path for deletion in held.deletions], examples),
+            }
+            for held in plan.held
+        ],
+        "suspects": [
+            {"path": s.path, "source": s.source, "reason": str(s.reason), "detail": s.detail}
+            for s in plan.suspects
+        ],
+        "waiting": _some("paths", plan.waiting, examples),
+    }
+
+
+def printable(text: str) -> str:
+    """Text that is safe on any terminal: control characters and bytes that are not UTF-8 become escapes."""
+    if text.isprintable() and text.isascii():
+        return text
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def _suspect_line(suspect: Suspect) -> str:
+    detail = f" ({suspect.detail})" if suspect.detail else ""
+    return f"! hold    deletions below {suspect.path}: source {suspect.source} is {suspect.reason}{detail}"
+
+
+def _indented(lines: list[str], total: int, limit: int) -> list[str]:
+    rest = [f"... and {total - limit:,} more"] if limit and total > limit else []
+    return [f"    {line}" for line in lines[:limit] + rest]
+
+
+def _path_count(action: Action) -> int:
+    if isinstance(action, StartTransfer):
+        return len(action.changes)
+    if isinstance(action, DeletePaths):
+        return len(action.files) + len(action.directories)
+    return len(action.paths) if isinstance(action, ForgetPaths) else 0
+
+
+def _path_lines(action: Action, limit: int) -> list[str]:
+    if isinstance(action, StartTransfer):
+        return [_change_line(change) for change in action.changes[:limit]]
+    if isinstance(action, DeletePaths):
+        directories = (f"{directory}/" for directory in action.directories)
+        return [f"- {path}" for path in islice(chain(action.files, directories), limit)]
+    return list(action.paths[:limit]) if isinstance(action, ForgetPaths) else []
+
+
+def _change_line(change: Change) -> str:
+    mark = "+" if change.kind is ChangeKind.CREATED else "~"
+    reason = f", {change.reason}" if change.kind is ChangeKind.MODIFIED and change.reason else ""
+    return f"{mark} {change.path} ({format_size(change.stat.size)}{reason})"
+
+
+def _action_json(action: Action, examples: int) -> dict[str, Any]:
+    """The action's fields in camelCase, `type` first; long lists as examples and a count."""
+    found: dict[str, Any] = {"type": type(action).__name__, "description": printable(describe(action))}
+    for field in fields(action):
+        value = getattr(action, field.name)
+        name = _camel(field.name)
+        if field.name in ("changes", "files", "directories", "paths"):
+            found |= _some(name, value, examples)
+        else:
+            found[name] = _plain(value)
+    if isinstance(action, StartTransfer):
+        found["totalBytes"] = action.total_bytes
+    return found
+
+
+def _some(name: str, values: Sequence[Any], limit: int) -> dict[str, Any]:
+    return {name: [_plain(value) for value in values[:limit]], f"{name}Count": len(values)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Change):
+        size = value.stat.size
+        words = {"path": value.path, "source": value.source, "kind": str(value.kind)}
+        return words | {"size": size, "reason": value.reason}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Lane | TransferDefaults):
+        return {_camel(field.name): _plain(getattr(value, field.name)) for field in fields(value)}
+    return value
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)

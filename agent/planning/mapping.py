@@ -1,0 +1,158 @@
+"""A mapping at one destination: which transfers to start, resume, change or suspend, and what to delete."""
+
+from __future__ import annotations
+
+from agent.model.change import Change, ChangeSet, Deletion
+from agent.model.observed import ObservedTransfer, TransferState
+from agent.model.plan import (
+    Action,
+    CancelTransfer,
+    ForgetPaths,
+    Plan,
+    ResumeTransfer,
+    SetTransferPriority,
+    SetTransferRate,
+    StartTransfer,
+    SuspendTransfer,
+)
+from agent.model.spec import DestinationSpec, Lane, MappingSpec, OnRemove
+from agent.planning.batches import batches
+from agent.planning.effective import Effective, effective, same_rate, share_rate
+from agent.planning.ownership import alive, owned_by_mapping
+from agent.planning.pruning import StillPresent, candidates, delete_actions, emptied, without_conflicts
+from agent.planning.safety import hold, removable_directories
+
+
+def plan_mapping(
+    desired: MappingSpec,
+    destination: DestinationSpec,
+    lanes: tuple[Lane, ...],
+    changes: ChangeSet,
+    transfers: tuple[ObservedTransfer, ...],
+    ledger_count: int,
+    approved: frozenset[str],
+    suspended: bool,
+    *,
+    still_present: StillPresent = frozenset(),
+    recent_deletions: int = 0,
+    retry: bool = False,
+) -> Plan:
+    """Everything that brings this mapping forward at this destination.
+
+    `transfers` are the mapping's at this destination, `ledger_count` is how many paths the ledger holds of
+    it, `approved` the digests of held deletions that a person let through. `still_present` says which
+    directories (destination paths) the source still has; `recent_deletions` is how many were carried out a
+    short while ago without approval; `retry` marks the transfers as repeating what could not be sent before.
+    Suspended, by whatever intent, nothing happens but that running transfers are suspended.
+    """
+    ours = tuple(t for t in owned_by_mapping(transfers, desired.name) if alive(t))
+    if suspended or desired.suspend or destination.suspend:
+        return Plan(_suspensions(desired, destination, ours), (), changes.suspects, changes.waiting)
+    outdated, gone = candidates(changes, still_present)
+    deletions = gone if desired.prune else ()
+    sendable, blocked = without_conflicts(changes.changes, deletions)
+    actions = _send(desired, destination, effective(desired, destination, lanes), sendable, ours, retry)
+    if outdated:
+        actions.append(ForgetPaths(desired.name, destination.name, outdated))
+    held = hold(desired, destination.name, deletions, ledger_count, approved, recent_deletions)
+    if held is None:
+        directories = emptied(desired, changes, deletions, still_present)
+        actions += delete_actions(desired.name, destination.name, deletions, directories)
+    waiting = tuple(dict.fromkeys((*changes.waiting, *blocked)))
+    return Plan(tuple(actions), () if held is None else (held,), changes.suspects, waiting)
+
+
+def plan_mapping_removal(
+    name: str,
+    on_remove: OnRemove,
+    destination: str,
+    transfers: tuple[ObservedTransfer, ...],
+    owned: tuple[Deletion, ...],
+    *,
+    roots: tuple[str, ...] = ("/",),
+) -> Plan:
+    """What becomes of a mapping's work at a destination that it has left, or when it has left the specs.
+
+    Orphan leaves transfers and delivered files alone; cancel ends its transfers; delete also deletes what
+    the ledger says it delivered (`owned`), with the directories strictly below `roots` that this empties.
+    """
+    if on_remove is OnRemove.ORPHAN:
+        return Plan()
+    actions: list[Action] = [
+        CancelTransfer(name, destination, transfer.id, "the mapping was removed from the specs")
+        for transfer in owned_by_mapping(transfers, name)
+        if alive(transfer)
+    ]
+    if on_remove is OnRemove.DELETE:
+        actions += delete_actions(name, destination, owned, removable_directories(owned, roots))
+    return Plan(tuple(actions))
+
+
+def _suspensions(
+    desired: MappingSpec, destination: DestinationSpec, transfers: tuple[ObservedTransfer, ...]
+) -> tuple[Action, ...]:
+    what = f"destination {destination.name}" if destination.suspend else f"mapping {desired.name}"
+    return tuple(
+        SuspendTransfer(desired.name, destination.name, transfer.id, f"{what} is suspended")
+        for transfer in transfers
+        if transfer.state.active
+    )
+
+
+def _send(
+    desired: MappingSpec,
+    destination: DestinationSpec,
+    settings: Effective,
+    changes: tuple[Change, ...],
+    running: tuple[ObservedTransfer, ...],
+    retry: bool,
+) -> list[Action]:
+    """What runs is brought in line, the rest is started; the mapping's rate is shared among all of them."""
+    pieces = tuple(batches(changes, lambda change: (change.path, change.source)))
+    rate = share_rate(settings.send_rate_max, len(running) + len(pieces))
+    steered = _steer(desired, destination, settings, rate, running)
+    return steered + [_start(desired, destination, settings, rate, piece, retry) for piece in pieces]
+
+
+def _steer(
+    desired: MappingSpec,
+    destination: DestinationSpec,
+    settings: Effective,
+    rate: float | None,
+    transfers: tuple[ObservedTransfer, ...],
+) -> list[Action]:
+    """Bring what runs to the lane, priority and rate of the spec; wake what sleeps. An empty lane means that
+    the server reports none."""
+    actions: list[Action] = []
+    names = (desired.name, destination.name)
+    for transfer in transfers:
+        place = (transfer.lane or settings.lane, transfer.priority)
+        if transfer.lane and place != (settings.lane, settings.priority):
+            actions.append(SetTransferPriority(*names, transfer.id, settings.lane, settings.priority))
+        if not same_rate(transfer.send_rate_max, rate):
+            actions.append(SetTransferRate(*names, transfer.id, rate))
+        if transfer.state is TransferState.SUSPENDED:
+            actions.append(ResumeTransfer(*names, transfer.id))
+    return actions
+
+
+def _start(
+    desired: MappingSpec,
+    destination: DestinationSpec,
+    settings: Effective,
+    rate: float | None,
+    changes: tuple[Change, ...],
+    retry: bool,
+) -> StartTransfer:
+    return StartTransfer(
+        mapping=desired.name,
+        destination=destination.name,
+        changes=changes,
+        lane=settings.lane,
+        priority=settings.priority,
+        send_rate_max=rate,
+        overwrite=settings.overwrite,
+        preserve_mtime=desired.preserve_mtime,
+        preserve_executable=desired.preserve_executable,
+        retry=retry,
+    )
