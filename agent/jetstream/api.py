@@ -21,7 +21,7 @@ class APIInterface:
     """A control connection to one server. May be used from several threads at once.
 
     timeout: seconds to connect. requestTimeout: seconds for an answer. waitTimeout: the same for calls that
-    wait for something to be over (waitFor…, getRequestResult, sleep, the twins of …Async). None waits for ever.
+    wait for something to be over (waitFor…, getRequestResult, sleep, the twins of …Async). None = for ever.
     """
 
     def __init__(

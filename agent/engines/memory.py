@@ -1,0 +1,400 @@
+"""An engine in memory, on a virtual clock: for tests of what drives engines.
+
+It keeps what a server keeps and moves "bytes" only in `advance()`. Sources are really looked at when their
+turn comes, so results tell what was there. Lanes are recorded; the order of work is plain priority and age.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat as modes
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from agent.engines.port import DeletionState, DestinationRequest, Entry, TransferRequest
+from agent.model.observed import (
+    Capabilities,
+    EngineState,
+    FileOutcome,
+    FileResult,
+    ObservedDefaults,
+    ObservedDestination,
+    ObservedTransfer,
+    Tag,
+    TransferState,
+)
+from agent.model.outcome import NotFoundError, PermanentError, UnreachableError
+from agent.model.spec import DEFAULT_LANES, Lane, TransferDefaults, default_lane
+
+UNLIMITED_BYTES_PER_SECOND = 1e9
+
+
+@dataclass(slots=True)
+class _Transfer:
+    seen: ObservedTransfer
+    todo: list[Entry]
+    results: list[FileResult] = field(default_factory=list)
+    partial: int = 0  # bytes of the first of `todo` that are over
+
+
+@dataclass(frozen=True, slots=True)
+class _Deletion:
+    done: bool
+    results: tuple[FileResult, ...] = ()
+    error: str = ""
+
+
+class MemoryEngine:
+    """Implements agent.engines.port.Engine.
+
+    Beyond the port: `reachable` (False: every call raises UnreachableError), `absent` (addresses whose
+    receiver is down), `cancelled` (transfer id -> reason), `advance(seconds)`, `delivered(destination_id)`
+    and `lose(transfer_id)`.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.reachable = True
+        self.absent: set[tuple[str, int]] = set()
+        self._lock = threading.RLock()
+        self._ids = itertools.count(1)
+        self._destinations: dict[str, ObservedDestination] = {}
+        self._transfers: dict[str, _Transfer] = {}
+        self._manifests: dict[str, tuple[Entry, ...]] = {}
+        self._deletions: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {}
+        self._deleted: dict[str, tuple[FileResult, ...]] = {}
+        self._trees: dict[tuple[str, int], dict[str, FileResult]] = {}
+        self._changed: Callable[[str, str], None] = _tell_nobody
+        self.cancelled: dict[str, str] = {}
+
+    # The world
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: send what it allows, then tell the watcher."""
+        events: list[tuple[str, str]] = []
+        with self._lock:
+            self.now += seconds
+            for destination in self._destinations.values():
+                if (destination.address, destination.port) not in self.absent:
+                    events += self._work(destination, seconds)
+        for event in events:
+            self._changed(*event)
+
+    def delivered(self, destination_id: str) -> dict[str, FileResult]:
+        """What is at the destination, by path."""
+        with self._lock:
+            destination = self._destination(destination_id)
+            return dict(self._trees.get((destination.address, destination.port), {}))
+
+    def lose(self, transfer_id: str) -> None:
+        """The server forgets a transfer."""
+        with self._lock:
+            self._transfers.pop(transfer_id, None)
+
+    def _work(self, destination: ObservedDestination, seconds: float) -> list[tuple[str, str]]:
+        events = [("deletion", found) for found in self._delete_at(destination)]
+        rate = destination.send_rate_max
+        budget = seconds * (UNLIMITED_BYTES_PER_SECOND if rate is None else rate * 125)
+        idle = {lane.name for lane in destination.lanes or () if lane.share == 0}
+        queue = [
+            t
+            for t in self._transfers.values()
+            if t.seen.destination_id == destination.id and t.seen.state.active
+        ]
+        queue.sort(key=lambda t: (t.seen.lane in idle, t.seen.priority, int(t.seen.id)))
+        for transfer in queue:
+            if budget <= 0:
+                break
+            budget -= self._send(destination, transfer, budget, seconds)
+            events.append(("transfer", transfer.seen.id))
+        return events
+
+    def _send(
+        self, destination: ObservedDestination, transfer: _Transfer, budget: float, seconds: float
+    ) -> float:
+        """Send up to `budget` bytes of one transfer; returns the bytes used."""
+        if transfer.seen.send_rate_max is not None:
+            budget = min(budget, transfer.seen.send_rate_max * 125 * seconds)
+        used = 0.0
+        transfer.seen = replace(transfer.seen, state=TransferState.SENDING)
+        tree = self._trees.setdefault((destination.address, destination.port), {})
+        while transfer.todo:
+            entry = transfer.todo[0]
+            left = entry.size - transfer.partial
+            if left > budget - used:
+                transfer.partial += int(budget - used)
+                used = budget
+                break
+            used += left
+            transfer.partial = 0
+            result = _read(transfer.todo.pop(0))
+            transfer.results.append(result)
+            if result.outcome is FileOutcome.DELIVERED:
+                tree[entry.path] = result
+        transfer.seen = _progress(transfer)
+        return used
+
+    def _delete_at(self, destination: ObservedDestination) -> list[str]:
+        done = [
+            number
+            for number, (owner, _, _) in self._deletions.items()
+            if owner == destination.id and number not in self._deleted
+        ]
+        tree = self._trees.setdefault((destination.address, destination.port), {})
+        for number in done:
+            _, files, directories = self._deletions[number]
+            for path in files:
+                tree.pop(path, None)
+            kept = [d for d in directories if any(p.startswith(d + "/") for p in tree)]
+            for path in set(directories) - set(kept):
+                tree.pop(path, None)
+            self._deleted[number] = tuple(
+                FileResult(p, FileOutcome.SKIPPED if p in kept else FileOutcome.DELIVERED)
+                for p in (*files, *directories)
+            )
+        return done
+
+    # The port
+
+    def connect(self) -> Capabilities:
+        self._reach()
+        return Capabilities(delete=True, file_results=True, events=True, names={"version": "memory"})
+
+    def close(self) -> None:
+        self._changed = _tell_nobody
+
+    def watch(self, changed: Callable[[str, str], None]) -> None:
+        self._changed = changed
+
+    def observe(self, agent: str) -> EngineState:
+        with self._lock:
+            self._reach()
+            return EngineState(
+                tuple(d for d in self._destinations.values() if d.tag is not None and d.tag.agent == agent),
+                tuple(
+                    t.seen
+                    for t in self._transfers.values()
+                    if t.seen.tag is not None and t.seen.tag.agent == agent
+                ),
+            )
+
+    def create_destination(self, request: DestinationRequest) -> str:
+        with self._lock:
+            self._reach()
+            made = str(next(self._ids))
+            self._destinations[made] = ObservedDestination(
+                made,
+                request.address,
+                request.port,
+                request.tag,
+                lanes=DEFAULT_LANES,
+                send_rate_max=request.send_rate_max,
+                defaults=_defaults(TransferDefaults(), DEFAULT_LANES),
+            )
+            return made
+
+    def tag_destination(self, destination_id: str, tag: Tag) -> None:
+        self._change(destination_id, tag=tag)
+
+    def delete_destination(self, destination_id: str) -> None:
+        with self._lock:
+            self._destination(destination_id)
+            of_it = [t for t in self._transfers.values() if t.seen.destination_id == destination_id]
+            if any(t.seen.state.active for t in of_it):
+                raise PermanentError(f"destination {destination_id} has active transfers")
+            for transfer in of_it:
+                del self._transfers[transfer.seen.id]
+            del self._destinations[destination_id]
+
+    def set_lanes(self, destination_id: str, lanes: tuple[Lane, ...]) -> None:
+        with self._lock:
+            found = self._destination(destination_id)
+            active = {
+                t.seen.lane
+                for t in self._transfers.values()
+                if t.seen.destination_id == destination_id and not t.seen.state.finished
+            }
+            names = {lane.name for lane in lanes}
+            if not active <= names or (active and len(lanes) != len(found.lanes or ())):
+                raise PermanentError("lanes in use cannot be renamed, nor their number changed")
+            self._change(destination_id, lanes=lanes)
+
+    def set_send_rate(self, destination_id: str, send_rate_max: float | None) -> None:
+        self._change(destination_id, send_rate_max=send_rate_max)
+
+    def set_defaults(self, destination_id: str, defaults: TransferDefaults) -> None:
+        lanes = self._destination(destination_id).lanes or DEFAULT_LANES
+        self._change(destination_id, defaults=_defaults(defaults, lanes))
+
+    def start_transfer(self, request: TransferRequest) -> ObservedTransfer:
+        with self._lock:
+            found = self._destination(request.destination_id)
+            if request.lane not in {lane.name for lane in found.lanes or ()}:
+                raise PermanentError(f"destination {found.id} has no lane {request.lane!r}")
+            manifest, made = str(next(self._ids)), str(next(self._ids))
+            self._manifests[manifest] = request.entries
+            seen = ObservedTransfer(
+                made,
+                request.destination_id,
+                manifest,
+                request.tag,
+                TransferState.PENDING,
+                lane=request.lane,
+                priority=request.priority,
+                send_rate_max=request.send_rate_max,
+                total_bytes=sum(entry.size for entry in request.entries),
+                total_files=len(request.entries),
+            )
+            self._transfers[made] = _Transfer(seen, list(request.entries))
+            return seen
+
+    def transfer(self, transfer_id: str) -> ObservedTransfer:
+        with self._lock:
+            self._reach()
+            found = self._transfers.get(transfer_id)
+            if found is None:
+                return ObservedTransfer(transfer_id, "", "", None, TransferState.LOST, error="not found")
+            return found.seen
+
+    def results(self, transfer_id: str, after: int) -> tuple[tuple[FileResult, ...], int]:
+        with self._lock:
+            found = self._transfer(transfer_id)
+            return tuple(found.results[after:]), len(found.results)
+
+    def manifest_paths(self, manifest_id: str) -> Iterator[str]:
+        with self._lock:
+            self._reach()
+            if manifest_id not in self._manifests:
+                raise NotFoundError(f"manifest {manifest_id} was not found")
+            return iter([entry.path for entry in self._manifests[manifest_id]])
+
+    def suspend(self, transfer_id: str) -> None:
+        self._move(transfer_id, TransferState.SUSPENDED, lambda state: state.active)
+
+    def resume(self, transfer_id: str) -> None:
+        self._move(transfer_id, TransferState.RESUMING, lambda state: state is TransferState.SUSPENDED)
+
+    def cancel(self, transfer_id: str, reason: str) -> None:
+        with self._lock:
+            self._reach()
+            found = self._transfers.pop(transfer_id, None)
+            if found is not None:
+                self.cancelled[transfer_id] = reason
+                self._manifests.pop(found.seen.manifest_id, None)
+
+    def set_priority(self, transfer_id: str, lane: str, priority: int) -> None:
+        with self._lock:
+            found = self._transfer(transfer_id)
+            lanes = self._destination(found.seen.destination_id).lanes or ()
+            if lane not in {known.name for known in lanes}:
+                raise PermanentError(f"there is no lane {lane!r}")
+            found.seen = replace(found.seen, lane=lane, priority=priority)
+
+    def set_transfer_rate(self, transfer_id: str, send_rate_max: float | None) -> None:
+        with self._lock:
+            found = self._transfer(transfer_id)
+            found.seen = replace(found.seen, send_rate_max=send_rate_max)
+
+    def forget(self, transfer_id: str, manifest_id: str) -> None:
+        with self._lock:
+            self._reach()
+            found = self._transfers.get(transfer_id)
+            if found is not None and found.seen.state.active:
+                raise PermanentError(f"transfer {transfer_id} is active")
+            self._transfers.pop(transfer_id, None)
+            self._manifests.pop(manifest_id, None)
+
+    def start_deletion(
+        self, destination_id: str, files: tuple[str, ...], directories: tuple[str, ...]
+    ) -> str:
+        with self._lock:
+            self._destination(destination_id)
+            made = str(next(self._ids))
+            self._deletions[made] = (destination_id, files, directories)
+            return made
+
+    def deletion(self, deletion_id: str) -> DeletionState:
+        with self._lock:
+            self._reach()
+            if deletion_id not in self._deletions:
+                raise NotFoundError(f"deletion {deletion_id} was not found")
+            return _Deletion(deletion_id in self._deleted, self._deleted.get(deletion_id, ()))
+
+    # Inside
+
+    def _reach(self) -> None:
+        if not self.reachable:
+            raise UnreachableError("the server is not reachable")
+
+    def _destination(self, destination_id: str) -> ObservedDestination:
+        self._reach()
+        if destination_id not in self._destinations:
+            raise NotFoundError(f"destination {destination_id} was not found")
+        return self._destinations[destination_id]
+
+    def _transfer(self, transfer_id: str) -> _Transfer:
+        self._reach()
+        if transfer_id not in self._transfers:
+            raise NotFoundError(f"transfer {transfer_id} was not found")
+        return self._transfers[transfer_id]
+
+    def _change(self, destination_id: str, **fields: object) -> None:
+        with self._lock:
+            found = self._destination(destination_id)
+            self._destinations[destination_id] = replace(found, **fields)  # type: ignore[arg-type]
+
+    def _move(self, transfer_id: str, to: TransferState, allowed: Callable[[TransferState], bool]) -> None:
+        with self._lock:
+            found = self._transfer(transfer_id)
+            if allowed(found.seen.state):
+                found.seen = replace(found.seen, state=to)
+            elif found.seen.state.finished:
+                raise PermanentError(f"transfer {transfer_id} is {found.seen.state}")
+
+
+def _tell_nobody(_kind: str, _id: str) -> None:
+    pass
+
+
+def _defaults(defaults: TransferDefaults, lanes: tuple[Lane, ...]) -> ObservedDefaults:
+    return ObservedDefaults(
+        defaults.priority,
+        defaults.lane or default_lane(lanes),
+        defaults.checkpoint_interval,
+        defaults.overwrite,
+        defaults.modification_time_tolerance,
+    )
+
+
+def _read(entry: Entry) -> FileResult:
+    """Look at a source as a sender would."""
+    try:
+        found = os.stat(entry.source)
+    except FileNotFoundError:
+        if entry.is_directory:
+            return FileResult(entry.path, FileOutcome.DELIVERED)
+        return FileResult(entry.path, FileOutcome.VANISHED)
+    except OSError as error:
+        return FileResult(entry.path, FileOutcome.FAILED, error=str(error.strerror))
+    if not entry.is_directory and not modes.S_ISREG(found.st_mode):
+        return FileResult(entry.path, FileOutcome.FAILED, error="not a regular file")
+    size = 0 if entry.is_directory else found.st_size
+    return FileResult(entry.path, FileOutcome.DELIVERED, size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _progress(transfer: _Transfer) -> ObservedTransfer:
+    failed = [result for result in transfer.results if result.outcome is FileOutcome.FAILED]
+    state, error = transfer.seen.state, ""
+    if not transfer.todo:
+        state = TransferState.ERROR if failed else TransferState.COMPLETE
+        error = f"{failed[0].path}: {failed[0].error}" if failed else ""
+    left = sum(entry.size for entry in transfer.todo) - transfer.partial
+    return replace(
+        transfer.seen,
+        state=state,
+        error=error,
+        done_bytes=transfer.seen.total_bytes - left,
+        done_files=len(transfer.results),
+    )
