@@ -1,0 +1,140 @@
+"""`lanesync api METHOD key=value…`: a console to any server that speaks the JetStream API."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import os
+import sys
+from typing import Any
+
+import click
+
+from agent.jetstream import APIInterface, CommandError, Jetstream, JetstreamError, constants
+
+PASSWORD_VARIABLE = "JETSTREAM_API_PASSWORD"  # noqa: S105 - the name of a variable
+_NAMESPACES = ("server", "send", "recv", "lanesync")
+_MAX_ARGUMENT_FILE = constants.MAX_MESSAGE_BYTES
+_EXIT_FAILED, _EXIT_USAGE = 1, 2
+
+
+@click.command("api")
+@click.argument("method")
+@click.argument("arguments", nargs=-1)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Server to talk to.")
+@click.option("--port", default=constants.DEFAULT_API_PORT, show_default=True, help="Its control port.")
+@click.option(
+    "--user", help=f"Log in as this user; the password comes from ${PASSWORD_VARIABLE} or a prompt."
+)
+@click.option("--token-file", type=click.Path(dir_okay=False), help="Log in with the token in this file.")
+@click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the connection.")
+def command(
+    method: str,
+    arguments: tuple[str, ...],
+    host: str,
+    port: int,
+    user: str | None,
+    token_file: str | None,
+    timeout: float,
+) -> None:
+    """Call METHOD (send.getTransfers, server.getServerInfo, getDestination, …) and print the result as JSON.
+
+    Parameters are key=value (value read as JSON where it is JSON, else as text), key=@FILE for a value from a
+    file, or one JSON object.
+
+    \b
+    lanesync api send.getTransfers limit=10
+    lanesync api createManifest 'mappings={"/docs/a.txt": "/home/a.txt"}'
+    lanesync api send.createManifest mappings=@mappings.json
+
+    Exit codes: 0 done, 1 the server refused or cannot be reached, 2 usage.
+    """
+    name, parameters = resolve_method(method), parse_arguments(arguments)
+    api = Jetstream().api(host, port, timeout)
+    try:
+        with api:
+            _log_in(api, user, token_file)
+            result = api.call(name, parameters, blocking=True)
+    except CommandError as error:
+        click.echo(f"{name}: {error}", err=True)
+        sys.exit(_EXIT_FAILED)
+    except JetstreamError as error:
+        click.echo(str(error), err=True)
+        sys.exit(_EXIT_FAILED)
+    click.echo(json.dumps(result, indent=2, ensure_ascii=True))
+
+
+def methods() -> tuple[str, ...]:
+    """Full names of all methods that the client knows."""
+    api = Jetstream().api()
+    return tuple(
+        f"{namespace}.{name}"
+        for namespace in _NAMESPACES
+        for name, found in inspect.getmembers(getattr(api, namespace), inspect.ismethod)
+        if not name.startswith("_")
+    )
+
+
+def resolve_method(text: str) -> str:
+    """`getTransfers` -> `send.getTransfers`. Usage error with the nearest name when there is none."""
+    known = methods()
+    if text in known:
+        return text
+    for namespace in _NAMESPACES:
+        if f"{namespace}.{text}" in known:
+            return f"{namespace}.{text}"
+    short = {name.partition(".")[2]: name for name in known}
+    close = difflib.get_close_matches(text.rpartition(".")[2], short, n=1)
+    hint = f"did you mean {short[close[0]]}?" if close else "for example send.getTransfers"
+    raise click.UsageError(f"there is no method {text!r}; {hint}")
+
+
+def parse_arguments(arguments: tuple[str, ...]) -> dict[str, Any]:
+    """key=value pairs, or one JSON object."""
+    if len(arguments) == 1 and arguments[0].lstrip().startswith("{"):
+        try:
+            parsed = json.loads(arguments[0])
+        except (ValueError, RecursionError) as error:
+            raise click.UsageError(f"the parameters are not a JSON object: {error}") from None
+        return dict(parsed)
+    parameters: dict[str, Any] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals or not key.isidentifier():
+            raise click.UsageError(f"{argument!r} is not key=value; write for example limit=10")
+        if key in parameters:
+            raise click.UsageError(f"{key} is given twice")
+        parameters[key] = parse_value(_read(value[1:]) if value.startswith("@") else value)
+    return parameters
+
+
+def parse_value(text: str) -> Any:
+    """JSON where it is JSON, else the text itself."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MAX_ARGUMENT_FILE + 1)
+    except OSError as error:
+        raise click.UsageError(f"{path}: {error.strerror}") from None
+    if len(data) > _MAX_ARGUMENT_FILE:
+        raise click.UsageError(f"{path} is larger than a message may be ({_MAX_ARGUMENT_FILE} bytes)")
+    return data.decode("utf-8", "surrogateescape").strip()
+
+
+def _log_in(api: APIInterface, user: str | None, token_file: str | None) -> None:
+    if user is not None and token_file is not None:
+        raise click.UsageError("give --user or --token-file, not both")
+    if token_file is not None:
+        api.server.authToken(_read(token_file))
+    elif user is not None:
+        password = os.environ.get(PASSWORD_VARIABLE)
+        if password is None:
+            password = click.prompt(f"Password of {user} at {api.host}", hide_input=True, err=True)
+        api.server.auth(user, str(password))
