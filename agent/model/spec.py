@@ -202,6 +202,22 @@ class MappingSpec:
 Spec = ServerSpec | PriorityLanesSpec | DestinationSpec | MappingSpec
 
 
+_KINDS: dict[type[Spec], Kind] = {
+    ServerSpec: Kind.SERVER,
+    PriorityLanesSpec: Kind.PRIORITY_LANES,
+    DestinationSpec: Kind.DESTINATION,
+    MappingSpec: Kind.MAPPING,
+}
+
+
+def kind_of(spec: Spec) -> Kind:
+    return _KINDS[type(spec)]
+
+
+def key_of(spec: Spec) -> Key:
+    return Key(kind_of(spec), spec.name)
+
+
 @dataclass(frozen=True, slots=True)
 class DesiredState:
     """All specs of a revision, resolved: every reference exists, the implicit server is present if used."""

@@ -1,0 +1,175 @@
+"""Take in what became of the attempts in flight: per-file results into the ledger, ended attempts closed.
+
+An attempt without an id is one whose creation was cut off. It is looked for by its tag: found, it is
+adopted; not found, nothing was created.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from agent.model.change import FileStat
+from agent.model.observed import FileOutcome, FileResult, ObservedTransfer, TransferState
+from agent.model.outcome import NotFoundError
+from agent.reconcile.context import Connected, Context
+from agent.state.attempts import Attempt
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Collected:
+    """What came in for one mapping at one destination."""
+
+    active: list[ObservedTransfer] = field(default_factory=list)
+    delivered: int = 0
+    failures: list[str] = field(default_factory=list)  # "path: why", or why a whole attempt ended
+    ended: bool = False  # an attempt ended; what it did not deliver must be looked at again
+    deleting: int = 0  # deletions on their way
+
+
+def collect(context: Context, connected: Connected, mapping: str, destination: str) -> Collected:
+    """Raises UnreachableError when the server cannot be asked; then nothing is assumed."""
+    found = Collected()
+    attempts = context.state.attempts.of(mapping, destination)
+    for attempt in _adopt(context, connected, list(attempts)):
+        if attempt.operation == "delete":
+            _collect_deletion(context, connected, attempt, found)
+        else:
+            _collect_transfer(context, connected, attempt, found)
+    return found
+
+
+def _adopt(context: Context, connected: Connected, attempts: list[Attempt]) -> list[Attempt]:
+    """Attempts with an id; those without are found by their tag or closed."""
+    unknown = [a for a in attempts if a.transfer_id is None]
+    known = [a for a in attempts if a.transfer_id is not None]
+    if not unknown:
+        return known
+    tagged = {
+        t.tag.attempt: t
+        for t in connected.engine.observe(context.state.agent_id).transfers
+        if t.tag is not None
+    }
+    for attempt in unknown:
+        transfer = tagged.get(attempt.number)
+        if transfer is None or attempt.operation == "delete":
+            context.state.attempts.finish(attempt.number, "notCreated", "", context.clock.time())
+            continue
+        context.state.attempts.created(attempt.number, transfer.id, transfer.manifest_id)
+        known.append(replace(attempt, transfer_id=transfer.id, manifest_id=transfer.manifest_id))
+        log.info("transfer adopted", transfer=transfer.id, attempt=attempt.number, mapping=attempt.mapping)
+    return known
+
+
+def _collect_transfer(context: Context, connected: Connected, attempt: Attempt, found: Collected) -> None:
+    transfer_id = attempt.transfer_id or ""
+    # The state is read before the results: a transfer that is finished has all of its results.
+    transfer = connected.engine.transfer(transfer_id)
+    if connected.capabilities.file_results and transfer.state is not TransferState.LOST:
+        _take_results(context, connected, attempt, found)
+    elif transfer.state is TransferState.COMPLETE:
+        _take_all(context, attempt, found)
+    if not transfer.state.finished:
+        found.active.append(transfer)
+        return
+    _close(context, connected, attempt, transfer, found)
+
+
+def _take_results(context: Context, connected: Connected, attempt: Attempt, found: Collected) -> None:
+    cursor = attempt.cursor
+    while True:
+        results, after = connected.engine.results(attempt.transfer_id or "", cursor)
+        if not results:
+            return
+        _settle(context, attempt, results, after, found)
+        cursor = after
+
+
+def _settle(
+    context: Context, attempt: Attempt, results: tuple[FileResult, ...], cursor: int, found: Collected
+) -> None:
+    delivered = {r.path: r for r in results if r.outcome in (FileOutcome.DELIVERED, FileOutcome.SKIPPED)}
+    with context.state.transaction():
+        planned = context.state.attempts.settle(
+            attempt.number, [(r.path, r.path in delivered) for r in results], cursor
+        )
+        context.state.ledger.record(
+            attempt.mapping,
+            attempt.destination,
+            [
+                (path, as_read(stat, delivered[path]), delivered[path].digest, attempt.number)
+                for path, (stat, _source) in planned.items()
+                if stat is not None and path in delivered
+            ],
+            context.clock.time(),
+        )
+    sizes = [
+        (p, delivered[p].size or (s.size if s else 0)) for p, (s, _) in planned.items() if p in delivered
+    ]
+    context.delivered.add(attempt.mapping, attempt.destination, sizes)
+    found.delivered += len(sizes)
+    found.failures += [f"{r.path}: {r.error}" for r in results if r.outcome is FileOutcome.FAILED]
+
+
+def as_read(planned: FileStat, result: FileResult) -> FileStat:
+    """The version that the sender read, which may be newer than the one that was planned."""
+    if result.mtime_ns == 0 and result.ctime_ns == 0:
+        return planned
+    return planned._replace(size=result.size, mtime_ns=result.mtime_ns, ctime_ns=result.ctime_ns)
+
+
+def _take_all(context: Context, attempt: Attempt, found: Collected) -> None:
+    """An engine without per-file results said `complete`: every file of the attempt was delivered."""
+    left = context.state.attempts.left(attempt.number)
+    results = tuple(FileResult(path, FileOutcome.DELIVERED) for path in left)
+    _settle(context, attempt, results, attempt.cursor, found)
+
+
+def _close(
+    context: Context, connected: Connected, attempt: Attempt, transfer: ObservedTransfer, found: Collected
+) -> None:
+    found.ended = True
+    if transfer.state is TransferState.ERROR and not found.failures:
+        found.failures.append(transfer.error or "the transfer failed and gave no reason")
+    if transfer.state is TransferState.LOST:
+        log.warning("transfer lost", transfer=transfer.id, mapping=attempt.mapping)
+    context.state.attempts.finish(attempt.number, str(transfer.state), transfer.error, context.clock.time())
+    connected.engine.forget(transfer.id, attempt.manifest_id or transfer.manifest_id)
+    log.info(
+        "transfer ended",
+        mapping=attempt.mapping,
+        destination=attempt.destination,
+        transfer=transfer.id,
+        attempt=attempt.number,
+        state=str(transfer.state),
+        error=transfer.error or None,
+        revision=attempt.revision,
+    )
+
+
+def _collect_deletion(context: Context, connected: Connected, attempt: Attempt, found: Collected) -> None:
+    try:
+        deletion = connected.engine.deletion(attempt.transfer_id or "")
+    except NotFoundError:
+        # The server was restarted and forgot: what is still there will be planned again.
+        context.state.attempts.finish(attempt.number, "lost", "", context.clock.time())
+        found.ended = True
+        return
+    if not deletion.done:
+        found.deleting += 1
+        return
+    gone = [r.path for r in deletion.results if r.outcome is FileOutcome.DELIVERED]
+    # A directory that others use too is kept; it is no longer ours to speak of.
+    kept = [r.path for r in deletion.results if r.outcome is FileOutcome.SKIPPED]
+    with context.state.transaction():
+        context.state.ledger.forget(attempt.mapping, attempt.destination, gone + kept)
+        context.state.attempts.finish(attempt.number, "done", deletion.error, context.clock.time())
+    context.delivered.add_deleted(attempt.mapping, attempt.destination, len(gone))
+    found.failures += [f"{r.path}: {r.error}" for r in deletion.results if r.outcome is FileOutcome.FAILED]
+    if deletion.error:
+        found.failures.append(deletion.error)
+    found.ended = True
+    log.info("deletion ended", mapping=attempt.mapping, destination=attempt.destination, deleted=len(gone))

@@ -1,0 +1,128 @@
+"""What every reconcile may use: the agent's memory, the wanted state, the engines, the board, the clock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agent.engines.port import Engine
+from agent.model.observed import Capabilities, Tag
+from agent.model.spec import DesiredState, DestinationSpec, Key, Kind, ServerSpec, digest
+from agent.planning.destination import destination_digest
+from agent.reconcile.delivered import Delivered
+from agent.reconcile.queue import WorkQueue
+from agent.reconcile.status import Board
+from agent.state.db import State
+
+
+class Clock(Protocol):
+    def time(self) -> float:
+        """Unix seconds."""
+
+    def monotonic(self) -> float: ...
+
+
+class SystemClock:
+    def time(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A server that is reached: its engine and what it can do. `launch` counts connections to it, so that
+    what was learned from an earlier one is not believed of a later one."""
+
+    spec: ServerSpec
+    engine: Engine
+    capabilities: Capabilities
+    launch: int
+
+
+@dataclass(slots=True)
+class Context:
+    state: State
+    state_dir: str
+    queue: WorkQueue
+    board: Board
+    clock: Clock
+    delivered: Delivered
+    desired: DesiredState = field(default_factory=lambda: DesiredState(revision=""))
+    stop_requested: threading.Event = field(default_factory=threading.Event)
+    _servers: dict[str, Connected] = field(default_factory=dict)
+    _destination_ids: dict[str, tuple[int, str]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def connected(self, server: str) -> Connected | None:
+        with self._lock:
+            return self._servers.get(server)
+
+    def set_connected(self, server: str, connected: Connected | None) -> None:
+        with self._lock:
+            if connected is None:
+                self._servers.pop(server, None)
+            else:
+                self._servers[server] = connected
+
+    def connections(self) -> list[Connected]:
+        with self._lock:
+            return list(self._servers.values())
+
+    def destination_id(self, destination: str, connected: Connected) -> str | None:
+        """The id that this destination has on the server as connected now; None until it was reconciled."""
+        with self._lock:
+            launch, found = self._destination_ids.get(destination, (-1, ""))
+        return found if launch == connected.launch else None
+
+    def set_destination_id(self, destination: str, connected: Connected, found: str | None) -> None:
+        with self._lock:
+            if found is None:
+                self._destination_ids.pop(destination, None)
+            else:
+                self._destination_ids[destination] = (connected.launch, found)
+
+    def tag(self, key: Key, attempt: int = 0, change_digest: str = "") -> Tag:
+        spec = self.desired.get(key)
+        if isinstance(spec, DestinationSpec):
+            found = destination_digest(spec, self.desired.lanes_of(spec))
+        else:
+            found = digest(spec) if spec is not None else ""
+        return Tag(
+            agent=self.state.agent_id,
+            spec=str(key),
+            revision=self.desired.revision,
+            spec_digest=found,
+            attempt=attempt,
+            change_digest=change_digest,
+        )
+
+    def mappings_of(self, destination: str) -> list[Key]:
+        return [
+            Key(Kind.MAPPING, name)
+            for name, mapping in self.desired.mappings.items()
+            if destination in mapping.destinations
+        ]
+
+    def destinations_of(self, server: str) -> list[Key]:
+        return [
+            Key(Kind.DESTINATION, name)
+            for name, destination in self.desired.destinations.items()
+            if destination.server == server
+        ]
+
+
+EngineFactory = Callable[[ServerSpec, str, int, "Login"], Engine]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Login:
+    """Credentials, resolved. Never printed."""
+
+    user_name: str | None = None
+    password: str | None = None
+    token: str | None = None

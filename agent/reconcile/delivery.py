@@ -1,0 +1,156 @@
+"""One mapping at one destination: what is remembered between two reconciles, and what one of them found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.model.change import SuspectReason
+from agent.model.condition import Reason
+from agent.model.observed import ObservedTransfer
+from agent.model.outcome import Done, Outcome, Stalled, Wait
+from agent.model.plan import Plan
+from agent.model.spec import MappingSpec
+from agent.model.units import format_duration, format_size
+from agent.reconcile.queue import WHOLE, Hints
+from agent.state.attempts import Failures
+
+PERSON_AFTER = 3
+"""Failures in a row after which a person is asked to look, while trying goes on."""
+
+RECHECK_SUSPECT = 30.0
+RETRY_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Memory:
+    """Kept between reconciles of one delivery; lost at a restart, which begins with a whole survey."""
+
+    pending: Hints = WHOLE  # what has not been looked at yet
+    waiting: Hints = Hints()  # differs, but in flight: to be looked at when that has ended
+    survey_due: float = 0.0  # monotonic time of the next whole survey
+    spec_digest: str = ""  # of the version that was last surveyed whole
+    files: int = 0  # in the ledger, as last counted
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class Findings:
+    """What one reconcile found for one delivery; pure input of its outcome."""
+
+    destination: str
+    reachable: bool = True
+    blocked_by: str = ""
+    suspended: str = ""
+    active: tuple[ObservedTransfer, ...] = ()
+    in_flight: int = 0
+    deleting: int = 0
+    settling: int = 0
+    plan: Plan = field(default_factory=Plan)
+    failures: Failures = Failures()
+    destination_error: str = ""  # why the destination does not answer
+    error: str = ""  # why this reconcile could not be finished here
+
+
+def judge(found: Findings, now: float) -> Outcome:
+    """What one delivery's findings mean: on its way, held, failed, or in sync."""
+    if not found.reachable:
+        return Wait(Reason.DEPENDENCY_NOT_READY)
+    if found.error:
+        return Wait(Reason.RETRYING, RETRY_SECONDS)
+    if found.suspended:
+        return Wait(Reason.SUSPENDED_IN_SPEC)
+    if found.in_flight or found.active or found.deleting:
+        reason = Reason.DESTINATION_UNREACHABLE if found.destination_error else Reason.TRANSFERRING
+        return Wait(reason)
+    if found.plan.held:
+        return Stalled(Reason.DELETIONS_HELD, _held_text(found))
+    if found.plan.suspects:
+        return Stalled(Reason.SOURCE_SUSPECT, _suspect_text(found), RECHECK_SUSPECT)
+    if found.failures.consecutive:
+        left = max(0.0, found.failures.next_retry_at - now)
+        if found.failures.consecutive >= PERSON_AFTER:
+            return Stalled(Reason.FILES_FAILED, f"{found.failures.last_error}; trying on", left)
+        return Wait(Reason.RETRYING, left)
+    if found.settling:
+        return Wait(Reason.SETTLING)
+    return Done()
+
+
+def message(found: Findings, outcome: Outcome, now: float) -> str:
+    """The outcome in words, with numbers."""
+    match outcome:
+        case Wait(reason=Reason.DEPENDENCY_NOT_READY):
+            return f"waits for {found.blocked_by}"
+        case Wait(reason=Reason.SUSPENDED_IN_SPEC):
+            return found.suspended
+        case Wait(reason=Reason.DESTINATION_UNREACHABLE):
+            return f"{found.in_flight} files wait for {found.destination}: {found.destination_error}"
+        case Wait(reason=Reason.TRANSFERRING):
+            return progress_text(found)
+        case Wait(reason=Reason.RETRYING) if found.error:
+            return found.error
+        case Wait(reason=Reason.RETRYING):
+            wait = format_duration(max(0.0, found.failures.next_retry_at - now))
+            return f"{found.failures.last_error}; next try in {wait}"
+        case Wait(reason=Reason.SETTLING):
+            return f"{found.settling} files are still being written"
+        case Stalled(message=text):
+            return text
+        case _:
+            return ""
+
+
+def progress_text(found: Findings) -> str:
+    if found.deleting and not found.active:
+        return f"deleting at {found.destination}"
+    done = sum(t.done_bytes for t in found.active)
+    total = sum(t.total_bytes for t in found.active)
+    share = f", {done / total:.0%}" if total else ""
+    return f"{found.in_flight} files ({format_size(total)}) on their way to {found.destination}{share}"
+
+
+def _held_text(found: Findings) -> str:
+    held = found.plan.held[0]
+    return f"{held.reason}; look with `lanesync plan`, then `lanesync approve Mapping/{held.mapping}`"
+
+
+def _suspect_text(found: Findings) -> str:
+    suspect = found.plan.suspects[0]
+    advice = {
+        SuspectReason.MISSING: "mount or create it",
+        SuspectReason.EMPTIED: "if that is meant, approve it with `lanesync approve`",
+        SuspectReason.OTHER_DEVICE: "mount the right one, or approve it with `lanesync approve`",
+        SuspectReason.UNREADABLE: "give the agent's user permission to read it",
+    }[suspect.reason]
+    detail = f" ({suspect.detail})" if suspect.detail else ""
+    return f"source {suspect.source} is {suspect.reason}{detail}: nothing below it is deleted; {advice}"
+
+
+def describe(found: Findings, memory: Memory, spec: MappingSpec) -> dict[str, Any]:
+    """The delivery as it appears in the status document."""
+    return {
+        "destination": found.destination,
+        "files": memory.files,
+        "bytes": memory.bytes,
+        "filesInFlight": found.in_flight,
+        "deletionsInFlight": found.deleting,
+        "settling": found.settling,
+        "heldDeletions": sum(len(h.deletions) for h in found.plan.held),
+        "failuresInARow": found.failures.consecutive,
+        "lastError": found.failures.last_error,
+        "prune": spec.prune,
+        "transfers": [
+            {
+                "id": t.id,
+                "state": str(t.state),
+                "lane": t.lane,
+                "priority": t.priority,
+                "doneBytes": t.done_bytes,
+                "totalBytes": t.total_bytes,
+                "doneFiles": t.done_files,
+                "totalFiles": t.total_files,
+            }
+            for t in found.active[:100]
+        ],
+    }

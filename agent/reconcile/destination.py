@@ -1,0 +1,151 @@
+"""Reconcile one Destination: it exists on its server with the right lanes, rate and defaults.
+
+resolve the spec → suspended? → server reached? → observe → duplicates and strays → plan → act → conditions
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from agent.model.condition import ConditionType, Reason
+from agent.model.observed import EngineState, ObservedDestination, ObservedTransfer
+from agent.model.outcome import Done, NotFoundError, Outcome, Wait
+from agent.model.plan import Plan
+from agent.model.spec import DestinationSpec, Key, Kind, Spec, digest, key_of
+from agent.planning.destination import plan_destination, plan_destination_removal
+from agent.reconcile.act import Scene, execute
+from agent.reconcile.context import Connected, Context
+from agent.reconcile.report import Report
+
+log = structlog.get_logger(__name__)
+
+INTERVAL = 60.0
+"""Seconds between two looks at a destination that is as it should be."""
+
+
+def reconcile_destination(context: Context, name: str, report: Report) -> Outcome:
+    spec = context.desired.destinations.get(name)
+    if spec is None:
+        return _remove(context, name, report)
+    connected = context.connected(spec.server)
+    if connected is None:
+        report.message = f"waits for Server/{spec.server}"
+        return Wait(Reason.DEPENDENCY_NOT_READY)
+    state = connected.engine.observe(context.state.agent_id)
+    observed = _ours(state, report.key)
+    _sweep(context, connected, state, observed, name)
+    plan = plan_destination(
+        spec, context.desired.lanes_of(spec), observed, context.tag(report.key), state.transfers
+    )
+    if observed is not None:
+        context.set_destination_id(name, connected, observed.id)
+    known = observed is not None and plan.empty
+    execute(Scene(context, connected, spec), plan)
+    remember(context, spec)
+    if not known:
+        for key in context.mappings_of(name):
+            context.queue.add(key)
+    _describe(context, spec, observed, report)
+    _wake_if_changed(context, report)
+    return Done(INTERVAL)
+
+
+def remember(context: Context, spec: Spec) -> None:
+    """Keep the version that is applied: its `onRemove` is needed when it leaves the specs."""
+    applied = context.state.specs.get(key_of(spec))
+    if applied is None or applied.digest != digest(spec):
+        context.state.specs.put(spec, context.desired.revision, context.clock.time())
+
+
+def preview_destination(context: Context, spec: DestinationSpec) -> Plan:
+    """The plan that reconciling would carry out now; nothing is changed."""
+    key = Key(Kind.DESTINATION, spec.name)
+    connected = context.connected(spec.server)
+    state = connected.engine.observe(context.state.agent_id) if connected else EngineState()
+    lanes = context.desired.lanes_of(spec)
+    return plan_destination(spec, lanes, _ours(state, key), context.tag(key), state.transfers)
+
+
+def _ours(state: EngineState, key: Key) -> ObservedDestination | None:
+    """The destination that carries this spec's tag; the oldest, should a crash have made two."""
+    mine = [d for d in state.destinations if d.tag is not None and d.tag.spec == str(key)]
+    return min(mine, key=lambda d: (len(d.id), d.id), default=None)
+
+
+def _sweep(
+    context: Context,
+    connected: Connected,
+    state: EngineState,
+    observed: ObservedDestination | None,
+    destination: str,
+) -> None:
+    """Remove what a lost answer left behind: transfers of attempts that were closed meanwhile."""
+    if observed is None:
+        return
+    for transfer in state.transfers:
+        if transfer.destination_id == observed.id and _stray(context, transfer, destination):
+            log.info("stray transfer removed", transfer=transfer.id, state=str(transfer.state))
+            if transfer.state.finished:
+                connected.engine.forget(transfer.id, transfer.manifest_id)
+            else:
+                connected.engine.cancel(transfer.id, "the agent has no record of this attempt")
+
+
+def _stray(context: Context, transfer: ObservedTransfer, destination: str) -> bool:
+    """Ours, of a mapping that is still wanted, and of no attempt that is open."""
+    if transfer.tag is None:
+        return False
+    attempt = context.state.attempts.get(transfer.tag.attempt)
+    if attempt is not None and attempt.destination == destination:
+        return False
+    return transfer.tag.spec in {str(Key(Kind.MAPPING, name)) for name in context.desired.mappings}
+
+
+def _describe(
+    context: Context, spec: DestinationSpec, observed: ObservedDestination | None, report: Report
+) -> None:
+    lanes = context.desired.lanes_of(spec)
+    report.detail = {
+        "server": spec.server,
+        "address": spec.address,
+        "port": spec.port,
+        "sendRateMaxKbps": spec.send_rate_max,
+        "lanes": [{"name": lane.name, "share": lane.share} for lane in lanes],
+        "connected": bool(observed and observed.connected),
+        "lastError": observed.last_error if observed else "",
+    }
+    report.message = f"{spec.address}:{spec.port} by Server/{spec.server}"
+    if spec.suspend:
+        report.add(ConditionType.SUSPENDED, Reason.SUSPENDED_IN_SPEC, "spec.suspend is true")
+
+
+def _wake_if_changed(context: Context, report: Report) -> None:
+    """Mappings say whether their destination answers; they must hear when that changes."""
+    before = context.board.get(report.key)
+    facts = ("connected", "lastError")
+    if before is not None and any(before.detail.get(f) != report.detail.get(f) for f in facts):
+        for key in context.mappings_of(report.key.name):
+            context.queue.add(key)
+
+
+def _remove(context: Context, name: str, report: Report) -> Outcome:
+    """The spec is gone: carry out the `onRemove` of its last applied version."""
+    applied = context.state.specs.get(report.key)
+    spec = applied.spec if applied is not None else None
+    if not isinstance(spec, DestinationSpec):
+        return Done()
+    connected = context.connected(spec.server)
+    if connected is None and spec.server in context.desired.servers:
+        report.message = f"waits for Server/{spec.server} to be removed there"
+        return Wait(Reason.DEPENDENCY_NOT_READY)
+    if connected is not None:
+        state = connected.engine.observe(context.state.agent_id)
+        observed = _ours(state, report.key)
+        transfers = tuple(t for t in state.transfers if observed and t.destination_id == observed.id)
+        plan = plan_destination_removal(name, spec.on_remove, observed, transfers)
+        try:
+            execute(Scene(context, connected, spec), plan)
+        except NotFoundError:
+            pass  # gone already is what we wanted
+    context.state.specs.remove(report.key)
+    return Done()

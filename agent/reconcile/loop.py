@@ -1,0 +1,123 @@
+"""Workers that take keys from the queue and reconcile them. A worker never dies: what it did not expect
+becomes a counted, throttled retry of that key alone.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from agent.model.condition import Reason
+from agent.model.outcome import (
+    Done,
+    Outcome,
+    PermanentError,
+    Retry,
+    RetryableError,
+    Stalled,
+    UnreachableError,
+    Wait,
+)
+from agent.model.spec import Key, Kind
+from agent.planning.backoff import delay
+from agent.reconcile.context import Context
+from agent.reconcile.destination import reconcile_destination
+from agent.reconcile.mapping import Mappings
+from agent.reconcile.queue import Hints
+from agent.reconcile.report import Report
+from agent.reconcile.servers import Servers
+
+log = structlog.get_logger(__name__)
+
+WORKERS = 4
+RETRY_INTERVAL, RETRY_MAX = 0.5, 60.0
+STALLED_INTERVAL = 300.0
+
+
+@dataclass(slots=True)
+class Loop:
+    context: Context
+    servers: Servers
+    mappings: Mappings
+    removed: Callable[[Key], None]
+    _threads: list[threading.Thread] = field(default_factory=list)
+    _failures: dict[Key, int] = field(default_factory=dict)
+
+    def start(self) -> None:
+        for number in range(WORKERS):
+            thread = threading.Thread(target=self._work, name=f"reconcile-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self, timeout: float) -> None:
+        """Stop taking work and let what runs come to its end."""
+        self.context.queue.stop()
+        deadline = self.context.clock.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - self.context.clock.monotonic()))
+
+    def _work(self) -> None:
+        while (found := self.context.queue.get()) is not None:
+            key, hints = found
+            try:
+                self.run(key, hints)
+            finally:
+                self.context.queue.done(key)
+
+    def run(self, key: Key, hints: Hints) -> Outcome:
+        """Reconcile one key, write its status, and enqueue it for when it is due again."""
+        report = Report(key)
+        outcome = self._guarded(key, hints, report)
+        gone = self.context.desired.get(key) is None
+        if gone and isinstance(outcome, Done):
+            self.context.board.remove(key)
+            self.context.queue.forget(key)
+            self.removed(key)
+            return outcome
+        report.write(self.context, outcome)
+        after = self._next(key, outcome)
+        if after is not None:
+            self.context.queue.add(key, delay=after)
+        return outcome
+
+    def _guarded(self, key: Key, hints: Hints, report: Report) -> Outcome:
+        try:
+            return self._reconcile(key, hints, report)
+        except UnreachableError as error:
+            return Retry(str(error), Reason.SERVER_UNREACHABLE)
+        except RetryableError as error:
+            return Retry(str(error))
+        except PermanentError as error:
+            log.warning("needs a person", key=str(key), error=str(error))
+            return Stalled(Reason.SERVER_FAILED, str(error), STALLED_INTERVAL)
+        except Exception as error:  # one bad object must not end the agent
+            log.exception("unexpected error", key=str(key))
+            return Retry(f"internal error: {type(error).__name__}: {error}", Reason.INTERNAL_ERROR)
+
+    def _reconcile(self, key: Key, hints: Hints, report: Report) -> Outcome:
+        match key.kind:
+            case Kind.SERVER:
+                return self.servers.reconcile(key.name, report)
+            case Kind.DESTINATION:
+                return reconcile_destination(self.context, key.name, report)
+            case Kind.MAPPING:
+                return self.mappings.reconcile(key.name, hints, report)
+            case Kind.PRIORITY_LANES:
+                report.message = "used as specified"
+                return Done()
+
+    def _next(self, key: Key, outcome: Outcome) -> float | None:
+        if not isinstance(outcome, Retry):
+            self._failures.pop(key, None)
+        match outcome:
+            case Done(next_in=after) | Wait(next_in=after):
+                return after
+            case Stalled(next_in=after):
+                return STALLED_INTERVAL if after is None else after
+            case Retry():
+                self._failures[key] = count = self._failures.get(key, 0) + 1
+                return delay(count, RETRY_INTERVAL, RETRY_MAX, random.random())  # noqa: S311

@@ -1,0 +1,287 @@
+"""Reconcile one Mapping, as a checklist for each of its destinations:
+
+resolve the spec → suspended? → destination there? → collect results → change set → approvals → plan (with
+safety) → act → conditions → when next
+
+A reconcile never waits for a transfer: what was started reports back as an event that brings the key again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from agent.model.change import ChangeSet, Suspect
+from agent.model.condition import ConditionType, Reason
+from agent.model.observed import ObservedTransfer
+from agent.model.outcome import Done, NotFoundError, Outcome, RetryableError, Stalled, Wait
+from agent.model.plan import DeletePaths, Plan
+from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec, digest
+from agent.planning.backoff import delay
+from agent.planning.mapping import plan_mapping
+from agent.reconcile.act import Scene, execute
+from agent.reconcile.collect import Collected, collect
+from agent.reconcile.context import Context
+from agent.reconcile.delivery import Findings, Memory, describe, judge, message
+from agent.reconcile.destination import remember
+from agent.reconcile.queue import WHOLE, Hints
+from agent.reconcile.removal import remove_mapping
+from agent.reconcile.report import Report
+from agent.reconcile.survey import Survey, source_directory_exists, survey
+from agent.state.attempts import Failures
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Mappings:
+    """Reconciles mappings; one worker at a time per key, so a mapping's memory needs no lock."""
+
+    context: Context
+    memories: dict[tuple[str, str], Memory] = field(default_factory=dict)
+    settling: dict[str, int] = field(default_factory=dict)  # files not ready yet, told by the watcher
+
+    def reconcile(self, name: str, hints: Hints, report: Report) -> Outcome:
+        spec = self.context.desired.mappings.get(name)
+        if spec is None:
+            self._drop_memory(name)
+            return remove_mapping(self.context, name, report)
+        deliveries = [self._delivery(spec, destination, hints) for destination in spec.destinations]
+        for delivery in deliveries:
+            self._guarded(delivery, lambda d: self._collect(spec, d))
+        self._survey(spec, [d for d in deliveries if d.surveys])
+        for delivery in deliveries:
+            self._guarded(delivery, lambda d: self._act(spec, d))
+        remember(self.context, spec)
+        return self._conclude(spec, deliveries, report)
+
+    def _drop_memory(self, name: str) -> None:
+        for pair in [pair for pair in self.memories if pair[0] == name]:
+            del self.memories[pair]
+
+    # -- one step each
+
+    def _delivery(self, spec: MappingSpec, destination: str, hints: Hints) -> _Delivery:
+        """Suspended? Destination there? Hints are kept until they have been looked at."""
+        context = self.context
+        memory = self.memories.setdefault((spec.name, destination), Memory())
+        memory.pending |= hints
+        found = Findings(destination, suspended=suspension(context, spec, destination))
+        delivery = _Delivery(context.desired.destinations[destination], memory, found)
+        self._due(spec, memory)
+        connected = context.connected(delivery.destination.server)
+        if connected is None or context.destination_id(destination, connected) is None:
+            found.reachable = False
+            found.blocked_by = f"Destination/{destination}"
+        else:
+            delivery.scene = Scene(context, connected, delivery.destination)
+        return delivery
+
+    def _guarded(self, delivery: _Delivery, step: Callable[[_Delivery], None]) -> None:
+        """A destination that fails does not hold up the others."""
+        if delivery.scene is None or delivery.found.error:
+            return
+        try:
+            step(delivery)
+        except RetryableError as error:
+            delivery.found.error = str(error) or type(error).__name__
+            log.warning("will try again", destination=delivery.destination.name, error=delivery.found.error)
+
+    def _collect(self, spec: MappingSpec, delivery: _Delivery) -> None:
+        memory = delivery.memory
+        delivery.collected = collect(
+            self.context, delivery.live_scene.connected, spec.name, delivery.destination.name
+        )
+        self._note_failures(spec, delivery)
+        if delivery.collected.ended or delivery.collected.delivered:
+            memory.pending |= memory.waiting
+            memory.waiting = Hints()
+
+    def _due(self, spec: MappingSpec, memory: Memory) -> None:
+        """A new version of the spec, the interval, and the end of a backoff ask for a whole survey."""
+        now, current = self.context.clock.monotonic(), digest(spec)
+        if memory.spec_digest != current or now >= memory.survey_due:
+            memory.pending |= WHOLE
+            memory.spec_digest = current
+
+    def _note_failures(self, spec: MappingSpec, delivery: _Delivery) -> None:
+        context, collected = self.context, delivery.collected
+        key = (spec.name, delivery.destination.name)
+        before = context.state.attempts.failures(*key, context.desired.revision)
+        if collected.failures:
+            count = before.consecutive + 1
+            wait = delay(count, spec.retry.interval, spec.retry.max_interval, random.random())  # noqa: S311
+            more = f" (and {len(collected.failures) - 1} more)" if len(collected.failures) > 1 else ""
+            before = Failures(count, context.clock.time() + wait, collected.failures[0] + more)
+            context.state.attempts.set_failures(*key, context.desired.revision, before)
+            delivery.memory.survey_due = context.clock.monotonic() + wait
+            log.warning("delivery failed", mapping=key[0], destination=key[1], error=before.last_error)
+        elif collected.ended and before.consecutive and not collected.active:
+            context.state.attempts.reset_failures(*key)
+            before = Failures()
+        delivery.found.failures = before
+
+    def _survey(self, spec: MappingSpec, deliveries: list[_Delivery]) -> None:
+        """One look at the source for all destinations that can take what it finds."""
+        wanted = Hints()
+        for delivery in deliveries:
+            wanted |= delivery.memory.pending
+        if wanted.empty:
+            return
+        found = survey(self.context, spec, [d.destination.name for d in deliveries], wanted)
+        for delivery in deliveries:
+            delivery.surveyed = found[delivery.destination.name]
+            if wanted.whole:
+                delivery.memory.survey_due = self.context.clock.monotonic() + spec.trigger.interval
+
+    def _act(self, spec: MappingSpec, delivery: _Delivery) -> None:
+        context, memory, found = self.context, delivery.memory, delivery.found
+        surveyed = delivery.surveyed or Survey()
+        active = tuple(delivery.collected.active)
+        plan = plan_for(context, spec, delivery.destination, surveyed.changes, active, bool(found.suspended))
+        try:
+            execute(delivery.live_scene, plan)
+        except NotFoundError as error:
+            # Something we relied on is gone from the server: look at everything again.
+            memory.pending = WHOLE
+            context.queue.add(Key(Kind.DESTINATION, delivery.destination.name), urgent=True)
+            raise RetryableError(str(error)) from error
+        if delivery.surveyed is not None:
+            memory.pending = Hints()
+            memory.waiting |= surveyed.again
+        found.plan = plan
+        found.active = tuple(delivery.collected.active)
+        found.deleting = delivery.collected.deleting + sum(isinstance(a, DeletePaths) for a in plan.actions)
+        found.in_flight = context.state.attempts.in_flight_count(spec.name, delivery.destination.name)
+        found.settling = self.settling.get(spec.name, 0)
+        if delivery.surveyed is not None or delivery.collected.ended:
+            memory.files = context.state.ledger.count(spec.name, delivery.destination.name)
+            memory.bytes = context.state.ledger.total_bytes(spec.name, delivery.destination.name)
+
+    def _conclude(self, spec: MappingSpec, deliveries: list[_Delivery], report: Report) -> Outcome:
+        now = self.context.clock.time()
+        judged = []
+        for delivery in deliveries:
+            status = self.context.board.get(Key(Kind.DESTINATION, delivery.destination.name))
+            if status is not None and not status.detail.get("connected"):
+                delivery.found.destination_error = str(status.detail.get("lastError") or "")
+            judged.append((judge(delivery.found, now), delivery))
+        report.detail = {
+            "destinationPath": spec.destination_path,
+            "sources": [entry.source for entry in spec.paths],
+            "deliveries": [describe(d.found, d.memory, spec) for d in deliveries],
+        }
+        outcome, delivery = min(judged, key=lambda pair: _weight(pair[0]))
+        report.message = message(delivery.found, outcome, now) or _in_sync_text(deliveries)
+        for other, at in judged:
+            if isinstance(other, Stalled) and not isinstance(outcome, Stalled):
+                report.add(ConditionType.STALLED, other.reason, message(at.found, other, now))
+        if any(d.found.suspended for d in deliveries):
+            report.add(ConditionType.SUSPENDED, Reason.SUSPENDED_IN_SPEC, deliveries[0].found.suspended)
+        return _with_next(outcome, self._next_in(spec, deliveries))
+
+    def _next_in(self, spec: MappingSpec, deliveries: list[_Delivery]) -> float:
+        now = self.context.clock.monotonic()
+        reachable = [d.memory.survey_due - now for d in deliveries if d.scene is not None]
+        return max(0.05, min(reachable, default=spec.trigger.interval))
+
+
+@dataclass(slots=True)
+class _Delivery:
+    destination: DestinationSpec
+    memory: Memory
+    found: Findings
+    scene: Scene | None = None
+    collected: Collected = field(default_factory=Collected)
+    surveyed: Survey | None = None
+
+    @property
+    def surveys(self) -> bool:
+        return self.scene is not None and not self.found.suspended and not self.found.error
+
+    @property
+    def live_scene(self) -> Scene:
+        if self.scene is None:
+            raise NotFoundError(f"Destination/{self.destination.name} is not reached")
+        return self.scene
+
+
+def plan_for(
+    context: Context,
+    spec: MappingSpec,
+    destination: DestinationSpec,
+    changes: ChangeSet,
+    active: tuple[ObservedTransfer, ...],
+    suspended: bool,
+) -> Plan:
+    """The plan of one delivery, with what a person has approved."""
+    approved = context.state.approvals.approved(Key(Kind.MAPPING, spec.name))
+    changes = replace(
+        changes, suspects=tuple(s for s in changes.suspects if suspect_digest(s) not in approved)
+    )
+    count = context.state.ledger.count(spec.name, destination.name) if changes.deletions else 0
+    return plan_mapping(
+        spec,
+        destination,
+        context.desired.lanes_of(destination),
+        changes,
+        active,
+        count,
+        approved,
+        suspended,
+        still_present=lambda path: source_directory_exists(spec, path),
+    )
+
+
+def suspect_digest(suspect: Suspect) -> str:
+    """What `approve` approves: this root for this reason."""
+    return f"{suspect.path}:{suspect.source}:{suspect.reason}"
+
+
+def suspension(context: Context, spec: MappingSpec, destination: str) -> str:
+    """Why a delivery is suspended; empty when it is not."""
+    now = context.clock.time()
+    if spec.suspend:
+        return "spec.suspend is true"
+    if context.desired.destinations[destination].suspend:
+        return f"Destination/{destination} is suspended in its spec"
+    for key in (Key(Kind.MAPPING, spec.name), Key(Kind.DESTINATION, destination)):
+        override = context.state.overrides.get(key, now)
+        if override is not None:
+            return f"{key} suspended by {override.author}: {override.reason or 'no reason given'}"
+    return ""
+
+
+def _weight(outcome: Outcome) -> int:
+    """Which of several deliveries speaks for the mapping: what moves, then what waits, then what stands."""
+    match outcome:
+        case Wait(reason=Reason.TRANSFERRING):
+            return 0
+        case Wait(reason=Reason.DEPENDENCY_NOT_READY | Reason.SUSPENDED_IN_SPEC):
+            return 3
+        case Wait():
+            return 1
+        case Stalled():
+            return 2
+        case _:
+            return 4
+
+
+def _with_next(outcome: Outcome, next_in: float) -> Outcome:
+    match outcome:
+        case Done():
+            return Done(next_in)
+        case Wait(reason=reason, next_in=sooner):
+            return Wait(reason, next_in if sooner is None else min(sooner, next_in))
+        case Stalled(reason=reason, message=text, next_in=sooner):
+            return Stalled(reason, text, next_in if sooner is None else min(sooner, next_in))
+        case _:
+            return outcome
+
+
+def _in_sync_text(deliveries: list[_Delivery]) -> str:
+    places = ", ".join(d.destination.name for d in deliveries)
+    return f"{max(d.memory.files for d in deliveries)} files at {places}"

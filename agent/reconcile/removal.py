@@ -1,0 +1,115 @@
+"""A mapping that left the specs: carry out the `onRemove` of its last applied version, then forget it.
+
+A renamed mapping hands over what it delivered, so that nothing is sent again and nothing of it is deleted.
+"""
+
+from __future__ import annotations
+
+from agent.model.change import Deletion
+from agent.model.condition import Reason
+from agent.model.outcome import Done, NotFoundError, Outcome, Wait
+from agent.model.paths import destination_prefixes, is_below
+from agent.model.plan import DeletePaths, Plan
+from agent.model.spec import DesiredState, DestinationSpec, Key, Kind, MappingSpec, OnRemove
+from agent.planning.mapping import plan_mapping_removal
+from agent.reconcile.act import Scene, execute
+from agent.reconcile.collect import collect
+from agent.reconcile.context import Context
+from agent.reconcile.report import Report
+
+
+def remove_mapping(context: Context, name: str, report: Report) -> Outcome:
+    """Waits for what is in flight to end or be cancelled; an unreachable server makes only this one wait."""
+    applied = context.state.specs.get(report.key)
+    if applied is None or not isinstance(applied.spec, MappingSpec):
+        return Done()
+    waiting = [d for d in applied.spec.destinations if not _removed_at(context, applied.spec, d)]
+    if waiting:
+        report.message = f"being removed at {', '.join(waiting)} (onRemove: {applied.spec.on_remove})"
+        return Wait(Reason.PROGRESSING, 30.0)
+    for destination in applied.spec.destinations:
+        context.state.ledger.drop(name, destination)
+    context.state.roots.forget(name)
+    context.state.approvals.remove(report.key)
+    context.state.specs.remove(report.key)
+    return Done()
+
+
+def _removed_at(context: Context, spec: MappingSpec, name: str) -> bool:
+    """Whether nothing is left to do for this mapping at one destination."""
+    destination = _destination(context, name)
+    if destination is None:
+        return _abandon(context, spec, name)
+    connected = context.connected(destination.server)
+    if connected is None:
+        return destination.server not in context.desired.servers and _abandon(context, spec, name)
+    collected = collect(context, connected, spec.name, name)
+    if collected.deleting:
+        return False
+    owned = _owned(context, spec, name) if spec.on_remove is OnRemove.DELETE else ()
+    plan = plan_mapping_removal(spec.name, spec.on_remove, name, tuple(collected.active), owned)
+    try:
+        execute(Scene(context, connected, destination), plan)
+    except NotFoundError:
+        return _abandon(context, spec, name)
+    if spec.on_remove is OnRemove.ORPHAN:
+        return _abandon(context, spec, name)
+    return not _deletes(plan)
+
+
+def _deletes(plan: Plan) -> bool:
+    return any(isinstance(action, DeletePaths) for action in plan.actions)
+
+
+def _abandon(context: Context, spec: MappingSpec, destination: str) -> bool:
+    """Leave what runs to itself: its attempts are closed, nothing is touched at the server."""
+    for attempt in context.state.attempts.of(spec.name, destination):
+        context.state.attempts.finish(attempt.number, "orphaned", "", context.clock.time())
+    return True
+
+
+def _destination(context: Context, name: str) -> DestinationSpec | None:
+    wanted = context.desired.destinations.get(name)
+    if wanted is not None:
+        return wanted
+    applied = context.state.specs.get(Key(Kind.DESTINATION, name))
+    return applied.spec if applied is not None and isinstance(applied.spec, DestinationSpec) else None
+
+
+def _owned(context: Context, spec: MappingSpec, destination: str) -> tuple[Deletion, ...]:
+    """What it delivered and no mapping that is still wanted delivers to the same place."""
+    others = [
+        prefix
+        for mapping in context.desired.mappings.values()
+        if destination in mapping.destinations
+        for prefix in destination_prefixes(mapping)
+    ]
+    return tuple(
+        Deletion(path, stat.kind)
+        for path, stat in context.state.ledger.under(spec.name, destination, "/")
+        if not any(is_below(path, other) for other in others)
+    )
+
+
+def hand_over(context: Context, before: DesiredState, after: DesiredState) -> None:
+    """What a mapping that is gone delivered belongs to a new one with the same sources and paths."""
+    gone = [m for name, m in before.mappings.items() if name not in after.mappings]
+    new = [m for name, m in after.mappings.items() if name not in before.mappings]
+    for old in gone:
+        heir = next((m for m in new if _same_place(old, m)), None)
+        if heir is not None:
+            for destination in old.destinations:
+                _hand_over_at(context, old.name, heir.name, destination)
+
+
+def _same_place(old: MappingSpec, new: MappingSpec) -> bool:
+    return set(old.destinations) == set(new.destinations) and {
+        (p, e.source) for p, e in zip(destination_prefixes(old), old.paths, strict=True)
+    } == {(p, e.source) for p, e in zip(destination_prefixes(new), new.paths, strict=True)}
+
+
+def _hand_over_at(context: Context, old: str, new: str, destination: str) -> None:
+    ledger = context.state.ledger
+    if ledger.count(new, destination) == 0:
+        rows = ((path, stat, "", 0) for path, stat in ledger.under(old, destination, "/"))
+        ledger.record(new, destination, rows, context.clock.time())

@@ -1,0 +1,166 @@
+"""Reconcile one Server: an embedded one runs as our child, any one is connected and logged in to.
+
+resolve the spec → (embedded) child runs as specified → engine connects → its events are watched → conditions
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from agent.engines.port import Engine
+from agent.model.condition import Reason
+from agent.model.outcome import (
+    AuthenticationError,
+    Done,
+    Outcome,
+    PermanentError,
+    RetryableError,
+    Stalled,
+)
+from agent.model.spec import EngineKind, Key, Kind, ServerSpec
+from agent.reconcile.context import Connected, Context, EngineFactory, Login
+from agent.reconcile.embedded import EmbeddedServer, Listening
+from agent.reconcile.report import Report
+
+log = structlog.get_logger(__name__)
+
+INTERVAL = 30.0
+SecretResolver = Callable[[ServerSpec], Login]
+
+
+@dataclass(slots=True)
+class _Running:
+    spec: ServerSpec
+    engine: Engine
+    child: EmbeddedServer | None
+    listening: Listening
+
+
+class Servers:
+    """The servers that this agent drives. Each key is reconciled by one worker at a time."""
+
+    def __init__(
+        self, context: Context, factory: EngineFactory, resolve: SecretResolver, lock_fd: int
+    ) -> None:
+        self._context = context
+        self._factory = factory
+        self._resolve = resolve
+        self._lock_fd = lock_fd
+        self._running: dict[str, _Running] = {}
+        self._launches = 0
+        self._lock = threading.Lock()
+
+    def reconcile(self, name: str, report: Report) -> Outcome:
+        spec = self._context.desired.servers.get(name)
+        running = self._running.get(name)
+        if running is not None and (spec != running.spec or not _alive(running)):
+            self.stop(name)
+            running = None
+        if spec is None:
+            self._context.state.specs.remove(report.key)
+            return Done()
+        try:
+            running = running or self._start(spec)
+            capabilities = running.engine.connect()
+        except AuthenticationError as error:
+            self._disconnected(name)
+            return Stalled(Reason.AUTHENTICATION_FAILED, str(error), INTERVAL)
+        except PermanentError as error:
+            self._disconnected(name)
+            return Stalled(Reason.SERVER_FAILED, str(error), INTERVAL)
+        except RetryableError:
+            self._disconnected(name)
+            raise
+        if self._context.connected(name) is None:
+            self._launches += 1
+            self._context.set_connected(name, Connected(spec, running.engine, capabilities, self._launches))
+            self._wake_dependents(name)
+        report.message = f"{spec.engine} at {running.listening.address}:{running.listening.port}"
+        report.detail = {
+            "engine": str(spec.engine),
+            "address": running.listening.address,
+            "port": running.listening.port,
+            "pid": running.listening.pid or None,
+            "receiveRoot": self.receive_root(spec) if spec.engine is EngineKind.EMBEDDED else None,
+        }
+        return Done(INTERVAL)
+
+    def receive_root(self, spec: ServerSpec) -> str:
+        """Absolute; a relative one is below the state directory."""
+        own = os.path.join("servers", spec.name, "received")
+        return os.path.join(self._context.state_dir, spec.receive_root or own)
+
+    def _start(self, spec: ServerSpec) -> _Running:
+        child = None
+        if spec.engine is EngineKind.EMBEDDED:
+            child = EmbeddedServer(
+                os.path.join(self._context.state_dir, "servers", spec.name),
+                (spec.address, spec.port),
+                self.receive_root(spec),
+                self._lock_fd,
+                lambda code: self._child_ended(spec.name, code),
+            )
+            listening = child.start()
+            login = Login(token=child.token())
+            log.info("transfer server started", server=spec.name, port=listening.port, pid=listening.pid)
+        else:
+            listening, login = Listening(spec.address, spec.port, 0), self._resolve(spec)
+        engine = self._factory(spec, listening.address, listening.port, login)
+        running = _Running(spec, engine, child, listening)
+        with self._lock:
+            self._running[spec.name] = running
+        engine.watch(lambda kind, found: self._changed(spec.name, kind, found))
+        return running
+
+    def _child_ended(self, name: str, code: int) -> None:
+        log.warning("transfer server ended", server=name, returncode=code)
+        self._context.queue.add(Key(Kind.SERVER, name), urgent=True)
+
+    def _changed(self, name: str, kind: str, found: str) -> None:
+        """A hint from the engine: find whom it is about."""
+        queue, attempts = self._context.queue, self._context.state.attempts
+        if kind == "server":
+            queue.add(Key(Kind.SERVER, name))
+        elif kind == "destination":
+            for key in self._context.destinations_of(name):
+                queue.add(key)
+        else:
+            attempt = attempts.by_transfer(found, "delete" if kind == "deletion" else "transfer")
+            if attempt is not None:
+                queue.add(Key(Kind.MAPPING, attempt.mapping), urgent=True)
+
+    def _wake_dependents(self, name: str) -> None:
+        for key in self._context.destinations_of(name):
+            self._context.queue.add(key, urgent=True)
+
+    def _disconnected(self, name: str) -> None:
+        if self._context.connected(name) is not None:
+            self._context.set_connected(name, None)
+            self._wake_dependents(name)
+
+    def stop(self, name: str) -> None:
+        """Disconnect, and end the child. Idempotent."""
+        with self._lock:
+            running = self._running.pop(name, None)
+        self._context.set_connected(name, None)
+        if running is not None:
+            running.engine.close()
+            if running.child is not None:
+                running.child.stop()
+
+    def stop_all(self) -> None:
+        """All at once: the children end side by side."""
+        threads = [threading.Thread(target=self.stop, args=(name,)) for name in list(self._running)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def _alive(running: _Running) -> bool:
+    return running.child is None or running.child.alive

@@ -1,0 +1,136 @@
+"""How every object is doing, and the one plain answer: in sync, yes or no, and why not.
+
+Reconciling writes an object's status once, at its end, here. Everything that people see reads from here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from agent.model.condition import Condition, ConditionType, Reason, merge
+from agent.model.spec import Key
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStatus:
+    key: Key
+    conditions: tuple[Condition, ...]
+    detail: dict[str, Any] = field(default_factory=dict)
+    revision: str = ""  # the revision this status is about
+    updated_at: float = 0.0
+    last_success: float | None = None
+
+    def condition(self, kind: ConditionType) -> Condition | None:
+        return next((c for c in self.conditions if c.type is kind and c.status), None)
+
+    @property
+    def ready(self) -> bool:
+        return self.condition(ConditionType.READY) is not None
+
+    @property
+    def suspended(self) -> bool:
+        return self.condition(ConditionType.SUSPENDED) is not None
+
+    @property
+    def stalled(self) -> Condition | None:
+        return self.condition(ConditionType.STALLED)
+
+    def why_not_ready(self) -> Condition | None:
+        return self.stalled or next((c for c in self.conditions if c.type is ConditionType.READY), None)
+
+
+class State(StrEnum):
+    IN_SYNC = "inSync"
+    CONVERGING = "converging"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True, slots=True)
+class Overall:
+    state: State
+    message: str
+
+
+def overall(statuses: Iterable[ObjectStatus], problems: tuple[str, ...] = ()) -> Overall:
+    """The plain answer. `problems` are what stands in the way beside the objects: invalid specs, a held
+    revision. A suspended object is not asked to be in sync."""
+    waiting = [s for s in statuses if not s.ready and not s.suspended]
+    stalled = [s for s in waiting if s.stalled is not None]
+    # A mapping that waits for a stalled destination is blocked by it, not on its way.
+    moving = [s for s in waiting if s.stalled is None and not _waits_for_other(s)]
+    if moving:
+        return Overall(State.CONVERGING, _first_reason(moving, len(waiting)))
+    if problems:
+        return Overall(State.BLOCKED, problems[0])
+    if stalled:
+        return Overall(State.BLOCKED, _first_reason(stalled, len(waiting)))
+    if waiting:
+        return Overall(State.CONVERGING, _first_reason(waiting, len(waiting)))
+    return Overall(State.IN_SYNC, "everything is in sync")
+
+
+def _waits_for_other(status: ObjectStatus) -> bool:
+    condition = status.why_not_ready()
+    return condition is not None and condition.reason is Reason.DEPENDENCY_NOT_READY
+
+
+def _first_reason(statuses: list[ObjectStatus], count: int) -> str:
+    status = min(statuses, key=lambda s: s.key)
+    condition = status.why_not_ready()
+    text = f"{status.key}: {condition.message or condition.reason}" if condition else str(status.key)
+    return text if count == 1 else f"{text} (and {count - 1} more)"
+
+
+class Board:
+    """Thread-safe; `changed` is told after every write (from the writer's thread)."""
+
+    def __init__(self, changed: Callable[[ObjectStatus], None] = lambda _status: None) -> None:
+        self._lock = threading.Condition()
+        self._statuses: dict[Key, ObjectStatus] = {}
+        self._changed = changed
+        self._version = 0
+
+    def write(self, status: ObjectStatus) -> tuple[ObjectStatus | None, ObjectStatus]:
+        """Replace an object's status; conditions keep their `since` where they did not change.
+        Returns what it was before, and what it is now."""
+        with self._lock:
+            before = self._statuses.get(status.key)
+            old = before.conditions if before else ()
+            success = status.last_success or (before.last_success if before else None)
+            now = ObjectStatus(
+                status.key,
+                merge(old, status.conditions),
+                status.detail,
+                status.revision,
+                status.updated_at,
+                success,
+            )
+            self._statuses[status.key] = now
+            self._version += 1
+            self._lock.notify_all()
+        self._changed(now)
+        return before, now
+
+    def remove(self, key: Key) -> None:
+        with self._lock:
+            self._statuses.pop(key, None)
+            self._version += 1
+            self._lock.notify_all()
+
+    def get(self, key: Key) -> ObjectStatus | None:
+        with self._lock:
+            return self._statuses.get(key)
+
+    def all(self) -> list[ObjectStatus]:
+        with self._lock:
+            return sorted(self._statuses.values(), key=lambda s: s.key)
+
+    def wait_change(self, version: int, timeout: float) -> int:
+        """Block until something changed since `version`, or the time is over; returns the version now."""
+        with self._lock:
+            self._lock.wait_for(lambda: self._version != version, timeout)
+            return self._version

@@ -1,0 +1,301 @@
+"""The change set of one mapping: one look at its sources, compared with the ledger of each destination.
+
+A whole survey walks every source tree; an unchanged directory costs one digest. A hinted one looks only at
+the paths that events named. Either way what is there decides, not what the event said.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from agent.model.change import Change, ChangeSet, Deletion, FileKind, FileStat, Suspect, SuspectReason
+from agent.model.paths import destination_prefixes, is_below, join, parent
+from agent.model.spec import MappingSpec, PathMapping
+from agent.planning.changes import compare
+from agent.planning.safety import judge_root
+from agent.reconcile.context import Context
+from agent.reconcile.queue import Hints
+from agent.source.filters import Filter
+from agent.source.look import Found, RootState, look_at_root, scan_paths
+from agent.source.scan import Listing, scan_tree
+
+log = structlog.get_logger(__name__)
+
+MAX_HINTS = 10_000
+"""So many dirty paths are looked up one by one; more ask for a whole survey."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    changes: ChangeSet = ChangeSet()
+    again: Hints = Hints()  # paths that differ and are in flight: to be looked at when that ended
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """What is found for one destination while the sources are walked."""
+
+    name: str
+    changes: list[Change] = field(default_factory=list)
+    deletions: dict[str, Deletion] = field(default_factory=dict)
+    suspects: list[Suspect] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    again: set[tuple[str, str]] = field(default_factory=set)
+    digests: dict[str, bytes] = field(default_factory=dict)
+
+    def survey(self, partial: bool) -> Survey:
+        changes = ChangeSet(
+            tuple(self.changes),
+            tuple(self.deletions.values()),
+            tuple(self.suspects),
+            tuple(self.waiting),
+            partial,
+        )
+        return Survey(changes, Hints(paths=frozenset(self.again)))
+
+
+Sources = dict[str, tuple[str, FileStat]]
+"""Destination path -> (source path, version)."""
+
+
+def survey(
+    context: Context, spec: MappingSpec, destinations: list[str], hints: Hints, *, keep: bool = True
+) -> dict[str, Survey]:
+    """By destination. With `keep`, what was learned is remembered (digests, root identities)."""
+    whole = hints.whole or len(hints.paths) + len(hints.subtrees) > MAX_HINTS
+    walk = _Walk(context, spec, [_Gathered(name) for name in destinations], keep)
+    for entry, prefix in zip(spec.paths, destination_prefixes(spec), strict=True):
+        if whole:
+            walk.whole(entry, prefix)
+        else:
+            walk.hinted(entry, prefix, hints)
+    if whole:
+        walk.unmapped()
+    if keep:
+        walk.remember()
+    return {gathered.name: gathered.survey(not whole) for gathered in walk.gathered}
+
+
+def source_directory_exists(spec: MappingSpec, path: str) -> bool:
+    """Whether the directory that this destination path stands for is still in the source."""
+    for entry, prefix in zip(spec.paths, destination_prefixes(spec), strict=True):
+        if path == prefix or path.startswith(prefix.rstrip("/") + "/"):
+            relative = path[len(prefix.rstrip("/")) :].lstrip("/")
+            return os.path.isdir(os.path.join(entry.source, relative))
+        if prefix.startswith(path.rstrip("/") + "/"):
+            return True  # above an entry of the mapping: not ours to remove
+    return False
+
+
+@dataclass(slots=True)
+class _Walk:
+    context: Context
+    spec: MappingSpec
+    gathered: list[_Gathered]
+    keep: bool
+
+    # -- whole trees
+
+    def whole(self, entry: PathMapping, prefix: str) -> None:
+        root = look_at_root(entry.source)
+        known = self.context.state.roots.known(self.spec.name, entry.source)
+        seen = 0
+        if root.exists and root.readable:
+            walked: set[str] = set()
+            for listing in scan_tree(entry.source, Filter(entry.include, entry.exclude), self.spec.symlinks):
+                seen += len(listing.entries) + len(listing.subdirectories)
+                walked.add(join(prefix, listing.directory))
+                self._listing(entry, prefix, listing)
+            self._vanished_directories(prefix, walked)
+        self._judge(entry, prefix, root, known.device if known else None, seen)
+
+    def _judge(
+        self, entry: PathMapping, prefix: str, root: RootState, known_device: int | None, seen: int
+    ) -> None:
+        """A root that is not believed holds back every deletion below it."""
+        believed = True
+        for gathered in self.gathered:
+            owned = self.context.state.ledger.count(self.spec.name, gathered.name, prefix)
+            reason = judge_root(root.exists, root.readable, root.device, known_device, seen, owned)
+            if reason is not None:
+                believed = False
+                detail = root.error.strerror or "" if root.error is not None else ""
+                gathered.suspects.append(Suspect(prefix, entry.source, reason, detail))
+        if believed and self.keep and root.exists:
+            self.context.state.roots.remember(self.spec.name, entry.source, root.device, root.inode)
+
+    def _listing(self, entry: PathMapping, prefix: str, listing: Listing) -> None:
+        directory = join(prefix, listing.directory)
+        if listing.error is not None:
+            self._unreadable(entry, directory, listing)
+            return
+        for problem in listing.problems:
+            log.warning("left out", mapping=self.spec.name, path=problem.path, why=problem.text)
+        sources: Sources | None = None
+        for gathered in self.gathered:
+            ledger = self.context.state.ledger
+            if ledger.digest_of(self.spec.name, gathered.name, directory) == listing.digest:
+                continue
+            if sources is None:
+                sources = dict(_sources(entry.source, prefix, listing))
+            self._directory(gathered, directory, sources, listing)
+
+    def _directory(self, gathered: _Gathered, directory: str, sources: Sources, listing: Listing) -> None:
+        """One directory against the ledger; one that needs nothing is remembered by its digest."""
+        single = "" in listing.entries  # the root is a file: its row lies in the directory above
+        ledger, attempts = self.context.state.ledger, self.context.state.attempts
+        if single:
+            known = ledger.entry(self.spec.name, gathered.name, directory)
+            rows: Mapping[str, FileStat] = {} if known is None else {directory: known}
+            flying = attempts.in_flight(self.spec.name, gathered.name, [directory])
+        else:
+            rows = ledger.directory(self.spec.name, gathered.name, directory)
+            flying = attempts.in_flight_directory(self.spec.name, gathered.name, directory)
+        listed = {join(directory, name) for name in listing.subdirectories}
+        rows = {path: stat for path, stat in rows.items() if path not in listed or not _is_empty(stat)}
+        clean = self._compare(gathered, sources, rows, {path: stat for path, (stat, _) in flying.items()})
+        if clean and not single:
+            gathered.digests[directory] = listing.digest
+
+    def _compare(
+        self,
+        gathered: _Gathered,
+        sources: Sources,
+        rows: Mapping[str, FileStat],
+        flying: Mapping[str, FileStat | None],
+    ) -> bool:
+        """Adds what differs; True when nothing does and nothing is in flight."""
+        changes, deletions, waiting = compare(sources, rows, flying)
+        gathered.changes += changes
+        gathered.deletions.update({deletion.path: deletion for deletion in deletions})
+        gathered.waiting += waiting
+        for path in waiting:
+            gathered.again |= self._relative(path)
+        return not (changes or deletions or waiting or flying)
+
+    def _unreadable(self, entry: PathMapping, directory: str, listing: Listing) -> None:
+        """No opinion about this subtree. One that vanished while the walk was on is no cause for alarm."""
+        if isinstance(listing.error, FileNotFoundError) or listing.error is None:
+            for gathered in self.gathered:
+                gathered.again.add((entry.source, listing.directory))
+            return
+        source = os.path.join(entry.source, listing.directory)
+        for gathered in self.gathered:
+            detail = listing.error.strerror or ""
+            gathered.suspects.append(Suspect(directory, source, SuspectReason.UNREADABLE, detail))
+
+    def _vanished_directories(self, prefix: str, walked: set[str]) -> None:
+        """Directories of the ledger that the walk did not meet: all of theirs is gone."""
+        ledger = self.context.state.ledger
+        for gathered in self.gathered:
+            below = ledger.directories_below(self.spec.name, gathered.name, prefix)
+            for directory in [d for d in below if d not in walked and d != parent(prefix)]:
+                self._gone_directory(gathered, directory)
+
+    def _gone_directory(self, gathered: _Gathered, directory: str) -> None:
+        rows = self.context.state.ledger.directory(self.spec.name, gathered.name, directory)
+        flying = self.context.state.attempts.in_flight_directory(self.spec.name, gathered.name, directory)
+        self._compare(gathered, {}, rows, {path: stat for path, (stat, _) in flying.items()})
+
+    def unmapped(self) -> None:
+        """What was delivered below entries that the spec does not have any more."""
+        prefixes = destination_prefixes(self.spec)
+        ledger = self.context.state.ledger
+        for gathered in self.gathered:
+            for directory in ledger.directories_below(self.spec.name, gathered.name, "/"):
+                if not any(is_below(directory, prefix) for prefix in prefixes):
+                    self._stray_rows(gathered, directory, prefixes)
+
+    def _stray_rows(self, gathered: _Gathered, directory: str, prefixes: tuple[str, ...]) -> None:
+        """A directory above a single-file entry holds that entry's row, which is none of ours here."""
+        rows = self.context.state.ledger.directory(self.spec.name, gathered.name, directory)
+        rows = {path: stat for path, stat in rows.items() if path not in prefixes}
+        flying = self.context.state.attempts.in_flight(self.spec.name, gathered.name, list(rows))
+        self._compare(gathered, {}, rows, {path: stat for path, (stat, _) in flying.items()})
+
+    # -- single paths
+
+    def hinted(self, entry: PathMapping, prefix: str, hints: Hints) -> None:
+        paths = sorted(path for root, path in hints.paths if root == entry.source)
+        subtrees = sorted(path for root, path in hints.subtrees if root == entry.source)
+        if not paths and not subtrees:
+            return
+        filter_ = Filter(entry.include, entry.exclude)
+        for found in scan_paths(entry.source, paths, filter_, self.spec.symlinks):
+            if found.error is None:
+                self._found(entry, prefix, found, subtrees)
+        for subtree in subtrees:
+            walked: set[str] = set()
+            for listing in scan_tree(entry.source, filter_, self.spec.symlinks, subtree):
+                walked.add(join(prefix, listing.directory))
+                self._listing(entry, prefix, listing)
+            self._vanished_directories(join(prefix, subtree), walked)
+
+    def _found(self, entry: PathMapping, prefix: str, found: Found, subtrees: list[str]) -> None:
+        path = join(prefix, found.path)
+        if found.is_directory:
+            if found.path not in subtrees:
+                subtrees.append(found.path)
+            return
+        sources: Sources = {}
+        if found.stat is not None:
+            sources[path] = (
+                os.path.join(entry.source, found.path) if found.path else entry.source,
+                found.stat,
+            )
+        elif entry.source and self._emptied(entry):
+            # The last file may be gone because the disk is: a whole survey judges that.
+            for gathered in self.gathered:
+                gathered.suspects.append(Suspect(prefix, entry.source, SuspectReason.EMPTIED))
+        for gathered in self.gathered:
+            self._one(gathered, path, sources)
+            if found.absent:
+                for directory in self.context.state.ledger.directories_below(
+                    self.spec.name, gathered.name, path
+                ):
+                    self._gone_directory(gathered, directory)
+
+    def _one(self, gathered: _Gathered, path: str, sources: Sources) -> None:
+        known = self.context.state.ledger.entry(self.spec.name, gathered.name, path)
+        flying = self.context.state.attempts.in_flight(self.spec.name, gathered.name, [path])
+        rows = {} if known is None else {path: known}
+        self._compare(gathered, sources, rows, {path: stat for path, (stat, _) in flying.items()})
+
+    def _emptied(self, entry: PathMapping) -> bool:
+        root = look_at_root(entry.source)
+        if root.is_file:
+            return False
+        if not (root.exists and root.readable):
+            return True
+        first = next(scan_tree(entry.source, Filter(entry.include, entry.exclude), self.spec.symlinks))
+        return first.is_empty
+
+    # -- bookkeeping
+
+    def remember(self) -> None:
+        for gathered in self.gathered:
+            if gathered.digests:
+                self.context.state.ledger.set_digests(self.spec.name, gathered.name, gathered.digests)
+
+    def _relative(self, path: str) -> set[tuple[str, str]]:
+        """A destination path as a hint: which source root, and where below it."""
+        for entry, prefix in zip(self.spec.paths, destination_prefixes(self.spec), strict=True):
+            if is_below(path, prefix):
+                return {(entry.source, path[len(prefix.rstrip("/")) :].lstrip("/"))}
+        return set()
+
+
+def _is_empty(stat: FileStat) -> bool:
+    return stat.kind is FileKind.EMPTY_DIRECTORY
+
+
+def _sources(root: str, prefix: str, listing: Listing) -> Iterator[tuple[str, tuple[str, FileStat]]]:
+    """Destination paths of one directory's entries; the entry "" is a root that is a single file."""
+    source = os.path.join(root, listing.directory) if listing.directory else root
+    directory = join(prefix, listing.directory)
+    for name, stat in listing.entries.items():
+        yield join(directory, name), (os.path.join(source, name) if name else source, stat)
