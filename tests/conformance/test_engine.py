@@ -1,0 +1,499 @@
+"""What every engine promises, asked of each one: in memory, and JetStream with real servers."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from servers import Server, eventually, start_server
+
+from agent.engines.jetstream import JetstreamEngine
+from agent.engines.memory import MemoryEngine
+from agent.engines.port import DestinationRequest, Engine, Entry, TransferRequest
+from agent.model.observed import (
+    FileOutcome,
+    FileResult,
+    ObservedDestination,
+    ObservedTransfer,
+    Tag,
+    TransferState,
+)
+from agent.model.outcome import NotFoundError, PermanentError
+from agent.model.spec import DEFAULT_LANES, Lane, Overwrite, TransferDefaults
+
+T = TypeVar("T")
+_agents = itertools.count(1)
+
+
+@dataclass
+class Rig:
+    """An engine with a receiver, and an agent of its own for each test."""
+
+    engine: Engine
+    address: str
+    port: int
+    nobody: int  # a port where no receiver listens
+    source: Path
+    received: Callable[[str], dict[str, FileResult] | dict[str, int]]
+    advance: Callable[[], None]
+    agent: str = field(default_factory=lambda: f"agent-{next(_agents)}")
+
+    def wait(self, look: Callable[[], T], what: str = "") -> T:
+        def step() -> T:
+            self.advance()
+            return look()
+
+        return eventually(step, what=what)
+
+    def tag(self, **fields: Any) -> Tag:
+        return replace(Tag(self.agent, "Mapping/m", "digest:1", "d1", 1, "c1"), **fields)
+
+    def destination(self, *, present: bool = True, rate: float | None = None) -> str:
+        port = self.port if present else self.nobody
+        return self.engine.create_destination(
+            DestinationRequest(self.address, port, rate, self.tag(spec="Destination/d", attempt=0))
+        )
+
+    def observed(self, destination_id: str) -> ObservedDestination:
+        return next(d for d in self.engine.observe(self.agent).destinations if d.id == destination_id)
+
+    def file(self, name: str, content: bytes = b"content") -> Path:
+        path = self.source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    def entry(self, path: Path, **fields: Any) -> Entry:
+        """The file at its place below a folder of this test at the destination."""
+        size = path.stat().st_size if path.is_file() else 0
+        name = str(path.relative_to(self.source))
+        return replace(Entry(f"/{self.agent}/{name}", str(path), size, path.is_dir(), False), **fields)
+
+    def start(self, destination_id: str, *entries: Entry, **fields: Any) -> ObservedTransfer:
+        request = TransferRequest(
+            destination_id, entries, "Normal", 100, None, Overwrite.ALWAYS, True, 30.0, 0.0, 0.0, self.tag()
+        )
+        return self.engine.start_transfer(replace(request, **fields))
+
+    def finish(self, transfer: ObservedTransfer) -> ObservedTransfer:
+        return self.wait(lambda: _if_finished(self.engine.transfer(transfer.id)), "the transfer ends")
+
+    def results(self, transfer: ObservedTransfer) -> dict[str, FileResult]:
+        found: dict[str, FileResult] = {}
+        after = 0
+        while True:
+            page, after = self.engine.results(transfer.id, after)
+            if not page:
+                return found
+            for result in page:
+                assert result.path not in found, "each file has one result"
+                found[result.path] = result
+
+    def delete(self, destination_id: str, files: list[str], directories: list[str]) -> dict[str, FileResult]:
+        deletion = self.engine.start_deletion(destination_id, tuple(files), tuple(directories))
+        done = self.wait(lambda: (d := self.engine.deletion(deletion)).done and d, "the deletion ends")
+        assert done.error == ""
+        return {result.path: result for result in done.results}
+
+
+def _if_finished(transfer: ObservedTransfer) -> ObservedTransfer | None:
+    return transfer if transfer.state.finished else None
+
+
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    folder = tmp_path_factory.mktemp("servers")
+    with start_server(folder / "sender") as sender, start_server(folder / "receiver") as receiver:
+        yield sender, receiver
+
+
+def _memory(tmp_path: Path) -> Iterator[Rig]:
+    engine = MemoryEngine()
+    port, nobody = 1, 2
+    engine.absent.add(("127.0.0.1", nobody))
+    yield Rig(engine, "127.0.0.1", port, nobody, tmp_path, engine.delivered, lambda: engine.advance(0.1))
+
+
+def _jetstream(tmp_path: Path, pair: tuple[Server, Server]) -> Iterator[Rig]:
+    sender, receiver = pair
+    engine = JetstreamEngine("127.0.0.1", sender.port)
+
+    def received(_destination_id: str) -> dict[str, int]:
+        root = str(receiver.receive_root)
+        return {
+            os.path.join(folder, name).removeprefix(root): 0
+            for folder, _, names in os.walk(root)
+            for name in (*names, "")
+        }
+
+    rig = Rig(engine, "127.0.0.1", receiver.port, unused_port(), tmp_path, received, lambda: None)
+    yield rig
+    for transfer in engine.observe(rig.agent).transfers:
+        engine.cancel(transfer.id, "the test is over")
+    for destination in engine.observe(rig.agent).destinations:
+        engine.delete_destination(destination.id)
+    engine.close()
+
+
+@pytest.fixture(params=["memory", pytest.param("jetstream", marks=pytest.mark.e2e)])
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    if request.param == "memory":
+        yield from _memory(tmp_path)
+    else:
+        yield from _jetstream(tmp_path, request.getfixturevalue("servers"))
+
+
+# Destinations
+
+
+def test_connecting_again_is_harmless(rig: Rig) -> None:
+    """connect() answers the same as often as it is asked."""
+    assert rig.engine.connect() == rig.engine.connect()
+
+
+def test_a_created_destination_is_observed_as_asked(rig: Rig) -> None:
+    """Address, port, rate and tag come back, with the four documented lanes."""
+    found = rig.observed(rig.destination(rate=8000.0))
+    assert (found.address, found.port, found.send_rate_max) == (rig.address, rig.port, 8000.0)
+    assert found.tag == rig.tag(spec="Destination/d", attempt=0)
+    assert found.lanes == DEFAULT_LANES
+
+
+def test_a_destination_without_a_rate_is_unlimited(rig: Rig) -> None:
+    """No limit is observed as None, and a limit can be taken away again."""
+    found = rig.destination()
+    assert rig.observed(found).send_rate_max is None
+    rig.engine.set_send_rate(found, 5000.0)
+    assert rig.observed(found).send_rate_max == 5000.0
+    rig.engine.set_send_rate(found, None)
+    assert rig.observed(found).send_rate_max is None
+
+
+def test_two_destinations_with_one_address_are_two(rig: Rig) -> None:
+    """Creating is exclusive: another's destination is never taken over."""
+    assert rig.destination() != rig.destination()
+
+
+def test_only_what_carries_the_agents_tag_is_observed(rig: Rig) -> None:
+    """Another agent's destinations and transfers on the same server stay out of sight."""
+    mine = rig.destination(present=False)
+    other = replace(rig, agent=rig.agent + "-other")
+    theirs = other.destination(present=False)
+    transfer = other.start(theirs, rig.entry(rig.file("a")))
+    state = rig.engine.observe(rig.agent)
+    assert [d.id for d in state.destinations] == [mine]
+    assert state.transfers == ()
+    assert [t.id for t in rig.engine.observe(other.agent).transfers] == [transfer.id]
+    rig.engine.cancel(transfer.id, "cleaning up")
+    rig.engine.delete_destination(theirs)
+
+
+def test_a_tag_can_be_replaced(rig: Rig) -> None:
+    """The applied version of a spec is written on the object."""
+    found = rig.destination()
+    tag = rig.tag(spec="Destination/d", spec_digest="d2", revision="digest:2")
+    rig.engine.tag_destination(found, tag)
+    assert rig.observed(found).tag == tag
+
+
+def test_lanes_are_set_whole_and_in_order(rig: Rig) -> None:
+    """Lanes come back as set; setting them again changes nothing."""
+    lanes = (Lane("Urgent", 0.5), Lane("Zeta", 0.3), Lane("Alpha", 0.2), Lane("Rest", 0.0))
+    found = rig.destination()
+    for _ in range(2):
+        rig.engine.set_lanes(found, lanes)
+        assert rig.observed(found).lanes == lanes
+
+
+def test_a_lane_in_use_cannot_be_renamed(rig: Rig) -> None:
+    """Renaming the lane of a running transfer is refused, new shares are not."""
+    found = rig.destination(present=False)
+    rig.start(found, rig.entry(rig.file("a")), lane="High")
+    with pytest.raises(PermanentError):
+        rig.engine.set_lanes(found, (Lane("Top", 0.7), *DEFAULT_LANES[1:]))
+    shares = (Lane("High", 0.6), Lane("Normal", 0.3), Lane("Low", 0.1), Lane("Idle", 0.0))
+    rig.engine.set_lanes(found, shares)
+    assert rig.observed(found).lanes == shares
+
+
+def test_defaults_come_back_as_set(rig: Rig) -> None:
+    """Priority, lane, checkpoint, overwrite and tolerance of new transfers."""
+    found = rig.destination()
+    for overwrite in (Overwrite.NEVER, Overwrite.NEWER, Overwrite.BACKUP, Overwrite.ALWAYS):
+        rig.engine.set_defaults(found, TransferDefaults(7, "High", 5.0, overwrite, 2.0))
+        seen = rig.observed(found).defaults
+        assert (seen.priority, seen.lane, seen.checkpoint_interval) == (7, "High", 5.0)
+        assert (seen.overwrite, seen.modification_time_tolerance) == (overwrite, 2.0)
+
+
+def test_default_lane_none_means_the_usual_one(rig: Rig) -> None:
+    """A spec that stops naming a lane gets `Normal` back."""
+    found = rig.destination()
+    rig.engine.set_defaults(found, TransferDefaults(lane="Low"))
+    rig.engine.set_defaults(found, TransferDefaults(lane=None))
+    assert rig.observed(found).defaults.lane == "Normal"
+
+
+def test_a_deleted_destination_is_gone(rig: Rig) -> None:
+    """Deleting it twice tells that it is gone already."""
+    found = rig.destination()
+    rig.engine.delete_destination(found)
+    assert rig.engine.observe(rig.agent).destinations == ()
+    with pytest.raises(NotFoundError):
+        rig.engine.delete_destination(found)
+    with pytest.raises(NotFoundError):
+        rig.engine.set_send_rate(found, 1.0)
+
+
+def test_a_destination_with_an_active_transfer_is_not_deleted(rig: Rig) -> None:
+    """Refused while something is under way; after cancelling it goes."""
+    found = rig.destination(present=False)
+    transfer = rig.start(found, rig.entry(rig.file("a")))
+    with pytest.raises(PermanentError):
+        rig.engine.delete_destination(found)
+    rig.engine.cancel(transfer.id, "not wanted")
+    rig.engine.delete_destination(found)
+
+
+# Transfers
+
+
+def test_files_of_all_kinds_arrive(rig: Rig) -> None:
+    """Empty files, empty directories and names that are not UTF-8 are delivered and accounted for."""
+    found = rig.destination()
+    (rig.source / "hollow").mkdir()
+    files = [rig.file("deep/er/a.bin", b"x" * 300_000), rig.file("empty", b""), rig.file("日本")]
+    files.append(rig.file(os.fsdecode(b"not-utf8-\xff")))
+    entries = [*(rig.entry(path) for path in files), rig.entry(rig.source / "hollow")]
+    ended = rig.finish(rig.start(found, *entries))
+    assert (ended.state, ended.error) == (TransferState.COMPLETE, "")
+    assert (ended.done_files, ended.total_files) == (5, 5)
+    assert ended.done_bytes == ended.total_bytes == 300_000 + 14
+    assert {entry.path for entry in entries} <= {p.rstrip("/") for p in rig.received(found)}
+
+
+def test_a_transfer_carries_what_was_asked(rig: Rig) -> None:
+    """Lane, priority, rate, tag and ids are observed, also by the listing."""
+    found = rig.destination(present=False)
+    started = rig.start(
+        found, rig.entry(rig.file("a")), lane="Low", priority=4_294_967_295, send_rate_max=99.0
+    )
+    for seen in (started, rig.engine.transfer(started.id), *rig.engine.observe(rig.agent).transfers):
+        assert (seen.id, seen.destination_id, seen.tag) == (started.id, found, rig.tag())
+        assert (seen.lane, seen.priority, seen.send_rate_max) == ("Low", 4_294_967_295, 99.0)
+        assert seen.state.active
+        assert seen.manifest_id
+
+
+def test_results_tell_what_the_sender_read(rig: Rig) -> None:
+    """Size and times are the source's; a cursor gives each file once."""
+    path = rig.file("a", b"twelve bytes")
+    transfer = rig.start(rig.destination(), rig.entry(path))
+    rig.finish(transfer)
+    results = rig.results(transfer)
+    read = path.stat()
+    result = results[f"/{rig.agent}/a"]
+    assert len(results) == 1
+    assert (result.outcome, result.size) == (FileOutcome.DELIVERED, 12)
+    assert (result.mtime_ns, result.ctime_ns) == (read.st_mtime_ns, read.st_ctime_ns)
+
+
+def test_a_vanished_source_is_no_failure(rig: Rig) -> None:
+    """The others are delivered, the transfer is complete, and the result says vanished."""
+    gone, stays = rig.file("gone"), rig.file("stays")
+    entries = (rig.entry(gone), rig.entry(stays))
+    gone.unlink()
+    transfer = rig.start(rig.destination(), *entries)
+    assert rig.finish(transfer).state is TransferState.COMPLETE
+    outcomes = {path: result.outcome for path, result in rig.results(transfer).items()}
+    assert outcomes == {entries[0].path: FileOutcome.VANISHED, entries[1].path: FileOutcome.DELIVERED}
+
+
+def test_one_bad_file_does_not_hold_up_the_others(rig: Rig) -> None:
+    """A source that cannot be read fails alone, with its reason; the transfer ends in error."""
+    fine = rig.file("fine")
+    (rig.source / "folder").mkdir()
+    bad = replace(rig.entry(rig.source / "folder"), is_directory=False, size=5)
+    transfer = rig.start(rig.destination(), bad, rig.entry(fine))
+    ended = rig.finish(transfer)
+    results = rig.results(transfer)
+    assert ended.state is TransferState.ERROR
+    assert ended.error
+    assert results[bad.path].outcome is FileOutcome.FAILED
+    assert results[bad.path].error
+    assert results[rig.entry(fine).path].outcome is FileOutcome.DELIVERED
+
+
+def test_an_absent_receiver_is_waited_for(rig: Rig) -> None:
+    """A transfer to nobody stays active, it is no error."""
+    transfer = rig.start(rig.destination(present=False), rig.entry(rig.file("a")))
+    rig.advance()
+    assert rig.engine.transfer(transfer.id).state.active
+
+
+def test_suspend_and_resume_may_be_repeated(rig: Rig) -> None:
+    """Suspending stops a transfer, resuming finishes it; doing either twice is harmless."""
+    found = rig.destination(rate=8000.0)
+    transfer = rig.start(found, rig.entry(rig.file("big", b"z" * 4_000_000)))
+    for _ in range(2):
+        rig.engine.suspend(transfer.id)
+        assert rig.engine.transfer(transfer.id).state is TransferState.SUSPENDED
+    rig.engine.set_send_rate(found, None)
+    for _ in range(2):
+        rig.engine.resume(transfer.id)
+        assert rig.engine.transfer(transfer.id).state is not TransferState.SUSPENDED
+    assert rig.finish(transfer).state is TransferState.COMPLETE
+
+
+def test_a_finished_transfer_cannot_be_resumed(rig: Rig) -> None:
+    """What is over stays over; what is unknown is not found."""
+    transfer = rig.start(rig.destination(present=False), rig.entry(rig.file("a")))
+    rig.engine.cancel(transfer.id, "not wanted")
+    with pytest.raises(NotFoundError):
+        rig.engine.suspend(transfer.id)
+    with pytest.raises(NotFoundError):
+        rig.engine.resume(transfer.id)
+
+
+def test_a_cancelled_transfer_is_removed(rig: Rig) -> None:
+    """Active or suspended, it is gone, and nothing of a half-sent file is there; twice is harmless."""
+    found = rig.destination(rate=100.0)
+    for suspend in (False, True):
+        transfer = rig.start(found, rig.entry(rig.file("half", b"h" * 1_000_000)))
+        rig.advance()
+        if suspend:
+            rig.engine.suspend(transfer.id)
+        for _ in range(2):
+            rig.engine.cancel(transfer.id, "not wanted")
+        assert rig.engine.transfer(transfer.id).state is TransferState.LOST
+    assert rig.engine.observe(rig.agent).transfers == ()
+    assert f"/{rig.agent}/half" not in rig.received(found)
+
+
+def test_an_unknown_transfer_is_lost_not_failed(rig: Rig) -> None:
+    """Forgotten by the server is a state of its own; its results are not found."""
+    assert rig.engine.transfer("987654321").state is TransferState.LOST
+    with pytest.raises(NotFoundError):
+        rig.engine.results("987654321", 0)
+
+
+def test_lane_and_priority_change_live(rig: Rig) -> None:
+    """A running transfer takes its new lane and priority; an unknown lane is refused."""
+    transfer = rig.start(rig.destination(present=False), rig.entry(rig.file("a")))
+    for _ in range(2):
+        rig.engine.set_priority(transfer.id, "High", 3)
+    seen = rig.engine.transfer(transfer.id)
+    assert (seen.lane, seen.priority) == ("High", 3)
+    with pytest.raises(PermanentError):
+        rig.engine.set_priority(transfer.id, "Nowhere", 3)
+
+
+def test_a_transfers_rate_changes_live(rig: Rig) -> None:
+    """A limit can be set and taken away while it runs."""
+    transfer = rig.start(rig.destination(present=False), rig.entry(rig.file("a")))
+    rig.engine.set_transfer_rate(transfer.id, 640.0)
+    assert rig.engine.transfer(transfer.id).send_rate_max == 640.0
+    rig.engine.set_transfer_rate(transfer.id, None)
+    assert rig.engine.transfer(transfer.id).send_rate_max is None
+
+
+def test_an_unknown_lane_creates_nothing(rig: Rig) -> None:
+    """A refused transfer leaves neither transfer nor manifest behind."""
+    found = rig.destination(present=False)
+    with pytest.raises(PermanentError):
+        rig.start(found, rig.entry(rig.file("a")), lane="Nowhere")
+    assert rig.engine.observe(rig.agent).transfers == ()
+
+
+def test_a_forgotten_transfer_is_lost(rig: Rig) -> None:
+    """A finished one is removed with its manifest, an active one is not; twice is harmless."""
+    found = rig.destination()
+    transfer = rig.finish(rig.start(found, rig.entry(rig.file("a"))))
+    for _ in range(2):
+        rig.engine.forget(transfer.id, transfer.manifest_id)
+    assert rig.engine.transfer(transfer.id).state is TransferState.LOST
+    with pytest.raises(NotFoundError):
+        list(rig.engine.manifest_paths(transfer.manifest_id))
+    active = rig.start(rig.destination(present=False), rig.entry(rig.file("b")))
+    with pytest.raises(PermanentError):
+        rig.engine.forget(active.id, active.manifest_id)
+    assert rig.engine.transfer(active.id).state.active
+
+
+def test_a_manifest_names_its_paths(rig: Rig) -> None:
+    """What an adopted attempt carries can be read back."""
+    (rig.source / "hollow").mkdir()
+    entries = (rig.entry(rig.file("a")), rig.entry(rig.source / "hollow"))
+    transfer = rig.start(rig.destination(present=False), *entries)
+    assert sorted(rig.engine.manifest_paths(transfer.manifest_id)) == sorted(e.path for e in entries)
+
+
+def test_overwriting_is_as_asked(rig: Rig) -> None:
+    """`always` replaces what is there."""
+    found = rig.destination()
+    path = rig.file("a", b"first")
+    rig.finish(rig.start(found, rig.entry(path)))
+    path.write_bytes(b"second time")
+    again = rig.start(found, rig.entry(path))
+    rig.finish(again)
+    assert rig.results(again)[rig.entry(path).path].size == 11
+
+
+# Deletions
+
+
+def test_files_and_emptied_directories_are_deleted(rig: Rig) -> None:
+    """Deleted or absent already is success; a directory that is not empty is kept and said so."""
+    found = rig.destination()
+    rig.finish(rig.start(found, *(rig.entry(rig.file(n)) for n in ("d/one", "d/two", "e/three"))))
+    top = f"/{rig.agent}"
+    results = rig.delete(found, [f"{top}/d/one", f"{top}/e/three", f"{top}/never"], [f"{top}/e", f"{top}/d"])
+    outcomes = {path.removeprefix(top): result.outcome for path, result in results.items()}
+    assert outcomes == {
+        "/d/one": FileOutcome.DELIVERED,
+        "/e/three": FileOutcome.DELIVERED,
+        "/never": FileOutcome.DELIVERED,
+        "/e": FileOutcome.DELIVERED,
+        "/d": FileOutcome.SKIPPED,
+    }
+    left = {path.rstrip("/") for path in rig.received(found)}
+    assert f"{top}/d/two" in left
+    assert f"{top}/d/one" not in left
+    assert f"{top}/e" not in left
+
+
+def test_an_unknown_deletion_is_not_found(rig: Rig) -> None:
+    """A deletion of an earlier launch of the server must be asked for again."""
+    with pytest.raises(NotFoundError):
+        rig.engine.deletion("earlier-launch/1")
+
+
+# Watching
+
+
+def test_the_watcher_is_told_of_transfers(rig: Rig) -> None:
+    """A transfer that ends is named to the watcher."""
+    told: list[tuple[str, str]] = []
+    rig.engine.watch(lambda kind, found: told.append((kind, found)))
+    transfer = rig.start(rig.destination(), rig.entry(rig.file("a")))
+    rig.finish(transfer)
+    rig.wait(lambda: ("transfer", transfer.id) in told, "the watcher hears of the transfer")
+
+
+def test_the_watcher_is_told_of_deletions(rig: Rig) -> None:
+    """A deletion that ends is named by the id that it was started with."""
+    told: list[tuple[str, str]] = []
+    rig.engine.watch(lambda kind, found: told.append((kind, found)))
+    deletion = rig.engine.start_deletion(rig.destination(), (f"/{rig.agent}/none",), ())
+    rig.wait(lambda: ("deletion", deletion) in told, "the watcher hears of the deletion")
