@@ -1,0 +1,162 @@
+"""The routes. Reading is open to whoever reaches the port; changing needs the token of the state directory.
+
+Requests on the agent's own Unix socket need none: its file mode admits the agent's user alone.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from agent.model.outcome import LaneSyncError
+
+MAX_BODY = 1 << 20
+
+Document = dict[str, Any]
+
+
+class Service(Protocol):
+    """What the agent offers to its HTTP face. Raises LaneSyncError with a message for the caller."""
+
+    def status(self) -> Document: ...
+    def plan(self, paths: list[str]) -> Document: ...
+    def apply(self, paths: list[str]) -> Document: ...
+    def events(self, since: int, limit: int) -> Document: ...
+    def reconcile(self, name: str) -> Document: ...
+    def suspend(self, name: str, reason: str, author: str, seconds: float | None) -> Document: ...
+    def resume(self, name: str) -> Document: ...
+    def approve(self, name: str, author: str) -> Document: ...
+    @property
+    def ready(self) -> bool: ...
+
+
+class BadRequestError(LaneSyncError):
+    """The request's body or parameters are not what the route takes."""
+
+
+class AsciiJson(JSONResponse):
+    """JSON that survives names which are not UTF-8."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+
+
+def make_app(service: Service, token: str, *, trusted: bool) -> Starlette:
+    """`trusted`: the socket that this app is served on is protected by its file mode."""
+    faces = _Faces(service, token, trusted)
+    return Starlette(
+        routes=[
+            Route("/healthz", faces.health),
+            Route("/readyz", faces.ready),
+            Route("/api/v1/status", faces.status),
+            Route("/api/v1/events", faces.events),
+            Route("/api/v1/plan", faces.guarded(faces.plan), methods=["POST"]),
+            Route("/api/v1/apply", faces.guarded(faces.apply), methods=["POST"]),
+            Route("/api/v1/reconcile", faces.guarded(faces.reconcile), methods=["POST"]),
+            Route("/api/v1/suspend", faces.guarded(faces.suspend), methods=["POST"]),
+            Route("/api/v1/resume", faces.guarded(faces.resume), methods=["POST"]),
+            Route("/api/v1/approve", faces.guarded(faces.approve), methods=["POST"]),
+        ]
+    )
+
+
+class _Faces:
+    def __init__(self, service: Service, token: str, trusted: bool) -> None:
+        self._service = service
+        self._token = token
+        self._trusted = trusted
+
+    def guarded(self, verb: Callable[[Document], Document]) -> Callable[[Request], Awaitable[Response]]:
+        """A changing call: authorised, its body read within bounds, its error told in words."""
+
+        async def face(request: Request) -> Response:
+            if not self._authorised(request):
+                text = "this call needs `Authorization: Bearer TOKEN` with the token in the state directory"
+                return AsciiJson({"error": text}, status_code=401)
+            try:
+                body = await _body(request)
+                return AsciiJson(await run_in_threadpool(verb, body))
+            except LaneSyncError as error:
+                return AsciiJson({"error": str(error)}, status_code=400)
+
+        return face
+
+    def _authorised(self, request: Request) -> bool:
+        given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+        return self._trusted or hmac.compare_digest(given.encode(), self._token.encode())
+
+    async def health(self, _request: Request) -> Response:
+        return AsciiJson({"ok": True})
+
+    async def ready(self, _request: Request) -> Response:
+        ready = self._service.ready
+        return AsciiJson({"ready": ready}, status_code=200 if ready else 503)
+
+    async def status(self, _request: Request) -> Response:
+        return AsciiJson(await run_in_threadpool(self._service.status))
+
+    async def events(self, request: Request) -> Response:
+        since, limit = request.query_params.get("since", "0"), request.query_params.get("limit", "100")
+        if not (since.isdigit() and limit.isdigit()):
+            return AsciiJson({"error": "since and limit are whole numbers"}, status_code=400)
+        found = await run_in_threadpool(self._service.events, int(since), min(int(limit), 1000))
+        return AsciiJson(found)
+
+    def plan(self, body: Document) -> Document:
+        return self._service.plan(_texts(body, "paths"))
+
+    def apply(self, body: Document) -> Document:
+        return self._service.apply(_texts(body, "paths"))
+
+    def reconcile(self, body: Document) -> Document:
+        return self._service.reconcile(_text(body, "name"))
+
+    def suspend(self, body: Document) -> Document:
+        seconds = body.get("seconds")
+        if seconds is not None and not isinstance(seconds, int | float):
+            raise BadRequestError("`seconds` is a number")
+        reason, author = _text(body, "reason", ""), _text(body, "author", "")
+        return self._service.suspend(_text(body, "name"), reason, author, seconds)
+
+    def resume(self, body: Document) -> Document:
+        return self._service.resume(_text(body, "name"))
+
+    def approve(self, body: Document) -> Document:
+        return self._service.approve(_text(body, "name"), _text(body, "author", ""))
+
+
+async def _body(request: Request) -> Document:
+    data = b""
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BODY:
+            raise BadRequestError(f"the body is larger than {MAX_BODY} bytes")
+    try:
+        found = json.loads(data or b"{}")
+    except ValueError as error:
+        raise BadRequestError(f"the body is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise BadRequestError("the body is not a JSON object")
+    return found
+
+
+def _text(body: Document, name: str, default: str | None = None) -> str:
+    value = body.get(name, default)
+    if not isinstance(value, str):
+        raise BadRequestError(f"`{name}` is missing or not a string")
+    return value
+
+
+def _texts(body: Document, name: str) -> list[str]:
+    value = body.get(name)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise BadRequestError(f"`{name}` is missing or not a list of strings")
+    return value

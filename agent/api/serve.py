@@ -1,0 +1,110 @@
+"""Serve the app on the agent's Unix socket and on a TCP port, each from a thread of its own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from agent.api.app import Service, make_app
+from agent.model.outcome import PermanentError
+
+SOCKET_NAME = "agent.sock"
+TOKEN_NAME = "token"  # noqa: S105 - a file name
+
+
+class Face:
+    """Both listeners. `address` is None when no TCP port was asked for."""
+
+    def __init__(self, service: Service, state_dir: str, listen: tuple[str, int] | None) -> None:
+        token = read_token(state_dir)
+        self._path = os.path.join(state_dir, SOCKET_NAME)
+        self._servers: list[tuple[uvicorn.Server, threading.Thread]] = []
+        self.address: tuple[str, int] | None = None
+        tcp = _tcp(listen) if listen is not None else None
+        if tcp is not None:
+            self.address = tcp.getsockname()[:2]
+            self._start(make_app(service, token, trusted=False), tcp)
+        self._start(make_app(service, token, trusted=True), _unix(state_dir))
+
+    def _start(self, app: object, listener: socket.socket) -> None:
+        config = uvicorn.Config(
+            app,  # type: ignore[arg-type]
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(
+            target=server.run, kwargs={"sockets": [listener]}, name="http-face", daemon=True
+        )
+        thread.start()
+        self._servers.append((server, thread))
+
+    def stop(self) -> None:
+        for server, _ in self._servers:
+            server.should_exit = True
+        for _, thread in self._servers:
+            thread.join(3.0)
+        if os.path.exists(self._path):
+            os.unlink(self._path)
+
+
+def read_token(state_dir: str) -> str:
+    """The token that changing calls over TCP must show; made at first use, readable by its owner alone."""
+    path = os.path.join(state_dir, TOKEN_NAME)
+    if not os.path.exists(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+    with open(path, encoding="ascii") as file:
+        return file.read(4096).strip()
+
+
+def _tcp(listen: tuple[str, int]) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in listen[0] else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(listen)
+        listener.listen(64)
+    except OSError as error:
+        listener.close()
+        where = f"{listen[0]}:{listen[1]}"
+        raise PermanentError(
+            f"cannot listen on {where}: {error.strerror}; choose another with --listen (port 0: any free one)"
+        ) from error
+    return listener
+
+
+def _unix(state_dir: str) -> socket.socket:
+    """The agent holds the state lock, so a socket that is there is a leftover."""
+    path = os.path.join(state_dir, SOCKET_NAME)
+    if os.path.exists(path):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        with short_path(state_dir) as short:
+            listener.bind(short)
+    except OSError as error:
+        raise PermanentError(f"cannot make the agent's socket {path}: {error}") from error
+    finally:
+        os.umask(before)
+    listener.listen(64)
+    return listener
+
+
+@contextmanager
+def short_path(state_dir: str) -> Iterator[str]:
+    """The agent's socket under a name that fits a socket address, however deep the state directory is."""
+    directory = os.open(state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{SOCKET_NAME}"
+    finally:
+        os.close(directory)

@@ -1,0 +1,88 @@
+"""Calls to the agent that runs on a state directory, through its socket there."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.util.retry import Retry
+
+from agent.api.serve import SOCKET_NAME, short_path
+from agent.cli.problems import FailedError
+
+Document = dict[str, Any]
+TIMEOUT = (5.0, 600.0)
+
+
+class _Connection(HTTPConnection):
+    def __init__(self, state_dir: str) -> None:
+        super().__init__("localhost")
+        self._state_dir = state_dir
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(TIMEOUT[1])
+        with short_path(self._state_dir) as path:
+            self.sock.connect(path)
+
+
+class _Pool(HTTPConnectionPool):
+    def __init__(self, state_dir: str) -> None:
+        super().__init__("localhost")
+        self._state_dir = state_dir
+
+    def _new_conn(self) -> _Connection:
+        return _Connection(self._state_dir)
+
+
+class _Adapter(HTTPAdapter):
+    def __init__(self, state_dir: str) -> None:
+        super().__init__(max_retries=Retry(0))
+        self._state_dir = state_dir
+
+    def get_connection_with_tls_context(self, *_args: Any, **_kwargs: Any) -> _Pool:
+        return _Pool(self._state_dir)
+
+
+class Client:
+    """One running agent. Raises FailedError with the agent's own words, or when it does not answer."""
+
+    def __init__(self, state_dir: str) -> None:
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.mount("http://agent/", _Adapter(state_dir))
+
+    def get(self, path: str, **params: Any) -> Document:
+        return self._call("GET", path, params=params)
+
+    def post(self, path: str, body: Document) -> Document:
+        return self._call("POST", path, json=body)
+
+    def _call(self, method: str, path: str, **kwargs: Any) -> Document:
+        try:
+            answer = self._session.request(method, f"http://agent{path}", timeout=TIMEOUT, **kwargs)
+            document: Document = answer.json()
+        except (requests.RequestException, ValueError) as error:
+            raise FailedError(f"the running agent does not answer: {error}") from error
+        if answer.status_code >= 400:
+            raise FailedError(str(document.get("error", f"HTTP {answer.status_code}")))
+        return document
+
+
+def running(state_dir: str) -> Client | None:
+    """The agent that runs on this state directory, or None."""
+    if not os.path.exists(os.path.join(state_dir, SOCKET_NAME)):
+        return None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(5.0)
+        try:
+            with short_path(state_dir) as path:
+                probe.connect(path)
+        except OSError:
+            return None
+    return Client(state_dir)

@@ -1,0 +1,84 @@
+"""`lanesync`: the command line. One file per verb; each is imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+import agent
+from agent.cli.problems import FAILED, INTERRUPTED
+from agent.model.outcome import LaneSyncError
+
+VERBS = {
+    "init": "write a commented starter repository",
+    "validate": "check specs; every error at once",
+    "plan": "show what would be done",
+    "apply": "carry out what the specs say, then exit",
+    "run": "the service: reconcile, watch, stay",
+    "status": "is everything in sync, and why not",
+    "reconcile": "look at an object now",
+    "suspend": "stop working on an object for a while",
+    "resume": "end a suspension",
+    "approve": "let held deletions or a held revision through",
+    "serve": "run a transfer server",
+    "user": "accounts of a transfer server",
+    "schema": "print the JSON Schema of the specs",
+    "api": "call any method of a JetStream API server",
+}
+
+
+class Verbs(click.Group):
+    """Finds a verb's command in the module that has its name."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return super().get_command(ctx, cmd_name)
+        command = importlib.import_module(f"agent.cli.{cmd_name}").command
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(agent.__version__, prog_name="lanesync")
+def lanesync() -> None:
+    """Declarative file delivery: YAML specs in git, priority lanes, a reconciler, a transfer server.
+
+    \b
+    lanesync init my-specs        start a repository
+    lanesync run my-specs         deliver, and keep in sync
+    lanesync status               is everything in sync?
+    """
+
+
+def main() -> None:
+    """Run the command line and exit with its contract's codes."""
+    sys.exit(run())
+
+
+def run(arguments: list[str] | None = None) -> int:
+    try:
+        result: Any = lanesync.main(arguments, prog_name="lanesync", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except LaneSyncError as error:
+        click.echo(f"Error: {error}", err=True)
+        return FAILED
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    main()
