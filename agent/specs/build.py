@@ -1,0 +1,292 @@
+"""A document that passed its schema -> the typed spec, with the checks that a schema cannot express."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import posixpath
+from collections.abc import Callable
+from typing import Any
+
+import pathspec
+
+from agent.lanes import validate_lanes
+from agent.model.spec import (
+    Auth,
+    Deletions,
+    DestinationSpec,
+    EngineKind,
+    Kind,
+    Lane,
+    MappingSpec,
+    OnRemove,
+    Overwrite,
+    PathMapping,
+    PriorityLanesSpec,
+    Ready,
+    RetryPolicy,
+    SecretRef,
+    SecretSource,
+    ServerSpec,
+    Spec,
+    Symlinks,
+    TransferDefaults,
+    Trigger,
+)
+from agent.model.units import parse_duration, parse_proportion, parse_rate
+from agent.specs.schemas import schemas
+
+Path = tuple[str | int, ...]
+Report = Callable[[Path, str], None]
+
+RESERVED = ".lanesync"
+"""Directory at a receiver's root that holds what has not arrived whole yet."""
+
+
+def build(kind: Kind, data: dict[str, Any], directory: str, report: Report, warn: Report) -> Spec | None:
+    """The typed spec; None when `report` was called. Relative sources are below `directory`."""
+    failed = False
+
+    def fail(path: Path, message: str) -> None:
+        nonlocal failed
+        failed = True
+        report(path, message)
+
+    name, spec = data["metadata"]["name"], data["spec"]
+    built: Spec
+    match kind:
+        case Kind.SERVER:
+            built = _server(name, spec, fail)
+        case Kind.PRIORITY_LANES:
+            built = _lanes(name, spec, fail)
+        case Kind.DESTINATION:
+            built = _destination(name, spec)
+        case Kind.MAPPING:
+            labels = data["metadata"].get("labels", {})
+            built = _Mapping(directory, fail, warn).build(name, labels, spec)
+    return None if failed else built
+
+
+# -- Server --
+
+
+def _server(name: str, spec: dict[str, Any], fail: Report) -> ServerSpec:
+    engine = EngineKind(spec.get("engine", EngineKind.EMBEDDED))
+    fields = schemas()["Server"]["properties"]["spec"]["properties"]
+    for key in spec:
+        engines = fields[key].get("x-lanesync-engines")
+        if engines and engine not in engines:
+            fail(
+                ("spec", key), f"`{key}` is only for engine {' or '.join(engines)}; this server's is {engine}"
+            )
+    if engine is EngineKind.JETSTREAM:
+        return ServerSpec(
+            name,
+            engine,
+            address=spec["address"],
+            port=int(spec.get("port", 8886)),
+            auth=_auth(spec.get("auth", {})),
+        )
+    address, port = _listen(spec.get("listen", "127.0.0.1:0"), fail)
+    root = spec.get("receiveRoot")
+    if root is not None and ".." in root.split("/"):
+        fail(("spec", "receiveRoot"), "must not contain `..`")
+    return ServerSpec(name, engine, address, port, receive_root=root)
+
+
+def _listen(text: str, fail: Report) -> tuple[str, int]:
+    path: Path = ("spec", "listen")
+    host, colon, port_text = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not (port_text.isascii() and port_text.isdigit()) or int(port_text) > 65535:
+        fail(path, "must be HOST:PORT, for example 127.0.0.1:8886")
+        return "127.0.0.1", 0
+    if host.lower() == "localhost":
+        host = "127.0.0.1"
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        fail(path, "listening on anything but loopback is not supported yet: it needs TLS and accounts; "
+                   f"listen on 127.0.0.1:{int(port_text)} (and reach it through a tunnel)")  # fmt: skip
+    return host, int(port_text)
+
+
+def _auth(auth: dict[str, Any]) -> Auth:
+    return Auth(auth.get("userName"), _secret(auth.get("password")), _secret(auth.get("token")))
+
+
+def _secret(reference: dict[str, str] | None) -> SecretRef | None:
+    if reference is None:
+        return None
+    ((source, name),) = reference.items()
+    return SecretRef(SecretSource(source), name)
+
+
+# -- PriorityLanes --
+
+
+def _lanes(name: str, spec: dict[str, Any], fail: Report) -> PriorityLanesSpec:
+    lanes = tuple(Lane(lane["name"], parse_proportion(lane["share"])) for lane in spec["lanes"])
+    for message in validate_lanes([(lane.name, lane.share) for lane in lanes]):
+        fail(("spec", "lanes"), message)
+    return PriorityLanesSpec(name, lanes)
+
+
+# -- Destination --
+
+
+def _destination(name: str, spec: dict[str, Any]) -> DestinationSpec:
+    given = spec.get("transferDefaults", {})
+    known = TransferDefaults()
+    defaults = TransferDefaults(
+        priority=int(given.get("priority", known.priority)),
+        lane=given.get("lane"),
+        checkpoint_interval=_duration(given, "checkpointInterval", known.checkpoint_interval),
+        overwrite=Overwrite(given.get("overwrite", known.overwrite)),
+        modification_time_tolerance=_duration(
+            given, "modificationTimeTolerance", known.modification_time_tolerance
+        ),
+        timeout=_duration(given, "timeout", known.timeout),
+    )
+    implicit = DestinationSpec(name, spec["address"])
+    return DestinationSpec(
+        name,
+        spec["address"],
+        port=int(spec.get("port", implicit.port)),
+        server=spec.get("server", implicit.server),
+        lanes=spec.get("lanes"),
+        send_rate_max=_rate(spec),
+        transfer_defaults=defaults,
+        suspend=spec.get("suspend", False),
+        on_remove=OnRemove(spec.get("onRemove", implicit.on_remove)),
+    )
+
+
+def _duration(given: dict[str, Any], key: str, default: float) -> float:
+    return parse_duration(given[key]) if key in given else default
+
+
+def _rate(spec: dict[str, Any]) -> float | None:
+    return parse_rate(spec["sendRateMax"]) if "sendRateMax" in spec else None
+
+
+# -- Mapping --
+
+
+def destination_path(text: str) -> tuple[str, str]:
+    """`text` normalised to "/a/b", and what is wrong with it (empty when nothing)."""
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        return "/", "must not contain `..`"
+    if any(len(os.fsencode(part)) > 255 for part in parts):
+        return "/", "a name in it is longer than 255 bytes, the most a file system takes"
+    if RESERVED in parts:
+        return "/", f"must not contain `{RESERVED}`: that directory holds what has not arrived whole yet"
+    return "/" + "/".join(parts), ""
+
+
+class _Mapping:
+    def __init__(self, directory: str, fail: Report, warn: Report) -> None:
+        self._directory, self._fail, self._warn = directory, fail, warn
+
+    def build(self, name: str, labels: dict[str, str], spec: dict[str, Any]) -> MappingSpec:
+        implicit = MappingSpec(name, (), ())
+        preserve = spec.get("preserve", {})
+        return MappingSpec(
+            name,
+            destinations=tuple(spec.get("destinations") or [spec["destination"]]),
+            paths=self._paths(spec["paths"]),
+            destination_path=self._destination_path(
+                ("spec", "destinationPath"), spec.get("destinationPath", "/")
+            ),
+            labels=tuple(sorted(labels.items())),
+            symlinks=Symlinks(spec.get("symlinks", implicit.symlinks)),
+            lane=spec.get("lane"),
+            priority=int(spec["priority"]) if "priority" in spec else None,
+            send_rate_max=_rate(spec),
+            overwrite=Overwrite(spec["overwrite"]) if "overwrite" in spec else None,
+            preserve_mtime=preserve.get("mtime", True),
+            preserve_executable=preserve.get("executable", True),
+            trigger=self._trigger(spec.get("trigger", {})),
+            prune=spec.get("prune", False),
+            deletions=self._deletions(spec.get("deletions", {})),
+            retry=self._retry(spec.get("retry", {})),
+            suspend=spec.get("suspend", False),
+            on_remove=OnRemove(spec.get("onRemove", implicit.on_remove)),
+        )
+
+    def _destination_path(self, where: Path, text: str) -> str:
+        path, problem = destination_path(text)
+        if problem:
+            self._fail(where, problem)
+        return path
+
+    def _paths(self, paths: dict[str, Any]) -> tuple[PathMapping, ...]:
+        built = []
+        for key, value in paths.items():
+            where: Path = ("spec", "paths", key)
+            entry: dict[str, Any] = {"source": value} if isinstance(value, str) else value
+            at_source = where if isinstance(value, str) else (*where, "source")
+            built.append(
+                PathMapping(
+                    self._destination_path(where, key),
+                    self._source(at_source, entry["source"]),
+                    self._patterns((*where, "include"), entry.get("include", [])),
+                    self._patterns((*where, "exclude"), entry.get("exclude", [])),
+                )
+            )
+        return tuple(sorted(built, key=lambda entry: entry.destination))
+
+    def _source(self, where: Path, text: str) -> str:
+        if text == "~" or text.startswith("~"):
+            self._fail(where, "`~` is not expanded; write the absolute path")
+        elif not text.strip():
+            self._fail(where, "must not be blank")
+        elif "$" in text:
+            self._warn(where, "variables are not expanded: `$` is taken as part of the path")
+        # abspath also removes `..`: what a person means by it beside a symbolic link is what the text says
+        return os.path.abspath(posixpath.join(self._directory, text))
+
+    def _patterns(self, where: Path, patterns: list[str]) -> tuple[str, ...]:
+        for index, pattern in enumerate(patterns):
+            at_pattern: Path = (*where, index)
+            if not pattern.strip() or pattern.startswith("#"):
+                self._fail(
+                    at_pattern,
+                    "matches nothing: blank, or a comment; write \\# for a name that begins with #",
+                )
+                continue
+            try:
+                pathspec.GitIgnoreSpec.from_lines([pattern])
+            except ValueError:
+                self._fail(at_pattern, "is not a gitignore-style pattern")
+        return tuple(patterns)
+
+    def _trigger(self, given: dict[str, Any]) -> Trigger:
+        known = Trigger()
+        trigger = Trigger(
+            watch=given.get("watch", known.watch),
+            ready=Ready(given.get("ready", known.ready)),
+            settle=_duration(given, "settle", known.settle),
+            max_wait=_duration(given, "maxWait", known.max_wait),
+            interval=_duration(given, "interval", known.interval),
+        )
+        if trigger.settle > trigger.max_wait:
+            self._fail(("spec", "trigger", "settle"), "must not be longer than `maxWait`")
+        return trigger
+
+    def _deletions(self, given: dict[str, Any]) -> Deletions:
+        known = Deletions()
+        percent = parse_proportion(given["maxPercent"]) if "maxPercent" in given else known.max_percent
+        return Deletions(int(given.get("maxCount", known.max_count)), percent)
+
+    def _retry(self, given: dict[str, Any]) -> RetryPolicy:
+        known = RetryPolicy()
+        retry = RetryPolicy(
+            _duration(given, "interval", known.interval), _duration(given, "maxInterval", known.max_interval)
+        )
+        if retry.interval > retry.max_interval:
+            self._fail(("spec", "retry", "interval"), "must not be longer than `maxInterval`")
+        return retry

@@ -1,0 +1,272 @@
+"""Spec files -> desired state. Bad input never raises: every error of every file is reported at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from agent.model.spec import (
+    IMPLICIT_SERVER,
+    DesiredState,
+    Key,
+    Kind,
+    ServerSpec,
+    Spec,
+    digest,
+)
+from agent.specs.build import build
+from agent.specs.check import Path, at, check, path_text, without_errors
+from agent.specs.errors import Collector, SpecError
+from agent.specs.files import SpecFile, read_files
+from agent.specs.references import Index, Objects, dependents, problems, references
+from agent.specs.yamltext import Node, documents
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What was read.
+
+    `desired` is None when anything is wrong. `valid` holds the objects that are valid and whose references
+    are, for a service in which each invalid object stalls alone. `invalid` says why the others are not, by
+    key, or by file where no object can be named. `complete` is False when something could not be read far
+    enough to know which objects it holds: then no object counts as removed.
+    """
+
+    desired: DesiredState | None
+    valid: DesiredState
+    errors: tuple[SpecError, ...]
+    omitted: int  # errors beyond those listed
+    warnings: tuple[SpecError, ...]
+    invalid: dict[Key | str, list[SpecError]]
+    positions: dict[Key, str]  # "file:line"
+    files: tuple[str, ...]
+    complete: bool
+    revision: str
+    candidates: dict[Key, Spec] = field(default_factory=dict, repr=False)  # valid by themselves
+
+    def effective(self, last_good: DesiredState | None) -> DesiredState:
+        """`valid`, with the last good version of each object that is invalid or cannot be read now."""
+        if last_good is None:
+            return self.valid
+        before: Objects = {
+            key: spec for key in last_good.all_keys() if (spec := last_good.get(key)) is not None
+        }
+        declared = set(self.positions)
+        kept = {
+            key: spec
+            for key, spec in before.items()
+            if key in self.invalid or (key not in declared and not self.complete)
+        }
+        return _resolve(self.revision, {**self.candidates, **kept}, prefer=frozenset(kept))
+
+
+@dataclass(slots=True)
+class _Document:
+    key: Key | None
+    file: str
+    root: Node
+    spec: Spec | None
+    remnant: Spec | None = None  # what is left of an invalid one when its errors are cut out
+
+
+def load(paths: Sequence[str], *, environ: Mapping[str, str] | None = None) -> Loaded:
+    """Read files and directories. `environ` is not consulted: specs are the same wherever they are read."""
+    del environ
+    return _Loader().load(paths)
+
+
+class _Loader:
+    def __init__(self) -> None:
+        self._errors = Collector()
+        self._warnings = Collector()
+        self._invalid: dict[Key | str, list[SpecError]] = {}
+        self._complete = True
+        self._hash: list[str] = []
+        self._declared: dict[Key, list[_Document]] = {}
+        self._files: list[str] = []
+
+    def load(self, paths: Sequence[str]) -> Loaded:
+        for file in read_files(paths, self._file_error):
+            self._files.append(file.name)
+            self._read(file)
+        objects = self._unique()
+        self._check_together(objects)
+        broken = {key for key in self._invalid if isinstance(key, Key)}
+        candidates = {key: spec for key, spec in objects.items() if key not in broken}
+        revision = self._revision(objects)
+        errors, omitted = self._errors.shown()
+        valid = _resolve(revision, candidates)
+        self._explain_dependents(candidates, frozenset(broken))
+        return Loaded(
+            desired=None if errors else valid,
+            valid=valid,
+            errors=errors,
+            omitted=omitted,
+            warnings=self._warnings.shown()[0],
+            invalid=self._invalid,
+            positions={key: f"{docs[0].file}:{docs[0].root.line}" for key, docs in self._declared.items()},
+            files=tuple(self._files),
+            complete=self._complete,
+            revision=revision,
+            candidates=candidates,
+        )
+
+    # -- one file --
+
+    def _file_error(self, file: str, message: str) -> None:
+        self._report(None, SpecError(file, 0, 0, "", message))
+
+    def _report(self, key: Key | None, error: SpecError) -> None:
+        self._errors.add(error)
+        self._complete = self._complete and key is not None
+        found = self._invalid.setdefault(key or error.file, [])
+        if len(found) < 100:
+            found.append(error)
+
+    def _read(self, file: SpecFile) -> None:
+        pending: list[SpecError] = []
+
+        def on_yaml_error(line: int, column: int, message: str) -> None:
+            pending.append(SpecError(file.name, line, column, "", message))
+
+        for root, whole in documents(file.data, on_yaml_error):
+            key = _key_of(root)
+            for error in pending:
+                self._report(key, error)
+            pending.clear()
+            self._document(file.name, root, key, whole)
+        for error in pending:
+            self._report(None, error)
+        if pending:
+            self._hash.append(hashlib.sha256(file.data).hexdigest())
+
+    def _document(self, file: str, root: Node, key: Key | None, whole: bool) -> None:
+        paths: list[Path] = []
+
+        def report(node: Node, place: tuple[int, int] | None, path: Path, message: str) -> None:
+            paths.append(path)
+            line, column = place or (node.line, node.column)
+            self._report(key, SpecError(file, line, column, path_text(path), message))
+
+        def warn(path: Path, message: str) -> None:
+            node = at(root, path)
+            self._warnings.add(SpecError(file, node.line, node.column, path_text(path), message))
+
+        kind = check(root, report)
+        spec = None
+        valid = whole and not paths
+        data = root.data if valid else without_errors(root.data, kind, paths) if kind else None
+        if kind is not None and data is not None:
+            directory = os.path.dirname(os.path.abspath(file))
+            spec = build(Kind(kind), data, directory, lambda p, m: report(at(root, p), None, p, m), warn)
+        self._hash.append(json.dumps(root.data, sort_keys=True, ensure_ascii=True))
+        if key is not None:
+            self._declared.setdefault(key, []).append(
+                _Document(key, file, root, spec if valid else None, None if valid else spec)
+            )
+
+    # -- all together --
+
+    def _unique(self) -> Objects:
+        """Objects that are valid by themselves and whose name is there once."""
+        objects: Objects = {}
+        for key, found in self._declared.items():
+            if len(found) == 1:
+                if found[0].spec is not None:
+                    objects[key] = found[0].spec
+                continue
+            for document in found:
+                node = at(document.root, ("metadata", "name"))
+                others = [d for d in found if d is not document][:3]
+                where = ", ".join(f"{d.file}:{at(d.root, ('metadata', 'name')).line}" for d in others)
+                self._report(
+                    key,
+                    SpecError(
+                        document.file, node.line, node.column, "metadata.name", f"{key} is also in {where}"
+                    ),
+                )
+        return objects
+
+    def _check_together(self, objects: Objects) -> None:
+        broken = frozenset(key for key in self._declared if key not in objects)
+        index = Index.of(objects, broken)
+        remnants = [
+            problem
+            for key in broken
+            for document in self._declared[key]
+            if document.remnant is not None
+            for problem in references(index, key, document.remnant)
+        ]
+        for key, path, message in [*problems(index), *remnants]:
+            document = self._declared[key][0]
+            written, node = _place(document.root, path)
+            self._report(key, SpecError(document.file, node.line, node.column, path_text(written), message))
+
+    def _explain_dependents(self, candidates: Objects, broken: frozenset[Key]) -> None:
+        """Objects that are right themselves but refer to a broken one stall too, and say why."""
+        while True:
+            new = [(k, needed) for k, needed in dependents(Index.of(candidates, broken)) if k not in broken]
+            if not new:
+                return
+            for key, needed in new:
+                document = self._declared[key][0]
+                message = f"refers to {needed}, which is not valid"
+                error = SpecError(document.file, document.root.line, document.root.column, "spec", message)
+                self._invalid.setdefault(key, []).append(error)
+            broken |= {key for key, _ in new}
+
+    def _revision(self, objects: Objects) -> str:
+        parts = sorted([*self._hash, *(f"{key} {digest(spec)}" for key, spec in objects.items())])
+        return "digest:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def _key_of(root: Node) -> Key | None:
+    """Which object a document is about, as far as it can be told."""
+    data = root.data
+    if not isinstance(data, dict) or not isinstance(data.get("metadata"), dict):
+        return None
+    kind, name = data.get("kind"), data["metadata"].get("name")
+    if isinstance(kind, str) and kind in set(Kind) and isinstance(name, str) and name:
+        return Key(Kind(kind), name)
+    return None
+
+
+def _place(root: Node, path: Path) -> tuple[Path, Node]:
+    """Where a problem between objects stands in the document, which may write it in another form."""
+    spec = at(root, ("spec",)).data
+    if path[:2] == ("spec", "destinations") and "destinations" not in spec:
+        path = ("spec", "destination")
+    if path[:2] == ("spec", "paths"):
+        from agent.specs.build import destination_path
+
+        written = next((key for key in spec["paths"] if destination_path(key)[0] == path[-1]), path[-1])
+        path = ("spec", "paths", written)
+        parent = at(root, path[:-1])
+        line, column = parent.keys.get(str(written), (parent.line, parent.column))
+        return path, Node(None, line, column)
+    return path, at(root, path)
+
+
+def _resolve(revision: str, objects: Objects, prefer: frozenset[Key] = frozenset()) -> DesiredState:
+    """The objects that hold together: what refers to nothing, or collides, is left out.
+
+    Of two that collide, one that is in `prefer` stays.
+    """
+    objects = dict(objects)
+    while True:
+        index = Index.of(objects)
+        wrong = {problem.key for problem in problems(index)}
+        if not wrong:
+            return _state(revision, index)
+        for key in (wrong - prefer) or wrong:
+            del objects[key]
+
+
+def _state(revision: str, index: Index) -> DesiredState:
+    servers = dict(index.servers)
+    if any(d.server == IMPLICIT_SERVER for d in index.destinations.values()):
+        servers.setdefault(IMPLICIT_SERVER, ServerSpec(IMPLICIT_SERVER))
+    return DesiredState(revision, servers, dict(index.lanes), dict(index.destinations), dict(index.mappings))

@@ -1,0 +1,215 @@
+"""What specs say about each other: references, lanes that exist, places that collide. Pure functions."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from agent.model.spec import (
+    DEFAULT_LANES,
+    IMPLICIT_SERVER,
+    DestinationSpec,
+    EngineKind,
+    Key,
+    Kind,
+    MappingSpec,
+    PriorityLanesSpec,
+    ServerSpec,
+    Spec,
+)
+from agent.specs.errors import nearest
+
+Objects = dict[Key, Spec]
+Path = tuple[str | int, ...]
+
+
+class Problem(NamedTuple):
+    key: Key
+    path: Path
+    message: str
+
+
+@dataclass(slots=True)
+class Index:
+    """Objects by kind. `broken` are keys that exist but are invalid themselves: not reported as missing."""
+
+    servers: dict[str, ServerSpec] = field(default_factory=dict)
+    lanes: dict[str, PriorityLanesSpec] = field(default_factory=dict)
+    destinations: dict[str, DestinationSpec] = field(default_factory=dict)
+    mappings: dict[str, MappingSpec] = field(default_factory=dict)
+    broken: frozenset[Key] = frozenset()
+
+    @classmethod
+    def of(cls, objects: Objects, broken: frozenset[Key] = frozenset()) -> Index:
+        index = cls(broken=broken)
+        for key, spec in objects.items():
+            match spec:
+                case ServerSpec():
+                    index.servers[key.name] = spec
+                case PriorityLanesSpec():
+                    index.lanes[key.name] = spec
+                case DestinationSpec():
+                    index.destinations[key.name] = spec
+                case MappingSpec():
+                    index.mappings[key.name] = spec
+        return index
+
+    def names(self, kind: Kind) -> set[str]:
+        found = {
+            Kind.SERVER: self.servers.keys(),
+            Kind.PRIORITY_LANES: self.lanes.keys(),
+            Kind.DESTINATION: self.destinations.keys(),
+            Kind.MAPPING: self.mappings.keys(),
+        }[kind]
+        return set(found) | {key.name for key in self.broken if key.kind is kind}
+
+
+def problems(index: Index) -> Iterator[Problem]:
+    """Everything that is wrong between objects. A collision yields one problem for each side."""
+    yield from _listeners(index)
+    for name, destination in index.destinations.items():
+        yield from references(index, Key(Kind.DESTINATION, name), destination)
+    for name, mapping in index.mappings.items():
+        yield from references(index, Key(Kind.MAPPING, name), mapping)
+    yield from _overlaps(index)
+
+
+def references(index: Index, key: Key, spec: Spec) -> Iterator[Problem]:
+    """What is wrong with what one object refers to."""
+    if isinstance(spec, DestinationSpec):
+        yield from _destination(index, key, spec)
+    elif isinstance(spec, MappingSpec):
+        yield from _mapping(index, key, spec)
+
+
+def dependents(index: Index) -> Iterator[tuple[Key, Key]]:
+    """(object, what it refers to) for references to objects that are there but broken."""
+    for name, destination in index.destinations.items():
+        key = Key(Kind.DESTINATION, name)
+        for needed in (
+            Key(Kind.SERVER, destination.server),
+            Key(Kind.PRIORITY_LANES, destination.lanes or ""),
+        ):
+            if needed in index.broken:
+                yield key, needed
+    for name, mapping in index.mappings.items():
+        for needed in (Key(Kind.DESTINATION, d) for d in mapping.destinations):
+            if needed in index.broken:
+                yield Key(Kind.MAPPING, name), needed
+
+
+def _listeners(index: Index) -> Iterator[Problem]:
+    taken: dict[tuple[str, int], str] = {}
+    for name, server in sorted(index.servers.items()):
+        if server.engine is not EngineKind.EMBEDDED or server.port == 0:
+            continue
+        place = (server.address, server.port)
+        if place in taken:
+            other = taken[place]
+            for mine, theirs in ((name, other), (other, name)):
+                message = f"Server/{theirs} listens on {server.address}:{server.port} too"
+                yield Problem(Key(Kind.SERVER, mine), ("spec", "listen"), message)
+        else:
+            taken[place] = name
+
+
+def _missing(index: Index, kind: Kind, name: str) -> str | None:
+    names = index.names(kind)
+    if name in names:
+        return None
+    known = tuple(sorted(names))
+    hint = nearest(name, known)
+    return f"there is no {kind} `{name}`{hint or ('; there is none at all' if not known else '')}"
+
+
+def _destination(index: Index, key: Key, destination: DestinationSpec) -> Iterator[Problem]:
+    server = destination.server
+    if server != IMPLICIT_SERVER and (message := _missing(index, Kind.SERVER, server)):
+        yield Problem(key, ("spec", "server"), message)
+    if destination.lanes is not None and (message := _missing(index, Kind.PRIORITY_LANES, destination.lanes)):
+        yield Problem(key, ("spec", "lanes"), message)
+    lane = destination.transfer_defaults.lane
+    if lane is not None and (message := _no_lane(index, destination, lane)):
+        yield Problem(key, ("spec", "transferDefaults", "lane"), message)
+
+
+def _no_lane(index: Index, destination: DestinationSpec, lane: str) -> str | None:
+    if destination.lanes is None:
+        owner, names = "the default lanes have", tuple(known.name for known in DEFAULT_LANES)
+    elif destination.lanes in index.lanes:
+        owner = f"PriorityLanes/{destination.lanes} has"
+        names = tuple(known.name for known in index.lanes[destination.lanes].lanes)
+    else:
+        return None
+    if lane in names:
+        return None
+    hint = nearest(lane, names) or "; there are " + ", ".join(f"`{n}`" for n in names[:20])
+    return f"{owner} no lane `{lane[:60]}`{hint}"
+
+
+def _mapping(index: Index, key: Key, mapping: MappingSpec) -> Iterator[Problem]:
+    for number, name in enumerate(mapping.destinations):
+        # the caller falls back to `destination` where the document has no `destinations`
+        where: Path = ("spec", "destinations", number)
+        if message := _missing(index, Kind.DESTINATION, name):
+            yield Problem(key, where, message)
+        elif mapping.lane is not None and name in index.destinations:
+            problem = _no_lane(index, index.destinations[name], mapping.lane)
+            if problem:
+                yield Problem(key, ("spec", "lane"), f"{problem} (destination {name})")
+
+
+class _Place(NamedTuple):
+    endpoint: tuple[str, int]
+    parts: tuple[str, ...]
+    key: Key
+    where: Path
+
+
+def _overlaps(index: Index) -> Iterator[Problem]:
+    """Entries that write to the same directory of the same receiver, or one below the other."""
+    above: list[_Place] = []
+    for place in sorted(_places(index)):
+        while above and (
+            above[-1].endpoint != place.endpoint or place.parts[: len(above[-1].parts)] != above[-1].parts
+        ):
+            above.pop()
+        if above:
+            yield from _collision(above[-1], place)
+        above.append(place)
+
+
+def _places(index: Index) -> Iterator[_Place]:
+    for name, mapping in index.mappings.items():
+        key = Key(Kind.MAPPING, name)
+        for number, target in enumerate(mapping.destinations):
+            destination = index.destinations.get(target)
+            if destination is None:
+                continue
+            endpoint = (canonical_host(destination.address), destination.port)
+            for entry in mapping.paths:
+                path = f"{mapping.destination_path}/{entry.destination}"
+                parts = tuple(part for part in path.split("/") if part)
+                yield _Place(endpoint, parts, key, ("spec", "paths", number, entry.destination))
+
+
+def _collision(first: _Place, second: _Place) -> Iterator[Problem]:
+    address = f"{first.endpoint[0]}:{first.endpoint[1]}"
+    for mine, other in ((second, first), (first, second)):
+        whose = "this mapping" if mine.key == other.key else str(other.key)
+        mine_path, other_path = "/" + "/".join(mine.parts), "/" + "/".join(other.parts)
+        how = "too" if mine_path == other_path else f"({other_path})"
+        message = f"writes {mine_path} at {address}, where {whose} writes {how}; one place has one owner"
+        yield Problem(mine.key, ("spec", "paths", mine.where[-1]), message)
+
+
+def canonical_host(address: str) -> str:
+    """One text for one host as far as the text alone tells: no name service is asked."""
+    host = address.strip("[]").rstrip(".").lower()
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return "127.0.0.1" if host == "localhost" else host
+    return "127.0.0.1" if ip == ipaddress.ip_address("::1") else str(ip)
