@@ -106,7 +106,7 @@ class Channel:
             if received is not None:
                 return received
             try:
-                data, fds, _, _ = socket.recv_fds(self._sock, _READ_SIZE, MAX_FDS)
+                data, fds, _, _ = socket.recv_fds(self._sock, _READ_SIZE, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
             except ConnectionError:
                 data, fds = b"", []
             if not data:
@@ -142,7 +142,7 @@ class AsyncChannel:
             if received is not None:
                 return received
             try:
-                data, fds, _, _ = socket.recv_fds(self._sock, _READ_SIZE, MAX_FDS)
+                data, fds, _, _ = socket.recv_fds(self._sock, _READ_SIZE, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 await self._wait(readable=True)
                 continue

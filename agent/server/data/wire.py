@@ -1,0 +1,213 @@
+"""The framing of a data stream: one TCP connection, frames in both directions.
+
+A stream opens with `PREAMBLE` from the sender. Then both sides send frames: a header of 32 bytes, big
+endian, and `length` bytes of payload.
+
+    kind u8 · flags u8 · generation u16 · handle u32 · seq u32 · length u32 · offset u64 · digest u64
+
+`handle` numbers a transfer within its session, `seq` is the file's place in the manifest, `generation`
+counts the attempts at one file, so that what is left of an earlier attempt is told apart. `digest` is the
+xxh3_64 of the payload where the payload is file content. `docs/process-model.md` describes each kind.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+PREAMBLE = b"LSDATA/1\n"
+PROTOCOL = 1
+FEATURES = ("delete", "discard", "holes", "ping")
+
+HEADER = struct.Struct(">BBHIIIQQ")
+CHUNK_SIZE = 1 << 20  # most content of one frame; the unit of checksum and of resending
+PACK_FILES = 512  # most files of one pack
+PACK_FILE_SIZE = 256 * 1024  # largest file that travels in a pack
+MAX_PACK = 4 << 20  # content plus names
+MAX_JSON = 8 << 20
+MAX_SEQ = 1 << 24  # manifests are bounded, so that what the receiver remembers per file is
+MAX_GENERATION = 0xFFFF
+HANDSHAKE_SECONDS = 10.0
+
+Json = dict[str, Any]
+
+
+class Kind(IntEnum):
+    HELLO = 1
+    ERROR = 2
+    # sender to receiver
+    OPEN = 10
+    PACK = 11
+    FILE = 12
+    CHUNK = 13
+    HOLE = 14
+    END = 15
+    CHECKPOINT = 16
+    CLOSE = 17
+    REMOTE = 18
+    # receiver to sender
+    OPENED = 30
+    DONE = 31
+    FAILED = 32
+    NAK = 33
+    CHECKPOINTED = 34
+    CLOSED = 35
+    REMOTE_RESULT = 36
+
+
+LIMITS: dict[int, int] = {
+    Kind.PACK: MAX_PACK,
+    Kind.CHUNK: CHUNK_SIZE,
+    Kind.DONE: MAX_PACK,
+    **dict.fromkeys(
+        (Kind.HELLO, Kind.ERROR, Kind.OPEN, Kind.FILE, Kind.REMOTE, Kind.OPENED, Kind.FAILED), MAX_JSON
+    ),
+    Kind.REMOTE_RESULT: MAX_JSON,
+    **dict.fromkeys(
+        (Kind.HOLE, Kind.END, Kind.CHECKPOINT, Kind.CLOSE, Kind.NAK, Kind.CHECKPOINTED, Kind.CLOSED), 0
+    ),
+}
+"""Longest payload by kind; a kind that is not here is unknown."""
+
+FINAL = 1  # flag of CHECKPOINT: the transfer is over, forget it
+DISCARD = 2  # flag of CHECKPOINT: drop what is unfinished
+
+
+class WireError(Exception):
+    """The peer broke the protocol, or told us that we did. The stream is of no more use."""
+
+
+class Header(NamedTuple):
+    kind: int
+    flags: int = 0
+    generation: int = 0
+    handle: int = 0
+    seq: int = 0
+    length: int = 0
+    offset: int = 0
+    digest: int = 0
+
+
+def decode_header(data: bytes | bytearray | memoryview) -> Header:
+    """Raises WireError for an unknown kind and for a payload beyond its kind's limit."""
+    header = Header._make(HEADER.unpack(data))
+    limit = LIMITS.get(header.kind)
+    if limit is None:
+        raise WireError(f"a frame of the unknown kind {header.kind} arrived")
+    if header.length > limit:
+        name = Kind(header.kind).name
+        raise WireError(f"a {name} frame of {header.length} bytes arrived, the limit is {limit}")
+    return header
+
+
+def decode_json(data: bytes | bytearray | memoryview) -> Json:
+    try:
+        value = json.loads(bytes(data))
+    except (ValueError, RecursionError) as error:
+        raise WireError("a frame's JSON cannot be read") from error
+    if not isinstance(value, dict):
+        raise WireError("a frame's JSON is not an object")
+    return value
+
+
+def encode_json(value: Json) -> bytes:
+    return json.dumps(value, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+
+
+class Stream:
+    """Frames over a connected socket. Any thread may send; one thread reads."""
+
+    def __init__(self, sock: socket.socket, number: int = 0) -> None:
+        self.sock = sock
+        self.number = number
+        self._lock = threading.Lock()
+        self._head = bytearray(HEADER.size)
+        self._payload = bytearray(64 * 1024)
+
+    def send(self, header: Header, payload: bytes | bytearray | memoryview = b"") -> None:
+        """Send one frame; its `length` is filled in. OSError when the connection is gone."""
+        size = len(payload)
+        head = HEADER.pack(*header[:5], size, header.offset, header.digest)
+        with self._lock:
+            if not size:
+                self.sock.sendall(head)
+                return
+            sent = self.sock.sendmsg((head, payload))
+            if sent < HEADER.size:
+                self.sock.sendall(head[sent:])
+                sent = HEADER.size
+            if sent < HEADER.size + size:
+                self.sock.sendall(memoryview(payload)[sent - HEADER.size :])
+
+    def send_json(self, header: Header, value: Json) -> None:
+        payload = encode_json(value)
+        if len(payload) > MAX_JSON:
+            raise WireError(f"a message of {len(payload)} bytes is too long to send")
+        self.send(header, payload)
+
+    def receive(self) -> tuple[Header, memoryview] | None:
+        """The next frame, or None at the end of the stream. The payload is overwritten by the next call.
+        WireError for what no sound peer sends; OSError (timeouts too) from the socket."""
+        if not self._fill(memoryview(self._head), eof_allowed=True):
+            return None
+        header = decode_header(self._head)
+        if header.length > len(self._payload):
+            self._payload = bytearray(max(header.length, CHUNK_SIZE))
+        view = memoryview(self._payload)[: header.length]
+        self._fill(view)
+        return header, view
+
+    def receive_preamble(self) -> None:
+        got = bytearray(len(PREAMBLE))
+        self._fill(memoryview(got))
+        if got != PREAMBLE:
+            raise WireError("the connection does not begin as a data session")
+
+    def _fill(self, view: memoryview, *, eof_allowed: bool = False) -> bool:
+        got, size = 0, len(view)
+        while got < size:
+            count = self.sock.recv_into(view[got:], size - got, socket.MSG_WAITALL)
+            if count == 0:
+                if eof_allowed and got == 0:
+                    return False
+                raise WireError("the connection ended in the middle of a frame")
+            got += count
+        return True
+
+    def refuse(self, message: str) -> None:
+        """Tell the peer why the stream ends, as far as it still listens."""
+        try:
+            self.sock.settimeout(1.0)
+            self.send_json(Header(Kind.ERROR), {"error": message})
+        except (OSError, WireError):
+            pass  # the peer is gone: nobody to tell
+
+    def shutdown(self) -> None:
+        """Wake up every thread that waits on the socket; they see the end of the stream."""
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # not connected any more, which is the aim
+
+
+def tune(sock: socket.socket) -> None:
+    """Settings of both ends: no delay, dead peers found within half a minute, and little unsent data in the
+    kernel so that a change of lane acts at once."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, 15),
+        (socket.TCP_KEEPINTVL, 5),
+        (socket.TCP_KEEPCNT, 3),
+        (socket.TCP_USER_TIMEOUT, 30_000),
+        (socket.TCP_NOTSENT_LOWAT, 512 * 1024),
+    ):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"bbr")
+    except OSError:
+        pass  # not allowed here: the kernel's default does

@@ -1,0 +1,81 @@
+"""A data worker: `python -m agent.server.worker sender|receiver`, started by the control process.
+
+It speaks `agent.server.ipc` over the descriptor it is given and ends with the control process, whichever
+way that ends: by the kernel's parent-death signal and by the end of the stream.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.server.ipc import Channel
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    role: str  # sender | receiver
+    ipc_fd: int
+    state_dir: Path
+    receive_root: Path
+    streams: int  # data connections per destination
+    server_id: str
+    server_uid: str
+
+
+def parse(arguments: Sequence[str]) -> WorkerOptions:
+    parser = argparse.ArgumentParser(prog="agent.server.worker")
+    parser.add_argument("role", choices=("sender", "receiver"))
+    parser.add_argument("--ipc-fd", type=int, required=True)
+    parser.add_argument("--state-dir", type=Path, required=True)
+    parser.add_argument("--receive-root", type=Path, required=True)
+    parser.add_argument("--streams", type=int, default=2)
+    parser.add_argument("--server-id", default="")
+    parser.add_argument("--server-uid", default="")
+    return WorkerOptions(**vars(parser.parse_args(arguments)))
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to end this process when `parent` (its thread that started us) ends; end now when it
+    has ended already."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parent = os.getppid()
+    options = parse(arguments)
+    die_with_parent(parent)
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)  # the control process decides when we end
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    channel = Channel(socket.socket(fileno=options.ipc_fd))
+    if options.role == "sender":
+        from agent.server.data.sender import run_sender
+
+        run_sender(options, channel)
+    else:
+        from agent.server.data.receiver import run_receiver
+
+        run_receiver(options, channel)
+    return 0
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(code)  # threads wait on sockets: nothing is left to be done
