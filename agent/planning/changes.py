@@ -35,7 +35,7 @@ def compare(
             changes.append(Change(ChangeKind.MODIFIED, path, source, stat, reason))
             if stat.kind is not known.kind:
                 deletions.append(Deletion(path, known.kind))
-    waiting += [p for p, flying in in_flight.items() if flying is not None and p not in paths_in_source]
+    waiting += [path for path in in_flight if path not in paths_in_source]
     deletions += [
         Deletion(path, stat.kind)
         for path, stat in ledger.items()

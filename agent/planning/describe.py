@@ -18,7 +18,7 @@ EXAMPLES = 5
 
 
 def plan_lines(plan: Plan, examples: int = EXAMPLES) -> list[str]:
-    """One line per action (`+` create, `~` change, `-` delete, `!` held back), a few of its paths indented."""
+    """One line per action (`+` create, `~` change, `-` delete, `!` held back), a few paths indented."""
     lines: list[str] = []
     for action in plan.actions:
         lines.append(describe(action))

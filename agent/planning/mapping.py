@@ -33,24 +33,26 @@ def plan_mapping(
     approved: frozenset[str],
     suspended: bool,
     *,
+    agent: str | None = None,
     still_present: StillPresent = frozenset(),
     recent_deletions: int = 0,
     retry: bool = False,
 ) -> Plan:
     """Everything that brings this mapping forward at this destination.
 
-    `transfers` are the mapping's at this destination, `ledger_count` is how many paths the ledger holds of
+    `transfers` are the mapping's at this destination (`agent`, where given, leaves out those of other
+    agents), `ledger_count` is how many paths the ledger holds of
     it, `approved` the digests of held deletions that a person let through. `still_present` says which
     directories (destination paths) the source still has; `recent_deletions` is how many were carried out a
     short while ago without approval; `retry` marks the transfers as repeating what could not be sent before.
     Suspended, by whatever intent, nothing happens but that running transfers are suspended.
     """
-    ours = tuple(t for t in owned_by_mapping(transfers, desired.name) if alive(t))
+    ours = tuple(t for t in owned_by_mapping(transfers, desired.name, agent) if alive(t))
     if suspended or desired.suspend or destination.suspend:
         return Plan(_suspensions(desired, destination, ours), (), changes.suspects, changes.waiting)
     outdated, gone = candidates(changes, still_present)
     deletions = gone if desired.prune else ()
-    sendable, blocked = without_conflicts(changes.changes, deletions)
+    sendable, blocked = without_conflicts(changes.changes, deletions, changes.waiting)
     actions = _send(desired, destination, effective(desired, destination, lanes), sendable, ours, retry)
     if outdated:
         actions.append(ForgetPaths(desired.name, destination.name, outdated))
@@ -69,6 +71,7 @@ def plan_mapping_removal(
     transfers: tuple[ObservedTransfer, ...],
     owned: tuple[Deletion, ...],
     *,
+    agent: str | None = None,
     roots: tuple[str, ...] = ("/",),
 ) -> Plan:
     """What becomes of a mapping's work at a destination that it has left, or when it has left the specs.
@@ -80,7 +83,7 @@ def plan_mapping_removal(
         return Plan()
     actions: list[Action] = [
         CancelTransfer(name, destination, transfer.id, "the mapping was removed from the specs")
-        for transfer in owned_by_mapping(transfers, name)
+        for transfer in owned_by_mapping(transfers, name, agent)
         if alive(transfer)
     ]
     if on_remove is OnRemove.DELETE:

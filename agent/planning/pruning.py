@@ -59,23 +59,23 @@ def emptied(
 
 
 def without_conflicts(
-    changes: tuple[Change, ...], deletions: tuple[Deletion, ...]
+    changes: tuple[Change, ...], deletions: tuple[Deletion, ...], waiting: tuple[str, ...]
 ) -> tuple[tuple[Change, ...], tuple[str, ...]]:
-    """(what can be sent now, paths that must wait for a deletion).
+    """(what can be sent now, paths that must wait for a deletion or for what is in flight).
 
     Where a file took the place of a directory, or the other way round, the old one must be gone before the
     new one can be published.
     """
-    if not deletions:
+    if not deletions and not waiting:
         return changes, ()
     same = {deletion.path for deletion in deletions}
-    files = {deletion.path for deletion in deletions if deletion.kind is FileKind.FILE}
-    directories = _above(deletion.path for deletion in deletions)
+    files = {deletion.path for deletion in deletions if deletion.kind is FileKind.FILE} | set(waiting)
+    directories = _above((*same, *waiting))
     sendable: list[Change] = []
     blocked: list[str] = []
     for change in changes:
         replaced = change.path in same or (change.stat.kind is FileKind.FILE and change.path in directories)
-        if replaced or (files and any(above in files for above in ancestors(change.path))):
+        if replaced or any(above in files for above in ancestors(change.path)):
             blocked.append(change.path)
         else:
             sendable.append(change)
