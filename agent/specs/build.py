@@ -43,28 +43,19 @@ RESERVED = ".lanesync"
 """Directory at a receiver's root that holds what has not arrived whole yet."""
 
 
-def build(kind: Kind, data: dict[str, Any], directory: str, report: Report, warn: Report) -> Spec | None:
-    """The typed spec; None when `report` was called. Relative sources are below `directory`."""
-    failed = False
-
-    def fail(path: Path, message: str) -> None:
-        nonlocal failed
-        failed = True
-        report(path, message)
-
+def build(kind: Kind, data: dict[str, Any], directory: str, fail: Report, warn: Report) -> Spec:
+    """The typed spec; it is valid when `fail` was not called. Relative sources are below `directory`."""
     name, spec = data["metadata"]["name"], data["spec"]
-    built: Spec
     match kind:
         case Kind.SERVER:
-            built = _server(name, spec, fail)
+            return _server(name, spec, fail)
         case Kind.PRIORITY_LANES:
-            built = _lanes(name, spec, fail)
+            return _lanes(name, spec, fail)
         case Kind.DESTINATION:
-            built = _destination(name, spec)
+            return _destination(name, spec)
         case Kind.MAPPING:
             labels = data["metadata"].get("labels", {})
-            built = _Mapping(directory, fail, warn).build(name, labels, spec)
-    return None if failed else built
+            return _Mapping(directory, fail, warn).build(name, labels, spec)
 
 
 # -- Server --

@@ -81,13 +81,20 @@ def without_errors(data: Any, kind: str, paths: list[Path]) -> dict[str, Any] | 
     rest = copy.deepcopy(data)
     for path in paths:
         end = next((i for i, part in enumerate(path) if isinstance(part, int)), len(path))
-        if end == 0:
-            return None
         parent = rest
         for part in path[: end - 1]:
             parent = parent.get(part) if isinstance(parent, dict) else None
-        if isinstance(parent, dict):
+        if end > 1 and isinstance(parent, dict):
             parent.pop(path[end - 1], None)
+    schema = schemas()[kind]
+    for error in _validator(kind).iter_errors(rest):
+        # a stand-in for what is missing: nobody sees it
+        above: Any = error.instance
+        where = schema["properties"][error.absolute_path[0]] if error.absolute_path else schema
+        if error.validator == "required" and len(error.absolute_path) <= 1:
+            for key in error.validator_value:
+                known = where["properties"][key]
+                above.setdefault(key, known.get("const", known.get("examples", [{}])[0]))
     return rest if _validator(kind).is_valid(rest) else None
 
 

@@ -157,11 +157,11 @@ class _Loader:
 
         kind = check(root, report)
         spec = None
-        valid = whole and not paths
-        data = root.data if valid else without_errors(root.data, kind, paths) if kind else None
+        data = root.data if whole and not paths else without_errors(root.data, kind, paths) if kind else None
         if kind is not None and data is not None:
             directory = os.path.dirname(os.path.abspath(file))
             spec = build(Kind(kind), data, directory, lambda p, m: report(at(root, p), None, p, m), warn)
+        valid = whole and not paths
         self._hash.append(json.dumps(root.data, sort_keys=True, ensure_ascii=True))
         if key is not None:
             self._declared.setdefault(key, []).append(
