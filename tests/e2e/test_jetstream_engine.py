@@ -1,0 +1,196 @@
+"""The JetStream adapter over restarts, log-in and servers without our extensions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import Server, eventually, start_server
+
+from agent.engines.jetstream import Credentials, JetstreamEngine
+from agent.engines.port import DestinationRequest, Entry, TransferRequest
+from agent.jetstream import APIInterface, Jetstream
+from agent.model.observed import Tag, TransferState
+from agent.model.outcome import AuthenticationError, NotFoundError, UnreachableError
+from agent.model.spec import Overwrite
+
+pytestmark = pytest.mark.e2e
+TAG = Tag("agent", "Mapping/m", "digest:1", "d", 1, "c")
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with start_server(tmp_path / "server") as started:
+        yield started
+
+
+def request(destination: str, *entries: Entry) -> TransferRequest:
+    return TransferRequest(destination, entries, "Normal", 100, None, Overwrite.ALWAYS, True, 30, 0, 0, TAG)
+
+
+def deliver(engine: JetstreamEngine, server: Server, source: Path) -> str:
+    destination = engine.create_destination(DestinationRequest("127.0.0.1", server.port, None, TAG))
+    entry = Entry("/" + source.name, str(source), source.stat().st_size, False, False)
+    return engine.start_transfer(request(destination, entry)).id
+
+
+def token_file(folder: Path) -> Path:
+    path = folder / "token"
+    path.write_text(TOKEN)
+    path.chmod(0o600)
+    return path
+
+
+def test_the_adapter_reconnects_after_a_restart(server: Server, tmp_path: Path) -> None:
+    """While the server is away calls are unreachable; afterwards the same objects are there."""
+    source = tmp_path / "a"
+    source.write_bytes(b"a")
+    engine = JetstreamEngine("127.0.0.1", server.port)
+    transfer = deliver(engine, server, source)
+    eventually(lambda: engine.transfer(transfer).state is TransferState.COMPLETE)
+    before = engine.observe("agent")
+    server.kill()
+    with pytest.raises(UnreachableError):
+        engine.observe("agent")
+    server.start()
+    after = engine.observe("agent")
+    assert [d.id for d in after.destinations] == [d.id for d in before.destinations]
+    assert [(t.id, t.state, t.tag) for t in after.transfers] == [(transfer, TransferState.COMPLETE, TAG)]
+    assert [r.path for r in engine.results(transfer, 0)[0]] == ["/a"]
+    engine.close()
+
+
+def test_the_watcher_survives_a_restart(server: Server, tmp_path: Path) -> None:
+    """It tells that the server was lost and regained, and of transfers after that."""
+    source = tmp_path / "a"
+    source.write_bytes(b"a")
+    told: list[tuple[str, str]] = []
+    engine = JetstreamEngine("127.0.0.1", server.port)
+    engine.watch(lambda kind, found: told.append((kind, found)))
+    first = deliver(engine, server, source)
+    eventually(lambda: ("transfer", first) in told)
+    server.kill()
+    eventually(lambda: ("server", "") in told, what="the loss is told")
+    told.clear()
+    server.start()
+    eventually(lambda: ("server", "") in told, what="the return is told")
+    second = deliver(engine, server, source)
+    eventually(lambda: ("transfer", second) in told)
+    engine.close()
+
+
+def test_closing_ends_the_watcher(server: Server) -> None:
+    """After close() no thread of the adapter is left and nothing is told any more."""
+    engine = JetstreamEngine("127.0.0.1", server.port)
+    engine.watch(lambda kind, found: None)
+    engine.connect()
+    engine.close()
+    eventually(lambda: not [t for t in threading.enumerate() if t.name.startswith("jetstream")])
+    with pytest.raises(UnreachableError):
+        engine.connect()
+
+
+def test_a_deletion_of_an_earlier_launch_is_not_found(server: Server) -> None:
+    """Request numbers of another launch are never taken for ours."""
+    engine = JetstreamEngine("127.0.0.1", server.port)
+    destination = engine.create_destination(DestinationRequest("127.0.0.1", server.port, None, TAG))
+    deletion = engine.start_deletion(destination, ("/none",), ())
+    eventually(lambda: engine.deletion(deletion).done)
+    server.restart()
+    with pytest.raises(NotFoundError):
+        engine.deletion(deletion)
+    engine.close()
+
+
+def test_a_token_is_used_at_every_log_in(tmp_path: Path) -> None:
+    """Without the right token nothing is answered; with it also after a restart."""
+    with start_server(tmp_path / "server", control_token_file=token_file(tmp_path)) as server:
+        for wrong in (None, Credentials(token="not the token at all")):
+            engine = JetstreamEngine("127.0.0.1", server.port, wrong)
+            with pytest.raises(AuthenticationError):
+                engine.observe("agent")
+            engine.close()
+        asked: list[int] = []
+
+        def login() -> Credentials:
+            asked.append(1)
+            return Credentials(token=TOKEN)
+
+        engine = JetstreamEngine("127.0.0.1", server.port, login)
+        assert engine.connect().events
+        server.restart()
+        assert engine.connect().delete
+        assert len(asked) == 2
+        engine.close()
+
+
+def test_a_server_without_extensions_is_polled(server: Server, tmp_path: Path) -> None:
+    """The documented API alone is enough to deliver and to notice that it was delivered."""
+
+    class Plain:
+        """The server with its announcement taken away, as another vendor's would answer."""
+
+        def __init__(self, real: Any) -> None:
+            self._real = real
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._real, name)
+
+        def getServerInfo(self) -> dict[str, Any]:
+            return {k: v for k, v in self._real.getServerInfo().items() if k != "lanesync"}
+
+    def plain(address: str, port: int) -> APIInterface:
+        api = Jetstream().api(address, port)
+        api.server = Plain(api.server)  # type: ignore[assignment]
+        return api
+
+    source = tmp_path / "a"
+    source.write_bytes(b"a")
+    told: list[tuple[str, str]] = []
+    engine = JetstreamEngine("127.0.0.1", server.port, make_api=plain)
+    capabilities = engine.connect()
+    assert not (capabilities.events or capabilities.file_results or capabilities.delete)
+    engine.watch(lambda kind, found: told.append((kind, found)))
+    transfer = deliver(engine, server, source)
+    eventually(lambda: engine.transfer(transfer).state is TransferState.COMPLETE)
+    eventually(lambda: ("transfer", transfer) in told)
+    assert engine.results(transfer, 0) == ((), 0)
+    engine.close()
+
+
+def test_many_threads_may_use_one_adapter(server: Server, tmp_path: Path) -> None:
+    """Reconciles run side by side on one connection."""
+    engine = JetstreamEngine("127.0.0.1", server.port)
+    failures: list[BaseException] = []
+    done: list[str] = []
+
+    def work(number: int) -> None:
+        source = tmp_path / f"file-{number}"
+        source.write_bytes(b"x" * number)
+        transfer = deliver(engine, server, source)
+        eventually(lambda: engine.transfer(transfer).state is TransferState.COMPLETE)
+        done.append(transfer)
+
+    _side_by_side([lambda n=n: work(n) for n in range(8)], failures)
+    assert failures == []
+    assert len(set(done)) == 8
+    assert len(engine.observe("agent").transfers) == 8
+    engine.close()
+
+
+def _side_by_side(works: list[Callable[[], None]], failures: list[BaseException]) -> None:
+    def guarded(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
