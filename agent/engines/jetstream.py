@@ -48,6 +48,7 @@ from agent.model.spec import Lane, TransferDefaults, default_lane
 __all__ = ["Credentials", "JetstreamEngine", "Login"]
 
 _RESULTS_PAGE = 20_000
+_MANIFEST_KEYS = ("lanesync.agent", "lanesync.spec", "lanesync.attempt")
 _MANIFEST_POLL_MIN, _MANIFEST_POLL_MAX = 0.001, 0.05
 
 
@@ -132,7 +133,7 @@ class JetstreamEngine:
                 exclusive=True,
                 permanent=True,
             )
-            _set_tag(api, made, request.tag)
+            _set_tag(api, str(made["destinationId"]), request.tag)
         return str(made["destinationId"])
 
     def tag_destination(self, destination_id: str, tag: Tag) -> None:
@@ -183,7 +184,7 @@ class JetstreamEngine:
                 raise
             # Only now, when files are on their way already; without a tag the server still collects it.
             with contextlib.suppress(NotFoundError):
-                _set_tag(api, {"manifestId": manifest}, request.tag)
+                _set_tag(api, manifest, request.tag, _MANIFEST_KEYS)
         return convert.transfer(made)
 
     def _wait_for_manifest(self, api: Api, manifest: str) -> None:
@@ -298,10 +299,11 @@ def _default_api(address: str, port: int) -> Api:
     return Jetstream().api(address, port, requestTimeout=REQUEST_TIMEOUT, waitTimeout=WAIT_TIMEOUT)
 
 
-def _set_tag(api: Api, owner: Any, tag: Tag) -> None:
+def _set_tag(api: Api, object_id: str, tag: Tag, keys: tuple[str, ...] = ()) -> None:
     """Agent and spec come first: with these an object is known as ours, whatever happens next."""
     for key, value in tag.to_user_data().items():
-        api.send.updateObjectUserData(owner, key, value)
+        if not keys or key in keys:
+            api.send.updateObjectUserData(object_id, key, value)
 
 
 def _default_lane(api: Api, destination_id: str) -> str | None:

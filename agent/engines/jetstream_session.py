@@ -83,21 +83,28 @@ class Session:
         self._login = login
         self._lock = threading.Lock()
         self._api: Api | None = None
-        self._closed = False
+        self._closed = threading.Event()
         self.info: ServerInfo = {}
         self.extensions: frozenset[str] = frozenset()
 
     def api(self) -> Api:
         """A connected, logged-in API. Raises UnreachableError, AuthenticationError or PermanentError."""
         with self._lock:
-            if self._closed:
-                raise outcome.UnreachableError("the connection to this server was closed by the agent")
+            self._require_open()
             if self._api is not None and self._api.connected:
                 return self._api
             self._api = None
             with agent_errors():
-                self._api = self._connect()
-            return self._api
+                api = self._connect()
+            self._api = api
+            if self._closed.is_set():
+                api.disconnect()
+            self._require_open()
+            return api
+
+    def _require_open(self) -> None:
+        if self._closed.is_set():
+            raise outcome.UnreachableError("the connection to this server was closed by the agent")
 
     def _connect(self) -> Api:
         credentials = self._login()
@@ -117,8 +124,8 @@ class Session:
 
     def close(self) -> None:
         """For good; calls that wait raise UnreachableError. Idempotent."""
-        with self._lock:
-            self._closed = True
-            api, self._api = self._api, None
+        # No lock: somebody may hold it while connecting, and will see that we are closed.
+        self._closed.set()
+        api = self._api
         if api is not None:
             api.disconnect()

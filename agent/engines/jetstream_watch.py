@@ -11,13 +11,14 @@ import structlog
 
 from agent.engines.jetstream_session import Api, Session
 from agent.jetstream import JetstreamError
-from agent.model.outcome import LaneSyncError
+from agent.model.outcome import LaneSyncError, PermanentError
 
 log = structlog.get_logger(__name__)
 
 _LONG_POLL_SECONDS = 20.0
 _POLL_SECONDS = 0.5
 _PAUSE_MIN, _PAUSE_MAX = 0.1, 2.0
+_PAUSE_REFUSED = 30.0
 _PAGE = 1000
 _KINDS = frozenset({"transfer", "deletion", "destination"})
 
@@ -47,7 +48,7 @@ class Watch:
         self._stopping.set()
         self._session.close()
         if self._thread is not threading.current_thread() and self._thread.is_alive():
-            self._thread.join(5)
+            self._thread.join(2)
 
     def _run(self) -> None:
         pause, lost = _PAUSE_MIN, False
@@ -62,6 +63,8 @@ class Watch:
             except (LaneSyncError, JetstreamError) as error:
                 if self._stopping.is_set():
                     return
+                if isinstance(error, PermanentError):
+                    pause = _PAUSE_REFUSED
                 if not lost:
                     log.debug("watch lost the server", error=str(error))
                     lost = True
@@ -70,7 +73,7 @@ class Watch:
                 log.exception("watch failed; it goes on")
                 lost = True
             self._stopping.wait(pause)
-            pause = min(pause * 2, _PAUSE_MAX)
+            pause = min(pause * 2, max(pause, _PAUSE_MAX))
 
     def _follow(self, api: Api) -> None:
         """Until the connection breaks, which raises."""
