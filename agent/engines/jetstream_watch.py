@@ -63,8 +63,8 @@ class Watch:
             except (LaneSyncError, JetstreamError) as error:
                 if self._stopping.is_set():
                     return
-                if isinstance(error, PermanentError):
-                    pause = _PAUSE_REFUSED
+                refused = isinstance(error, PermanentError)
+                pause = _PAUSE_REFUSED if refused else min(pause, _PAUSE_MAX)
                 if not lost:
                     log.debug("watch lost the server", error=str(error))
                     lost = True
@@ -73,7 +73,7 @@ class Watch:
                 log.exception("watch failed; it goes on")
                 lost = True
             self._stopping.wait(pause)
-            pause = min(pause * 2, max(pause, _PAUSE_MAX))
+            pause = min(pause * 2, _PAUSE_MAX)
 
     def _follow(self, api: Api) -> None:
         """Until the connection breaks, which raises."""
