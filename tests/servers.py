@@ -97,10 +97,10 @@ class Server:
     def worker(self, role: str) -> int | None:
         """Process id of the `sender` or `receiver` worker, None while there is none."""
         try:
-            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-            for child in children:
-                if role.encode() in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
-                    return int(child)
+            for task in Path(f"/proc/{self.pid}/task").iterdir():
+                for child in (task / "children").read_text().split():
+                    if role.encode() in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+                        return int(child)
         except (FileNotFoundError, ProcessLookupError):
             pass
         return None
