@@ -6,6 +6,7 @@ import ipaddress
 import os
 import posixpath
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import pathspec
@@ -178,6 +179,15 @@ def destination_path(text: str) -> tuple[str, str]:
     return "/" + "/".join(parts), ""
 
 
+@lru_cache(maxsize=1024)
+def _is_pattern(text: str) -> bool:
+    try:
+        pathspec.GitIgnoreSpec.from_lines([text])
+    except ValueError:
+        return False
+    return True
+
+
 class _Mapping:
     def __init__(self, directory: str, fail: Report, warn: Report) -> None:
         self._directory, self._fail, self._warn = directory, fail, warn
@@ -249,9 +259,7 @@ class _Mapping:
                     "matches nothing: blank, or a comment; write \\# for a name that begins with #",
                 )
                 continue
-            try:
-                pathspec.GitIgnoreSpec.from_lines([pattern])
-            except ValueError:
+            if not _is_pattern(pattern):
                 self._fail(at_pattern, "is not a gitignore-style pattern")
         return tuple(patterns)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from agent.model.spec import (
@@ -13,9 +15,9 @@ from agent.model.spec import (
     DesiredState,
     Key,
     Kind,
+    MappingSpec,
     ServerSpec,
     Spec,
-    digest,
 )
 from agent.specs.build import build
 from agent.specs.check import Path, at, check, path_text, without_errors
@@ -75,7 +77,20 @@ class _Document:
 def load(paths: Sequence[str], *, environ: Mapping[str, str] | None = None) -> Loaded:
     """Read files and directories. `environ` is not consulted: specs are the same wherever they are read."""
     del environ
-    return _Loader().load(paths)
+    with _without_collection():
+        return _Loader().load(paths)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """No cyclic garbage collection meanwhile: what is built has no cycles, and walking it costs a third."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Loader:
@@ -96,9 +111,10 @@ class _Loader:
         self._check_together(objects)
         broken = {key for key in self._invalid if isinstance(key, Key)}
         candidates = {key: spec for key, spec in objects.items() if key not in broken}
+        self._warn_of_sources(paths, objects)
         revision = self._revision(objects)
         errors, omitted = self._errors.shown()
-        valid = _resolve(revision, candidates)
+        valid = _resolve(revision, candidates) if errors else _state(revision, Index.of(candidates))
         self._explain_dependents(candidates, frozenset(broken))
         return Loaded(
             desired=None if errors else valid,
@@ -205,6 +221,22 @@ class _Loader:
             written, node = _place(document.root, path)
             self._report(key, SpecError(document.file, node.line, node.column, path_text(written), message))
 
+    def _warn_of_sources(self, paths: Sequence[str], objects: Objects) -> None:
+        """A source among the specs: its YAML files would be read as specs."""
+        roots = [os.path.realpath(path) for path in paths if os.path.isdir(path)]
+        for key, spec in objects.items():
+            for entry in spec.paths if isinstance(spec, MappingSpec) else ():
+                for root in roots:
+                    if not entry.source.startswith(root.rstrip("/") + "/") and entry.source != root:
+                        continue
+                    if not any(part.startswith(".") for part in entry.source[len(root) :].split("/")):
+                        document = self._declared[key][0]
+                        path, node = _place(document.root, ("spec", "paths", entry.destination))
+                        message = "this source lies among the specs: each *.yaml in it is read as a spec"
+                        self._warnings.add(
+                            SpecError(document.file, node.line, node.column, path_text(path), message)
+                        )
+
     def _explain_dependents(self, candidates: Objects, broken: frozenset[Key]) -> None:
         """Objects that are right themselves but refer to a broken one stall too, and say why."""
         while True:
@@ -219,7 +251,7 @@ class _Loader:
             broken |= {key for key, _ in new}
 
     def _revision(self, objects: Objects) -> str:
-        parts = sorted([*self._hash, *(f"{key} {digest(spec)}" for key, spec in objects.items())])
+        parts = sorted([*self._hash, *(f"{key} {spec!r}" for key, spec in objects.items())])
         return "digest:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 

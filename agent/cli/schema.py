@@ -1,0 +1,44 @@
+"""`lanesync schema [KIND]`: the JSON Schema of a kind, or one for all kinds; or a kind's field reference."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from agent.specs.errors import nearest
+from agent.specs.reference import field_reference
+from agent.specs.schemas import combined, schemas, supported_kinds
+
+
+@click.command("schema")
+@click.argument("kind", required=False)
+@click.option(
+    "--output",
+    type=click.Choice(["json", "markdown"]),
+    default="json",
+    show_default=True,
+    help="markdown: the fields, as in the documentation.",
+)
+def command(kind: str | None, output: str) -> None:
+    """Print the JSON Schema (draft 2020-12) of KIND, or without KIND one for all kinds.
+
+    For completion in an editor:
+
+    \b
+    lanesync schema > lanesync.schema.json
+    # yaml-language-server: $schema=lanesync.schema.json     (first line of each spec)
+    """
+    kinds = supported_kinds()
+    if kind is None:
+        if output == "markdown":
+            raise click.UsageError(f"name a kind: {', '.join(kinds)}")
+        click.echo(json.dumps(combined(), indent=2, ensure_ascii=False))
+        return
+    known = {name.lower(): name for name in kinds}.get(kind.lower())
+    if known is None:
+        raise click.UsageError(f"there is no kind {kind}; kinds are {', '.join(kinds)}{nearest(kind, kinds)}")
+    if output == "markdown":
+        click.echo(field_reference(schemas()[known]), nl=False)
+    else:
+        click.echo(json.dumps(schemas()[known], indent=2, ensure_ascii=False))
