@@ -71,7 +71,9 @@ class Accounts:
                 f"make it with: lanesync user add NAME --accounts {self._path}"
             ) from error
         if found.st_mode & stat.S_IRWXO:
-            raise AccountsError(f"accounts file {self._path} is open to everybody; run: chmod 600 {self._path}")
+            raise AccountsError(
+                f"accounts file {self._path} is open to everybody; run: chmod 600 {self._path}"
+            )
         stamp = (found.st_mtime_ns, found.st_ino, found.st_size)
         if stamp != self._stamp:
             self._accounts = _read(self._path)
@@ -133,7 +135,11 @@ def _read(path: Path) -> dict[str, Account]:
     try:
         return {
             name: Account(
-                bytes.fromhex(entry["scrypt"]), bytes.fromhex(entry["salt"]), entry["n"], entry["r"], entry["p"]
+                bytes.fromhex(entry["scrypt"]),
+                bytes.fromhex(entry["salt"]),
+                entry["n"],
+                entry["r"],
+                entry["p"],
             )
             for name, entry in _load(path).items()
         }

@@ -41,14 +41,17 @@ async def open_core(options: ServeOptions, database: Database, clock: Clock) -> 
     """Bring the store up to date after whatever ended the last launch."""
     now, steady = clock.wall_us(), clock.steady_us()
     boot = clocks.boot_id()
-    interrupted = CommandError("the server was restarted before the request finished; send it again", ERROR_COMMAND)
+    interrupted = CommandError(
+        "the server was restarted before the request finished; send it again", ERROR_COMMAND
+    )
     server_uid = await database.run(meta.get_or_put, "serverUid", uuid.uuid4().hex)
     if await database.run(meta.get, "boot") != boot:
         await database.run(transfers.rebase_clock, now, steady)
         await database.run(meta.put, "boot", boot)
     await database.run(requests.interrupt, interrupted.as_object(), now)
     await database.run(
-        manifests.fail_unfinished, "the server was restarted before the manifest was complete; create it again"
+        manifests.fail_unfinished,
+        "the server was restarted before the manifest was complete; create it again",
     )
     await database.run(transfers.restart)
     return Core(options, database, clock, uuid.uuid4().hex, server_uid, EventLog(first=now))

@@ -1,9 +1,9 @@
 """Errors of the transfer server.
 
-    ServerError
-    ├── StartError         the server cannot start; the message says what to do
-    └── RpcError           answered to the caller with its code and data
-        └── CommandError   the command itself was refused or failed
+ServerError
+├── StartError         the server cannot start; the message says what to do
+└── RpcError           answered to the caller with its code and data
+    └── CommandError   the command itself was refused or failed
 """
 
 from __future__ import annotations

@@ -44,12 +44,14 @@ def parse_listen(text: str) -> tuple[str, int]:
     try:
         found = socket.getaddrinfo(host or "0.0.0.0", int(port), type=socket.SOCK_STREAM)  # noqa: S104
     except OSError as error:
-        raise StartError(f"--listen {text!r}: {host!r} is not an address of this machine ({error})") from error
+        raise StartError(
+            f"--listen {text!r}: {host!r} is not an address of this machine ({error})"
+        ) from error
     numeric = min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0]
     if not ipaddress.ip_address(str(numeric).partition("%")[0]).is_loopback:
         raise StartError(
-            f"binding {host or 'every address'} needs TLS and accounts, which this version does not have yet; "
-            "listen on 127.0.0.1 (or tunnel)"
+            f"binding {host or 'every address'} needs TLS and accounts, which this version does not have "
+            "yet; listen on 127.0.0.1 (or tunnel)"
         )
     return str(numeric), int(port)
 

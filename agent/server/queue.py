@@ -27,7 +27,9 @@ class RequestQueue:
         self._core = core
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def submit(self, session: Session, method: str, work: Callable[[], Awaitable[Any]]) -> dict[str, Any]:
+    async def submit(
+        self, session: Session, method: str, work: Callable[[], Awaitable[Any]]
+    ) -> dict[str, Any]:
         """Record and start; answers the Request Structure."""
         if len(self._tasks) >= MAX_PENDING:
             raise CommandError(f"{MAX_PENDING} requests are pending; wait for some to finish")
@@ -62,12 +64,10 @@ class RequestQueue:
             result = await work()
         except RpcError as failure:
             error = failure.as_object()
-        except Exception:
+        except Exception:  # noqa: BLE001 - a request always ends
             _log.exception("request failed", request=request_id)
             error = RpcError(ERROR_INTERNAL, "the server failed; its log says why").as_object()
-        await self._core.database.run(
-            requests.finish, request_id, result, error, self._core.clock.wall_us()
-        )
+        await self._core.database.run(requests.finish, request_id, result, error, self._core.clock.wall_us())
         self._core.events.wake("request", request_id)
 
     async def stop(self) -> None:

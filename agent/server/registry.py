@@ -41,6 +41,7 @@ class Command:
     parameters: tuple[Parameter, ...]
     queued: bool = False
     check: Function | None = None
+    waits: bool = False  # changes nothing, may take for ever: dropped when its caller leaves
 
     def bind(self, params: object) -> dict[str, Any]:
         """Typed arguments from a JSON object or array; RpcError (-32602) naming what is wrong."""
@@ -86,14 +87,17 @@ class _Mark:
     name: str
     twin: bool
     check: str | None
+    waits: bool
 
 
-def command(name: str, *, twin: bool = False, check: str | None = None) -> Callable[[F], F]:
+def command(
+    name: str, *, twin: bool = False, check: str | None = None, waits: bool = False
+) -> Callable[[F], F]:
     """Mark a method as API method `name`; with `twin` also as `nameAsync`, `check` naming the method of the
     same class that refuses early."""
 
     def mark(function: F) -> F:
-        function.__dict__["command_mark"] = _Mark(name, twin, check)
+        function.__dict__["command_mark"] = _Mark(name, twin, check, waits)
         return function
 
     return mark
@@ -114,7 +118,7 @@ class Registry:
 
     def _add(self, instance: object, mark: _Mark, function: Function) -> None:
         parameters = _parameters(function)
-        self._commands[mark.name] = Command(mark.name, function, parameters)
+        self._commands[mark.name] = Command(mark.name, function, parameters, waits=mark.waits)
         if mark.twin:
             name = mark.name + "Async"
             check = None if mark.check is None else getattr(instance, mark.check)

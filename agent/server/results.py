@@ -42,7 +42,7 @@ def pack(records: Iterable[Record]) -> bytes:
 
 
 def unpack(data: bytes) -> Iterator[Record]:
-    """The records of `data`; ResultsError (before the first) when its length is not a whole number of them."""
+    """The records of `data`. ResultsError, before the first, when it does not hold a whole number."""
     count(data)
     return (Record._make(fields) for fields in RECORD.iter_unpack(data))
 

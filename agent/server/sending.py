@@ -34,6 +34,7 @@ class Order:
     transfer: Transfer
     destination: Destination
     rate: float | None  # of the destination, connection limits included
+    shared_limit: bool  # the connection has a limit of its own, so others' shares change
 
 
 def effective_rate(connection: sqlite3.Connection, destination: Destination) -> float | None:
@@ -43,7 +44,9 @@ def effective_rate(connection: sqlite3.Connection, destination: Destination) -> 
     if shared is None:
         return destination.rate_max
     busy = transfers.active_counts(connection)
-    rows = connection.execute("SELECT id FROM destinations WHERE connection_id=?", (destination.connection_id,))
+    rows = connection.execute(
+        "SELECT id FROM destinations WHERE connection_id=?", (destination.connection_id,)
+    )
     sharing = sum(1 for (found,) in rows if found in busy or found == destination.id)
     share = shared / max(1, sharing)
     return share if destination.rate_max is None else min(share, destination.rate_max)
@@ -51,7 +54,8 @@ def effective_rate(connection: sqlite3.Connection, destination: Destination) -> 
 
 def order_for(connection: sqlite3.Connection, transfer: Transfer) -> Order:
     destination = destinations.get(connection, transfer.destination_id)
-    return Order(transfer, destination, effective_rate(connection, destination))
+    shared = destinations.get_connection(connection, destination.connection_id).rate_max is not None
+    return Order(transfer, destination, effective_rate(connection, destination), shared)
 
 
 class Sender:
@@ -78,6 +82,10 @@ class Sender:
         self._worker.ensure()
         if self._worker.ready:
             self._start(order)
+
+    def resume_all(self) -> None:
+        """At launch: what is active in the store goes on by itself."""
+        self._worker.ensure()
 
     def _start(self, order: Order) -> None:
         transfer = order.transfer
@@ -277,9 +285,7 @@ class Sender:
             )
             await self.settle(finished.destination_id)
 
-    def _finish(
-        self, connection: sqlite3.Connection, transfer_id: int, message: Message
-    ) -> Transfer | None:
+    def _finish(self, connection: sqlite3.Connection, transfer_id: int, message: Message) -> Transfer | None:
         _store_report(connection, transfer_id, message)
         transfer = transfers.find(connection, transfer_id)
         if transfer is None or not transfer.active:
@@ -345,9 +351,7 @@ def _active_orders(connection: sqlite3.Connection) -> list[Order]:
     return [order_for(connection, transfer) for transfer in transfers.active(connection)]
 
 
-def _rates_of(
-    connection: sqlite3.Connection, connection_id: int
-) -> list[tuple[Destination, float | None]]:
+def _rates_of(connection: sqlite3.Connection, connection_id: int) -> list[tuple[Destination, float | None]]:
     rows = [row for row in destinations.get_all(connection) if row.connection_id == connection_id]
     return [(row, effective_rate(connection, row)) for row in rows]
 

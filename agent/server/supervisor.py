@@ -18,6 +18,7 @@ _log = structlog.get_logger(__name__)
 FIRST_RETRY, LAST_RETRY = 0.1, 5.0  # seconds between restarts
 HEALTHY_AFTER = 10.0  # seconds alive after which the next restart is immediate again
 STOP_SECONDS = 2.0
+_COMMAND = (sys.executable, "-m", "agent.server.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,9 @@ class Worker:
     """One worker process. Event loop only; the loop must run in the main thread, because the worker asks
     the kernel to end it with the thread that started it."""
 
-    def __init__(self, role: str, arguments: Sequence[str], keep_fds: Sequence[int], callbacks: Callbacks) -> None:
+    def __init__(
+        self, role: str, arguments: Sequence[str], keep_fds: Sequence[int], callbacks: Callbacks
+    ) -> None:
         self._role = role
         self._arguments = list(arguments)
         self._keep_fds = tuple(keep_fds)
@@ -47,6 +50,11 @@ class Worker:
     @property
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
+
+    @property
+    def queued(self) -> int:
+        """Messages that wait to be sent."""
+        return self._outgoing.qsize()
 
     def ensure(self) -> None:
         """Start the worker if it does not run; returns at once."""
@@ -102,8 +110,7 @@ class Worker:
         ours, theirs = ipc.socketpair()
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "agent.server.worker", self._role]
-                + ["--ipc-fd", str(theirs.fileno()), *self._arguments],
+                [*_COMMAND, self._role, "--ipc-fd", str(theirs.fileno()), *self._arguments],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), *self._keep_fds),
             )
@@ -129,7 +136,7 @@ class Worker:
                 os.close(fd)
             try:
                 await self._handle(message)
-            except Exception:  # the next worker starts from what is stored: nothing is lost
+            except Exception:  # noqa: BLE001 - the next worker starts from what is stored: nothing is lost
                 _log.exception("worker message failed", worker=self._role, op=str(message.get("op"))[:40])
                 return
 

@@ -65,7 +65,8 @@ class Connection:
 
 
 _COLUMNS = (
-    "id, connection_id, address, port, ip, sender_port, permanent, rate_max, lanes, defaults, owner, created_us"
+    "id, connection_id, address, port, ip, sender_port, permanent, rate_max, lanes, defaults, owner,"
+    " created_us"
 )
 _CONNECTION = "id, address, port, ip, rate_min, rate_max, rate, rate_control, rate_method"
 

@@ -109,9 +109,7 @@ def get_all(
     connection: sqlite3.Connection, before: int | None, after: int | None, limit: int | None
 ) -> list[Manifest]:
     """In order of creation, between the exclusive cursors."""
-    query = (
-        f"SELECT {_COLUMNS} FROM manifests WHERE deleted=0 AND id < ? AND id > ? ORDER BY id LIMIT ?"  # noqa: S608
-    )
+    query = f"SELECT {_COLUMNS} FROM manifests WHERE deleted=0 AND id < ? AND id > ? ORDER BY id LIMIT ?"  # noqa: S608
     bounds = (2**63 - 1 if before is None else before, -1 if after is None else after, limit or -1)
     return [Manifest(*row) for row in connection.execute(query, bounds)]
 
@@ -136,7 +134,9 @@ def paths(connection: sqlite3.Connection, manifest_id: int, seqs: list[int]) -> 
         part = seqs[start : start + 500]
         marks = ",".join("?" * len(part))
         query = f"SELECT seq, dest FROM manifest_files WHERE manifest_id=? AND seq IN ({marks})"  # noqa: S608
-        found.update((seq, os.fsdecode(dest)) for seq, dest in connection.execute(query, (manifest_id, *part)))
+        found.update(
+            (seq, os.fsdecode(dest)) for seq, dest in connection.execute(query, (manifest_id, *part))
+        )
     return found
 
 

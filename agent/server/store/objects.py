@@ -15,8 +15,7 @@ MAX_KEYS = 256
 
 def new_id(connection: sqlite3.Connection, kind: str) -> int:
     cursor = connection.execute("INSERT INTO objects(kind) VALUES (?)", (kind,))
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid
+    return int(cursor.lastrowid or 0)
 
 
 def require_kind(connection: sqlite3.Connection, object_id: int, kind: str) -> None:

@@ -32,8 +32,7 @@ def create(connection: sqlite3.Connection, method: str, owner: str, now_us: int)
         "INSERT INTO requests(method, owner, status, created_us) VALUES (?,?,?,?)",
         (method, owner, PENDING, now_us),
     )
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid
+    return int(cursor.lastrowid or 0)
 
 
 def finish(

@@ -201,7 +201,9 @@ def delete(connection: sqlite3.Connection, transfer_id: int) -> None:
 
 def rebase_clock(connection: sqlite3.Connection, now_us: int, clock_us: int) -> None:
     """After a boot the monotonic clock starts anew: keep each request's age, by the wall clock this once."""
-    connection.execute("UPDATE transfers SET request_clock_us = ? - max(0, ? - request_us)", (clock_us, now_us))
+    connection.execute(
+        "UPDATE transfers SET request_clock_us = ? - max(0, ? - request_us)", (clock_us, now_us)
+    )
 
 
 def restart(connection: sqlite3.Connection) -> None:

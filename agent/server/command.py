@@ -1,0 +1,91 @@
+"""The options of `lanesync serve`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from agent.jetstream.constants import DEFAULT_CHECKPOINT_FREQUENCY_SECONDS
+from agent.server import options
+from agent.server.errors import StartError
+from agent.server.main import run
+from agent.server.options import ServeOptions
+
+_PATH = click.Path(path_type=Path)
+
+
+def default_state_dir() -> Path:
+    """systemd's state directory, or one below the XDG state folder."""
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "lanesync-server"
+
+
+@click.command("serve")
+@click.option("--listen", default=options.DEFAULT_LISTEN, show_default=True, help="HOST:PORT; port 0 = any.")
+@click.option("--state-dir", type=_PATH, help="Where the server remembers.  [default: XDG state folder]")
+@click.option("--receive-root", type=_PATH, help="Incoming files land below here.  [default: STATE/received]")
+@click.option("--accounts", type=_PATH, help="Accounts file, see `lanesync user add`.")
+@click.option("--control-token-file", type=_PATH, help="Take commands only with the token in this file.")
+@click.option(
+    "--checkpoint-seconds",
+    type=click.IntRange(0),
+    default=DEFAULT_CHECKPOINT_FREQUENCY_SECONDS,
+    show_default=True,
+    help="Default interval of checkpoints of new destinations.",
+)
+@click.option(
+    "--streams",
+    type=click.IntRange(1, 16),
+    default=options.DEFAULT_STREAMS,
+    show_default=True,
+    help="Data connections per destination.",
+)
+@click.option("--address-file", type=_PATH, help="Write address and port to this file when listening.")
+@click.option("--ready-fd", type=int, help="Write address and port to this descriptor when listening.")
+@click.option("--parent-pipe-fd", type=int, help="End when this descriptor reaches its end.")
+@click.option("--lock-fd", type=int, help="Hold this descriptor as long as any process of the server lives.")
+@click.option("--allow-remote-control", is_flag=True, help="Not available yet.")
+def command(
+    listen: str,
+    state_dir: Path | None,
+    receive_root: Path | None,
+    accounts: Path | None,
+    control_token_file: Path | None,
+    checkpoint_seconds: int,
+    streams: int,
+    address_file: Path | None,
+    ready_fd: int | None,
+    parent_pipe_fd: int | None,
+    lock_fd: int | None,
+    allow_remote_control: bool,
+) -> None:
+    """Run a transfer server: it sends files to other servers and receives theirs, on one port."""
+    try:
+        host, port = options.parse_listen(listen)
+        code = run(
+            ServeOptions(
+                state_dir=(state_dir or default_state_dir()).absolute(),
+                host=host,
+                port=port,
+                receive_root=None if receive_root is None else receive_root.absolute(),
+                accounts=accounts,
+                control_token_file=control_token_file,
+                parent_pipe_fd=parent_pipe_fd,
+                lock_fd=lock_fd,
+                ready_fd=ready_fd,
+                address_file=address_file,
+                allow_remote_control=allow_remote_control,
+                checkpoint_seconds=checkpoint_seconds,
+                streams=streams,
+            )
+        )
+    except StartError as error:
+        click.echo(f"lanesync serve: {error}", err=True)
+        sys.exit(1)
+    sys.exit(code)

@@ -1,0 +1,221 @@
+"""One `lanesync serve`: the control process from start to end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from agent.server import collect, log, notify, options, statedir
+from agent.server.accounts import Accounts, AccountsError
+from agent.server.clock import SystemClock
+from agent.server.connection import Connection, Limits
+from agent.server.core import Core, open_core, process_owner
+from agent.server.errors import StartError
+from agent.server.listener import Listener, bind
+from agent.server.methods.control import ControlMethods
+from agent.server.methods.destinations import DestinationMethods
+from agent.server.methods.extension import ExtensionMethods
+from agent.server.methods.manifests import ManifestMethods
+from agent.server.methods.recv import RecvMethods
+from agent.server.methods.server import ServerMethods
+from agent.server.methods.tokens import TokenMethods
+from agent.server.methods.transfers import TransferMethods
+from agent.server.options import ServeOptions
+from agent.server.queue import RequestQueue
+from agent.server.receiving import Receiver
+from agent.server.registry import Registry
+from agent.server.rpc import Dispatcher
+from agent.server.sending import Sender
+from agent.server.session import Access, read_token
+from agent.server.store import transfers
+from agent.server.store.database import Database
+from agent.server.store.schema import DATABASE_NAME
+
+_log = structlog.get_logger(__name__)
+
+
+def run(serve: ServeOptions) -> int:
+    """Serve until SIGTERM, SIGINT or the end of the parent's pipe; returns the exit code. StartError when
+    it cannot start."""
+    log.configure()
+    options.check(serve)
+    access = _access(serve)
+    lock_fd = statedir.lock(serve.state_dir)
+    try:
+        sock = bind(serve.host, serve.port)
+        database = Database(serve.state_dir / DATABASE_NAME)
+        try:
+            asyncio.run(_serve(serve, access, sock, database, lock_fd))
+        finally:
+            sock.close()
+            database.close()
+    finally:
+        os.close(lock_fd)
+    return 0
+
+
+def _access(serve: ServeOptions) -> Access:
+    token = None if serve.control_token_file is None else read_token(serve.control_token_file)
+    accounts = None
+    if serve.accounts is not None:
+        try:
+            accounts = Accounts(serve.accounts)
+        except AccountsError as error:
+            raise StartError(str(error)) from error
+    if accounts is None and token is None:
+        _log.warning(
+            "this server has no accounts: every user of this machine may command it",
+            remedy="start it with --accounts FILE; lanesync user add NAME --accounts FILE makes one",
+        )
+    return Access(process_owner(), accounts, token)
+
+
+@dataclass(slots=True)
+class _Server:
+    """All parts, wired."""
+
+    core: Core
+    sender: Sender
+    receiver: Receiver
+    queue: RequestQueue
+    dispatcher: Dispatcher
+    manifests: ManifestMethods
+    access: Access
+    limits: Limits
+
+    async def api(self, sock: socket.socket) -> None:
+        await Connection(sock, self.access.open_session(), self.dispatcher, self.limits).serve()
+
+    async def collect_garbage(self) -> None:
+        while True:
+            removed = await self.core.database.run(collect.collect, self.core.clock.wall_us())
+            for destination_id in removed.destinations:
+                self.sender.remove_destination(destination_id)
+            if removed.transfers or removed.manifests or removed.destinations:
+                _log.info(
+                    "collected",
+                    transfers=len(removed.transfers),
+                    manifests=len(removed.manifests),
+                    destinations=len(removed.destinations),
+                )
+            await self.manifests.purge(rounds=10_000)
+            await asyncio.sleep(collect.INTERVAL_SECONDS)
+
+    async def stop(self) -> None:
+        await self.dispatcher.stop()
+        await self.queue.stop()
+        await asyncio.gather(self.sender.stop(), self.receiver.stop(), self.manifests.stop())
+        self.core.io.shutdown(wait=False, cancel_futures=True)
+
+
+def _wire(core: Core, access: Access, lock_fd: int) -> _Server:
+    serve = core.options
+    arguments = ["--state-dir", str(serve.state_dir), "--receive-root", str(serve.receive_directory)]
+    arguments += ["--streams", str(serve.streams)]
+    arguments += ["--server-id", core.server_id, "--server-uid", core.server_uid]
+    keep = (lock_fd,) if serve.lock_fd is None else (lock_fd, serve.lock_fd)
+    sender, receiver = Sender(core, arguments, keep), Receiver(core, arguments, keep)
+    queue, registry = RequestQueue(core), Registry()
+    manifests = ManifestMethods(core)
+    families: tuple[Any, ...] = (
+        ServerMethods(core, access, queue),
+        DestinationMethods(core, sender),
+        manifests,
+        TransferMethods(core, sender),
+        ControlMethods(core, sender),
+        TokenMethods(),
+        RecvMethods(receiver),
+        ExtensionMethods(core, sender),
+    )
+    for family in families:
+        registry.add_all(family)
+    dispatcher = Dispatcher(registry, access, queue)
+    return _Server(core, sender, receiver, queue, dispatcher, manifests, access, Limits())
+
+
+async def _serve(
+    serve: ServeOptions, access: Access, sock: socket.socket, database: Database, lock_fd: int
+) -> None:
+    core = await open_core(serve, database, SystemClock())
+    core.port = sock.getsockname()[1]
+    server = _wire(core, access, lock_fd)
+    listener = Listener(sock, server.api, server.receiver.accept)
+    work = [listener.serve(), server.collect_garbage(), _feed_watchdog()]
+    background = [asyncio.create_task(part) for part in work]
+    if await database.run(transfers.active_counts):
+        server.sender.resume_all()
+    _announce(serve, core)
+    try:
+        await _until_end(serve, background)
+    finally:
+        notify.notify("STOPPING=1")
+        for task in background:
+            task.cancel()
+        await listener.close()
+        await server.stop()
+        _log.info("stopped")
+
+
+async def _until_end(serve: ServeOptions, background: list[asyncio.Task[None]]) -> None:
+    """Return when we are told to end; raise when a part of us failed."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def end(reason: str) -> None:
+        if not ended.done():
+            _log.info("stopping", reason=reason)
+            ended.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end, number.name)
+    pipe = serve.parent_pipe_fd
+    if pipe is not None:
+        os.set_blocking(pipe, False)
+        loop.add_reader(pipe, _end_at_eof, pipe, end)
+    await asyncio.wait([*background, ended], return_when=asyncio.FIRST_COMPLETED)
+    for task in background:
+        if task.done():
+            task.result()
+
+
+def _end_at_eof(pipe: int, end: Callable[[str], None]) -> None:
+    try:
+        if os.read(pipe, 4096):
+            return
+    except BlockingIOError:
+        return
+    except OSError:
+        pass
+    asyncio.get_running_loop().remove_reader(pipe)
+    end("the parent ended")
+
+
+def _announce(serve: ServeOptions, core: Core) -> None:
+    """Tell all who asked that we listen, and where."""
+    address: dict[str, object] = {
+        "address": serve.host,
+        "port": core.port,
+        "pid": os.getpid(),
+        "serverId": core.server_id,
+    }
+    _log.info("listening", address=serve.host, port=core.port, receive_root=str(serve.receive_directory))
+    if serve.address_file is not None:
+        statedir.announce_file(serve.address_file, address)
+    if serve.ready_fd is not None:
+        statedir.announce_fd(serve.ready_fd, address)
+    notify.notify("READY=1")
+
+
+async def _feed_watchdog() -> None:
+    interval = notify.watchdog_seconds()
+    while interval is not None:
+        notify.notify("WATCHDOG=1")
+        await asyncio.sleep(interval)
+    await asyncio.Event().wait()

@@ -1,0 +1,116 @@
+"""What `createManifest` is asked for: mappings parsed and checked, without any I/O."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from typing import Any
+
+from agent.jetstream import constants
+from agent.server.errors import CommandError, not_supported
+from agent.server.params import integer, to_path
+from agent.server.store.manifests import KIND_EMPTY_DIRECTORY, KIND_FILE, Entry
+
+MAX_MAPPINGS = 200_000
+MAX_PATTERNS = 1000
+_FIELDS = ("src", "size", "flags", "access", "exclude", "include")
+_size = integer(0, 2**63 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A source that is looked at: a file, or a directory with all below it."""
+
+    dest: str
+    src: str
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+def parse(file_mappings: dict[str, Any] | None, mappings: dict[str, Any] | None) -> list[Entry | Root]:
+    """Entries are explicit and need no I/O, roots do. CommandError says which mapping is wrong and why."""
+    if mappings is None and file_mappings is None:
+        raise CommandError("createManifest needs mappings: destination path to source path")
+    given = dict(mappings or {})
+    for source, dest in (file_mappings or {}).items():
+        if not isinstance(dest, str):
+            raise CommandError(f"fileMappings: the destination of {source[:200]!r} must be a string")
+        given[dest] = source
+    if not given:
+        raise CommandError("createManifest: the mappings are empty")
+    if len(given) > MAX_MAPPINGS:
+        raise CommandError(f"createManifest: {len(given)} mappings, at most {MAX_MAPPINGS} are taken at once")
+    parsed: list[Entry | Root] = []
+    seen: set[str] = set()
+    for dest, source in given.items():
+        item = _parse_one(dest, source)
+        if item.dest in seen:
+            raise CommandError(f"createManifest: two mappings have the destination path {item.dest!r}")
+        seen.add(item.dest)
+        parsed.append(item)
+    return parsed
+
+
+def normalise(path: str) -> str:
+    """`a//b/` -> `/a/b`. CommandError for `..` components."""
+    if ".." in path.split("/"):
+        raise CommandError(f"createManifest: destination path {path[:200]!r} must not contain '..'")
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def _parse_one(dest: str, source: object) -> Entry | Root:
+    try:
+        dest = normalise(to_path(dest))
+        if isinstance(source, dict):
+            return _parse_object(dest, source)
+        return Root(dest, _source(source))
+    except ValueError as error:
+        raise CommandError(f"createManifest: the source or path of {dest[:200]!r} must be {error}") from None
+
+
+def _source(value: object) -> str:
+    path = to_path(value)
+    if not path.startswith("/"):
+        raise ValueError("an absolute path")
+    return path
+
+
+def _parse_object(dest: str, given: dict[str, Any]) -> Entry | Root:
+    unknown = [name for name in given if name not in _FIELDS]
+    if unknown:
+        raise CommandError(
+            f"createManifest: mapping {dest!r} has an unknown field {unknown[0][:80]!r}; "
+            f"known are {', '.join(_FIELDS)}"
+        )
+    size, flags = given.get("size"), given.get("flags")
+    include, exclude = (_patterns(dest, name, given.get(name)) for name in ("include", "exclude"))
+    access = given.get("access") or ""
+    if access not in ("", "x"):
+        raise CommandError(f"createManifest: mapping {dest!r}: access must be 'x' or absent")
+    if flags not in (None, constants.FILETYPE_DIRECTORY, constants.FILETYPE_REGULAR_FILE):
+        raise CommandError(f"createManifest: mapping {dest!r}: flags must be one of the FILETYPE_* constants")
+    if include or exclude:
+        if size is not None:
+            raise not_supported(f"mapping {dest!r}: size together with include or exclude")
+        return Root(dest, _source(given.get("src")), include, exclude)
+    if flags == constants.FILETYPE_DIRECTORY or (size is None and flags is None):
+        source = "" if given.get("src") is None else to_path(given["src"])
+        return Entry(dest, source, KIND_EMPTY_DIRECTORY, 0, executable=False)
+    if dest == "/":
+        raise CommandError("createManifest: a file's destination path must name the file")
+    known = -1 if size is None else _size(size)
+    return Entry(dest, _source(given.get("src")), KIND_FILE, known, executable=access == "x")
+
+
+def _patterns(dest: str, name: str, value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if (
+        isinstance(value, list)
+        and len(value) <= MAX_PATTERNS
+        and all(isinstance(item, str) for item in value)
+    ):
+        return tuple(value)
+    raise CommandError(
+        f"createManifest: mapping {dest!r}: {name} must be a list of at most {MAX_PATTERNS} patterns"
+    )

@@ -1,0 +1,99 @@
+"""Rules about parameters that several methods share. Each broken rule names itself in a CommandError."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from agent.jetstream import constants
+from agent.server.errors import CommandError, not_supported
+from agent.server.store.destinations import Destination, Lanes
+
+_FLAGS = (
+    constants.TRANSFER_FLAG_READ
+    | constants.TRANSFER_FLAG_WRITE
+    | constants.TRANSFER_FLAG_WRITE_MTIME
+    | constants.TRANSFER_FLAG_WRITE_ONLY_NEWER
+)
+_BOTH = constants.TRANSFER_FLAG_READ | constants.TRANSFER_FLAG_WRITE
+_OVERWRITE = (constants.OVERWRITE_NEVER, constants.OVERWRITE_ALWAYS, constants.OVERWRITE_BACKUP)
+MAX_LANES = 64
+
+
+def unlimited(rate: float | None) -> float | None:
+    """-1 is the API's word for no limit; None is ours."""
+    return None if rate == constants.RATE_UNLIMITED else rate
+
+
+def refuse(**values: object) -> None:
+    """Parameters that this version does not carry out, refused by name when given."""
+    for name, value in values.items():
+        if value is not None and value is not False:
+            raise not_supported(name)
+
+
+def transfer_flags(flags: int | None) -> None:
+    if flags is None:
+        return
+    if flags < 0 or flags & ~_FLAGS:
+        raise CommandError(f"transferFlags {flags} has unknown bits; known are the TRANSFER_FLAG_* constants")
+    if flags & _BOTH != _BOTH:
+        raise not_supported("transferFlags without both TRANSFER_FLAG_READ and TRANSFER_FLAG_WRITE")
+
+
+def overwrite_mode(mode: int | None) -> None:
+    if mode is None or mode in _OVERWRITE:
+        return
+    if mode in (0, 1, 2):
+        raise not_supported(f"overwriteMode {mode} (in place)")
+    raise CommandError(f"overwriteMode {mode} is unknown; use one of the OVERWRITE_* constants")
+
+
+def min_cipher(cipher: int | None) -> None:
+    if cipher is None or cipher == constants.MIN_CIPHER_NONE:
+        return
+    if cipher in (1, 2, 3):
+        raise not_supported(f"minCipher {cipher} (transfers are not encrypted or authenticated)")
+    raise CommandError(f"minCipher {cipher} is unknown; use one of the MIN_CIPHER_* constants")
+
+
+def lane(destination: Destination, name: str | None) -> None:
+    names = [known for known, _ in destination.lanes]
+    if name is not None and name not in names:
+        raise CommandError(f"destination {destination.id} has no lane {name!r}; it has {', '.join(names)}")
+
+
+def lanes(mapping: dict[str, Any]) -> Lanes:
+    """Name -> proportion as an ordered tuple."""
+    if not mapping:
+        raise CommandError("priorityLanes: there must be at least one lane")
+    if len(mapping) > MAX_LANES:
+        raise CommandError(f"priorityLanes: there may be at most {MAX_LANES} lanes")
+    for name, share in mapping.items():
+        if not name.strip() or len(name) > 255 or not name.isprintable():
+            raise CommandError(f"priorityLanes: {name[:80]!r} is not a lane name; names cannot be blank")
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise CommandError(f"priorityLanes: the proportion of {name!r} must be a number from 0.0 to 1.0")
+    total = math.fsum(mapping.values())
+    if not math.isclose(total, 1.0, abs_tol=1e-6):
+        raise CommandError(f"priorityLanes: the proportions sum to {total:g}, they must sum to 1.0")
+    idle = [name for name, share in mapping.items() if share == 0]
+    if len(idle) > 1:
+        raise CommandError(f"priorityLanes: at most one lane can be idle (0.0), these are: {', '.join(idle)}")
+    return tuple((name, float(share)) for name, share in mapping.items())
+
+
+def lanes_change(old: Lanes, new: Lanes, in_use: set[str]) -> None:
+    """What may not change while transfers are in progress (`in_use`: their lanes)."""
+    if not in_use:
+        return
+    if len(old) != len(new):
+        raise CommandError(
+            f"priorityLanes: the number of lanes cannot be changed (from {len(old)} to {len(new)}) while "
+            "transfers are in progress; wait for them, or suspend and delete them"
+        )
+    gone = sorted(in_use - {name for name, _ in new})
+    if gone:
+        raise CommandError(
+            f"priorityLanes: lane {gone[0]!r} has a transfer in progress, so its name cannot be changed"
+        )

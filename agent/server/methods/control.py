@@ -1,0 +1,164 @@
+"""`send.*` that change transfers: suspend, resume, fail, delete, priority and rate."""
+
+# ruff: noqa: ARG002 - every method takes the session and its documented parameters
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from agent.server import states
+from agent.server.clock import since_request
+from agent.server.core import Core
+from agent.server.errors import CommandError
+from agent.server.methods import checks
+from agent.server.params import Priority, Rate, Text, TransferId
+from agent.server.registry import command
+from agent.server.sending import Order, Sender, order_for
+from agent.server.session import Session
+from agent.server.store import destinations, manifests, transfers
+from agent.server.store.transfers import Transfer
+
+Rule = Callable[[int, str], None]
+
+
+class ControlMethods:
+    def __init__(self, core: Core, sender: Sender) -> None:
+        self._core = core
+        self._sender = sender
+        self._locks: dict[int, asyncio.Lock] = {}
+
+    @asynccontextmanager
+    async def _alone(self, transfer_id: int) -> AsyncIterator[None]:
+        """Changes of one transfer's state wait for each other."""
+        lock = self._locks.setdefault(transfer_id, asyncio.Lock())
+        async with lock:
+            yield
+        if not lock.locked() and self._locks.get(transfer_id) is lock:
+            del self._locks[transfer_id]
+
+    async def check(self, session: Session, transferId: int, **_: object) -> None:
+        await self._core.database.run(transfers.get, transferId)
+
+    async def _stop(
+        self, transfer_id: int, rule: Rule, status: str, message: str, *, discard: bool
+    ) -> Transfer:
+        """Stop sending, then store the new state; refused by `rule`, also when the transfer ended while
+        it was being stopped."""
+        transfer = await self._core.database.run(transfers.get, transfer_id)
+        rule(transfer.id, transfer.status)
+        await self._sender.stop_transfer(transfer, discard=discard)
+        stopped = await self._core.database.run(self._store_stop, transfer_id, rule, status, message)
+        self._core.live.progress.pop(transfer_id, None)
+        self._core.events.post("transfer", transfer_id)
+        await self._sender.settle(transfer.destination_id)
+        return stopped
+
+    def _store_stop(
+        self, connection: sqlite3.Connection, transfer_id: int, rule: Rule, status: str, message: str
+    ) -> Transfer:
+        row = transfers.get(connection, transfer_id)
+        rule(row.id, row.status)
+        ended = None
+        if status == states.ERROR:
+            ended = since_request(row.request_us, row.request_clock_us, self._core.clock)
+        stopped = replace(row, status=status, error=message, end_us=ended)
+        transfers.save(connection, stopped)
+        return stopped
+
+    @command("send.suspendTransfer", twin=True, check="check")
+    async def suspend(self, session: Session, transferId: TransferId) -> dict[str, Any]:
+        async with self._alone(transferId):
+            await self._stop(transferId, states.require_suspendable, states.SUSPENDED, "", discard=False)
+        return {"transferId": str(transferId)}
+
+    @command("send.failTransfer")
+    async def fail(self, session: Session, transferId: TransferId, errorMessage: Text | None = None) -> None:
+        message = errorMessage or "the transfer was failed by a call of failTransfer"
+        async with self._alone(transferId):
+            await self._stop(transferId, states.require_failable, states.ERROR, message, discard=True)
+
+    @command("send.resumeTransfer", twin=True, check="check")
+    async def resume(self, session: Session, transferId: TransferId) -> dict[str, Any]:
+        async with self._alone(transferId):
+            order = await self._core.database.run(self._store_resume, transferId)
+            self._sender.start(order)
+            self._core.events.post("transfer", transferId)
+        return {"transferId": str(transferId)}
+
+    def _store_resume(self, connection: sqlite3.Connection, transfer_id: int) -> Order:
+        row = transfers.get(connection, transfer_id)
+        states.require_resumable(row.id, row.status)
+        queued = since_request(row.request_us, row.request_clock_us, self._core.clock)
+        resumed = replace(row, status=states.RESUMING, queue_us=queued)
+        transfers.save(connection, resumed)
+        return order_for(connection, resumed)
+
+    @command("send.deleteTransfer")
+    async def delete(self, session: Session, transferId: TransferId) -> None:
+        async with self._alone(transferId):
+            transfer = await self._core.database.run(transfers.get, transferId)
+            states.require_deletable(transfer.id, transfer.status)
+            if transfer.status == states.SUSPENDED:
+                await self._sender.stop_transfer(transfer, discard=True)
+            await self._core.database.run(_delete, transferId)
+            self._core.events.post("transfer", transferId)
+
+    @command("send.setTransferPriority", twin=True, check="check_priority")
+    async def set_priority(
+        self,
+        session: Session,
+        transferId: TransferId,
+        priority: Priority | None = None,
+        priorityLane: Text | None = None,
+    ) -> dict[str, Any]:
+        def change(row: Transfer) -> Transfer:
+            wanted = row.priority if priority is None else priority
+            return replace(row, priority=wanted, lane=priorityLane or row.lane)
+
+        await self._change(transferId, change, priorityLane)
+        return {"transferId": str(transferId)}
+
+    async def check_priority(
+        self, session: Session, transferId: int, priority: int | None, priorityLane: str | None
+    ) -> None:
+        if priority is None and priorityLane is None:
+            raise CommandError("setTransferPriority needs priority, priorityLane or both")
+        await self._core.database.run(_check_lane, transferId, priorityLane)
+
+    @command("send.setTransferSendRateMax", twin=True, check="check")
+    async def set_rate(self, session: Session, transferId: TransferId, sendRateMax: Rate) -> dict[str, Any]:
+        rate = checks.unlimited(sendRateMax)
+        await self._change(transferId, lambda row: replace(row, rate_max=rate), None)
+        return {"sendRateMax": sendRateMax}
+
+    async def _change(
+        self, transfer_id: int, change: Callable[[Transfer], Transfer], lane: str | None
+    ) -> None:
+        def work(connection: sqlite3.Connection) -> Transfer:
+            row = _check_lane(connection, transfer_id, lane)
+            changed = change(row)
+            transfers.save(connection, changed)
+            return changed
+
+        changed = await self._core.database.run(work)
+        self._sender.update(changed)
+        self._core.events.post("transfer", transfer_id)
+
+
+def _check_lane(connection: sqlite3.Connection, transfer_id: int, lane: str | None) -> Transfer:
+    row = transfers.get(connection, transfer_id)
+    if lane is not None:
+        checks.lane(destinations.get(connection, row.destination_id), lane)
+    return row
+
+
+def _delete(connection: sqlite3.Connection, transfer_id: int) -> None:
+    row = transfers.get(connection, transfer_id)
+    states.require_deletable(row.id, row.status)
+    transfers.delete(connection, transfer_id)
+    manifests.purge(connection, 1000)

@@ -1,0 +1,341 @@
+"""`send.*` about destinations and connections."""
+
+# ruff: noqa: ARG002 - every method takes the session and its documented parameters
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import socket
+import sqlite3
+from dataclasses import replace
+from typing import Any
+
+from agent.jetstream import constants
+from agent.server import structures
+from agent.server.core import Core
+from agent.server.errors import CommandError
+from agent.server.live import Link
+from agent.server.methods import checks
+from agent.server.params import (
+    Boolean,
+    ConnectionId,
+    Count,
+    DestinationId,
+    Object,
+    Port,
+    Priority,
+    Rate,
+    Seconds,
+    SenderPort,
+    Small,
+    Text,
+)
+from agent.server.registry import command
+from agent.server.sending import Sender, effective_rate
+from agent.server.session import Session
+from agent.server.store import destinations, manifests, objects, transfers
+from agent.server.store.destinations import Connection, Defaults, Destination
+
+RESOLVE_SECONDS = 2.0
+PING_SECONDS = 30.0
+MAX_PINGS = 100
+_HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,253}")
+_DEFAULT_LANES = tuple(constants.DEFAULT_PRIORITY_LANES.items())
+
+
+class DestinationMethods:
+    def __init__(self, core: Core, sender: Sender) -> None:
+        self._core = core
+        self._sender = sender
+
+    @command("send.createDestination")
+    async def create(
+        self,
+        session: Session,
+        destinationAddress: Text,
+        sendRateMax: Rate | None = None,
+        destinationPort: Port | None = None,
+        authenticateDestination: Boolean | None = None,
+        destinationPublicKey: Text | None = None,
+        relayAddress: Text | None = None,
+        relayPort: Port | None = None,
+        senderPort: SenderPort | None = None,
+        exclusive: Boolean | None = None,
+        permanent: Boolean | None = None,
+    ) -> dict[str, Any]:
+        checks.refuse(
+            authenticateDestination=authenticateDestination,
+            destinationPublicKey=destinationPublicKey,
+            relayAddress=relayAddress,
+            relayPort=relayPort,
+            senderPort=senderPort or None,
+        )
+        if _HOST.fullmatch(destinationAddress) is None:
+            raise CommandError(f"{destinationAddress[:80]!r} is not a host name or address")
+        wanted = Destination(
+            id=0,
+            connection_id=0,
+            address=destinationAddress,
+            port=destinationPort or constants.DEFAULT_API_PORT,
+            ip=await self._resolve(destinationAddress),
+            sender_port=0,
+            permanent=bool(permanent),
+            rate_max=checks.unlimited(sendRateMax),
+            lanes=_DEFAULT_LANES,
+            defaults=Defaults(checkpoint_seconds=self._core.options.checkpoint_seconds),
+            owner=session.user or "",
+            created_us=self._core.clock.wall_us(),
+        )
+        made, is_new = await self._core.database.run(
+            destinations.create, wanted, exclusive=bool(exclusive), make_permanent=bool(permanent)
+        )
+        if is_new:
+            self._core.events.post("destination", made.id)
+            return self._structure(made, 0, {})
+        return await self.get(session, made.id)
+
+    async def _resolve(self, address: str) -> str | None:
+        """Its IP, IPv4 if there is one; None when the name is not known now (it may be later)."""
+        try:
+            return str(ipaddress.ip_address(address))
+        except ValueError:
+            pass
+        loop = asyncio.get_running_loop()
+        lookup = loop.run_in_executor(self._core.io, _look_up, address)
+        try:
+            return await asyncio.wait_for(lookup, RESOLVE_SECONDS)
+        except TimeoutError:
+            return None
+
+    def _structure(self, row: Destination, queued: int, data: dict[str, str]) -> dict[str, Any]:
+        return structures.destination(row, self._core.live.links.get(row.id, Link()), queued, data)
+
+    @command("send.getDestination")
+    async def get(self, session: Session, destinationId: DestinationId) -> dict[str, Any]:
+        return self._structure(*await self._core.database.run(_read, destinationId))
+
+    @command("send.getDestinations")
+    async def get_all(self, session: Session, limit: Count = 0) -> list[dict[str, Any]]:
+        return [self._structure(*found) for found in await self._core.database.run(_read_all, limit)]
+
+    @command("send.deleteDestination")
+    async def delete(self, session: Session, destinationId: DestinationId) -> None:
+        suspended = await self._core.database.run(_require_no_active, destinationId)
+        for transfer in suspended:
+            await self._sender.stop_transfer(transfer, discard=True)
+        gone = await self._core.database.run(_delete, destinationId)
+        self._sender.remove_destination(destinationId)
+        for transfer_id in gone:
+            self._core.events.post("transfer", transfer_id)
+        self._core.events.post("destination", destinationId)
+
+    async def check(self, session: Session, destinationId: int, **_: object) -> None:
+        await self._core.database.run(destinations.get, destinationId)
+
+    @command("send.setSendRateMax", twin=True, check="check")
+    async def set_rate(
+        self, session: Session, destinationId: DestinationId, sendRateMax: Rate
+    ) -> dict[str, Any]:
+        rate = checks.unlimited(sendRateMax)
+        await self._apply(
+            destinationId, lambda connection: destinations.set_rate(connection, destinationId, rate)
+        )
+        return {"sendRateMax": rate}
+
+    async def check_lanes(self, session: Session, destinationId: int, priorityLanes: dict[str, Any]) -> None:
+        await self._core.database.run(_check_lanes, destinationId, priorityLanes)
+
+    @command("send.setPriorityLanes", twin=True, check="check_lanes")
+    async def set_lanes(
+        self, session: Session, destinationId: DestinationId, priorityLanes: Object
+    ) -> dict[str, Any]:
+        def change(connection: sqlite3.Connection) -> None:
+            lanes = _check_lanes(connection, destinationId, priorityLanes)
+            destinations.update(connection, destinationId, lanes=lanes)
+
+        await self._apply(destinationId, change)
+        return {"destinationId": str(destinationId)}
+
+    async def _apply(self, destination_id: int, change: Any) -> None:
+        """Store a change of a destination and have it act at once."""
+
+        def work(connection: sqlite3.Connection) -> tuple[Destination, float | None]:
+            destinations.get(connection, destination_id)
+            change(connection)
+            changed = destinations.get(connection, destination_id)
+            return changed, effective_rate(connection, changed)
+
+        changed, rate = await self._core.database.run(work)
+        self._sender.tell(changed, rate, only_known=True)
+        self._core.events.post("destination", destination_id)
+
+    @command("send.updateTransferDefaults")
+    async def update_defaults(
+        self,
+        session: Session,
+        destinationId: DestinationId,
+        priority: Priority | None = None,
+        transferFlags: Small | None = None,
+        checkpointFrequencySeconds: Count | None = None,
+        sendRateMax: Rate | None = None,
+        priorityLane: Text | None = None,
+        overwriteMode: Small | None = None,
+        minCipher: Small | None = None,
+        fileTimeResolutionMicroseconds: Count | None = None,
+    ) -> None:
+        checks.transfer_flags(transferFlags)
+        checks.overwrite_mode(overwriteMode)
+        checks.min_cipher(minCipher)
+        given = {
+            "priority": priority,
+            "flags": transferFlags,
+            "checkpoint_seconds": checkpointFrequencySeconds,
+            "lane": priorityLane,
+            "overwrite": overwriteMode,
+            "min_cipher": minCipher,
+            "time_resolution_us": fileTimeResolutionMicroseconds,
+        }
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if sendRateMax is not None:
+            changes["rate_max"] = checks.unlimited(sendRateMax)
+
+        def change(connection: sqlite3.Connection) -> None:
+            row = destinations.get(connection, destinationId)
+            checks.lane(row, priorityLane)
+            destinations.update(connection, destinationId, defaults=replace(row.defaults, **changes))
+
+        await self._apply(destinationId, change)
+
+    @command("send.schedulePing", twin=True, check="check")
+    async def ping(self, session: Session, destinationId: DestinationId, pingCount: Count) -> dict[str, Any]:
+        if not 1 <= pingCount <= MAX_PINGS:
+            raise CommandError(f"pingCount must be from 1 to {MAX_PINGS}")
+        destination = await self._core.database.run(destinations.get, destinationId)
+        for _ in range(pingCount):
+            await self._sender.remote(destination, "ping", {}, PING_SECONDS)
+            self._core.live.link(destinationId).last_recv_us = self._core.clock.wall_us()
+            self._core.events.post("destination", destinationId)
+        return {"destinationId": str(destinationId), "pingCount": pingCount}
+
+    @command("send.getConnection")
+    async def get_connection(self, session: Session, connectionId: ConnectionId) -> dict[str, Any]:
+        return self._connection(*await self._core.database.run(_read_connection, connectionId))
+
+    @command("send.getConnections")
+    async def get_connections(self, session: Session, limit: Count = 0) -> list[dict[str, Any]]:
+        return [self._connection(*found) for found in await self._core.database.run(_read_connections, limit)]
+
+    def _connection(self, row: Connection, sharing: list[int], queued: int) -> dict[str, Any]:
+        links = [self._core.live.links[found] for found in sharing if found in self._core.live.links]
+        order = ("disconnected", "negotiating", "connected")
+        best = max(links, key=lambda link: order.index(link.state), default=Link())
+        return structures.connection(row, best, queued)
+
+    @command("send.updateConnectionParams", twin=True, check="check_connection")
+    async def update_connection(
+        self,
+        session: Session,
+        connectionId: ConnectionId,
+        sendRateMin: Seconds | None = None,
+        sendRateMax: Rate | None = None,
+        sendRate: Rate | None = None,
+        rateControlEnabled: Boolean | None = None,
+        rateControlMethod: Small | None = None,
+    ) -> None:
+        given = {
+            "rate_min": sendRateMin,
+            "rate": checks.unlimited(sendRate),
+            "rate_control": rateControlEnabled,
+            "rate_method": rateControlMethod,
+        }
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if sendRateMax is not None:
+            changes["rate_max"] = checks.unlimited(sendRateMax)
+
+        def change(connection: sqlite3.Connection) -> None:
+            row = destinations.get_connection(connection, connectionId)
+            destinations.put_connection(connection, replace(row, **changes))
+
+        await self._core.database.run(change)
+        await self._sender.refresh(connectionId)
+
+    async def check_connection(self, session: Session, connectionId: int, **_: object) -> None:
+        await self._core.database.run(destinations.get_connection, connectionId)
+
+
+def _look_up(address: str) -> str | None:
+    try:
+        found = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return None
+    return str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])
+
+
+def _read(connection: sqlite3.Connection, destination_id: int) -> tuple[Destination, int, dict[str, str]]:
+    row = destinations.get(connection, destination_id)
+    queued = transfers.active_counts(connection).get(row.id, 0)
+    return row, queued, objects.user_data(connection, [row.id])[row.id]
+
+
+def _read_all(connection: sqlite3.Connection, limit: int) -> list[tuple[Destination, int, dict[str, str]]]:
+    rows = destinations.get_all(connection, limit)
+    queued, data = (
+        transfers.active_counts(connection),
+        objects.user_data(connection, [row.id for row in rows]),
+    )
+    return [(row, queued.get(row.id, 0), data[row.id]) for row in rows]
+
+
+def _require_no_active(connection: sqlite3.Connection, destination_id: int) -> list[transfers.Transfer]:
+    """The destination's suspended transfers; CommandError while one is active."""
+    destinations.get(connection, destination_id)
+    rows = transfers.get_all(connection, destination_id)
+    active = [row.id for row in rows if row.active]
+    if active:
+        raise CommandError(
+            f"destination {destination_id} has {len(active)} active transfers (the first is {active[0]}); "
+            "suspend and delete them first"
+        )
+    return [row for row in rows if row.status == "suspended"]
+
+
+def _delete(connection: sqlite3.Connection, destination_id: int) -> list[int]:
+    _require_no_active(connection, destination_id)
+    destination = destinations.get(connection, destination_id)
+    gone = [row.id for row in transfers.get_all(connection, destination_id)]
+    for transfer_id in gone:
+        transfers.delete(connection, transfer_id)
+    destinations.delete(connection, destination)
+    manifests.purge(connection, 1)
+    return gone
+
+
+def _check_lanes(
+    connection: sqlite3.Connection, destination_id: int, mapping: dict[str, Any]
+) -> destinations.Lanes:
+    destination = destinations.get(connection, destination_id)
+    lanes = checks.lanes(mapping)
+    checks.lanes_change(destination.lanes, lanes, transfers.active_lanes(connection, destination_id))
+    return lanes
+
+
+Found = tuple[Connection, list[int], int]
+
+
+def _read_connection(connection: sqlite3.Connection, connection_id: int) -> Found:
+    row = destinations.get_connection(connection, connection_id)
+    sharing = [found.id for found in destinations.get_all(connection) if found.connection_id == connection_id]
+    counts = transfers.active_counts(connection)
+    return row, sharing, sum(counts.get(found, 0) for found in sharing)
+
+
+def _read_connections(connection: sqlite3.Connection, limit: int) -> list[Found]:
+    rows = destinations.get_connections(connection, limit)
+    counts = transfers.active_counts(connection)
+    sharing: dict[int, list[int]] = {row.id: [] for row in rows}
+    for found in destinations.get_all(connection):
+        if found.connection_id in sharing:
+            sharing[found.connection_id].append(found.id)
+    return [(row, sharing[row.id], sum(counts.get(found, 0) for found in sharing[row.id])) for row in rows]

@@ -1,0 +1,222 @@
+"""`send.*` about manifests."""
+
+# ruff: noqa: ARG002 - every method takes the session and its documented parameters
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import structlog
+
+from agent.jetstream import constants
+from agent.server import mappings as parsing
+from agent.server import structures
+from agent.server.core import Core
+from agent.server.errors import CommandError
+from agent.server.mappings import Root
+from agent.server.params import Count, ManifestId, Object, Small
+from agent.server.registry import command
+from agent.server.session import Session
+from agent.server.store import manifests, objects
+from agent.server.store.manifests import Entry, Manifest
+from agent.server.traversal import Traversal, TraversalError
+
+_log = structlog.get_logger(__name__)
+
+BATCH = 5000  # entries a transaction
+INLINE = 64  # up to so many explicit entries are stored within the call
+PURGE_ROWS = 20_000
+_SYMLINKS = (constants.SYMLINKS_COPY_CONTENTS, constants.SYMLINKS_IGNORE)
+
+
+class _DeletedError(Exception):
+    """The manifest was deleted while its sources were walked."""
+
+
+class ManifestMethods:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._stop = threading.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @command("send.createManifest")
+    async def create(
+        self,
+        session: Session,
+        fileMappings: Object | None = None,
+        mappings: Object | None = None,
+        symlinkOptions: Small | None = None,
+    ) -> dict[str, Any]:
+        if symlinkOptions not in (None, *_SYMLINKS):
+            raise CommandError(
+                f"symlinkOptions {symlinkOptions} is unknown; use one of the SYMLINKS_* constants"
+            )
+        items = parsing.parse(fileMappings, mappings)
+        follow = symlinkOptions != constants.SYMLINKS_IGNORE
+        roots = [item for item in items if isinstance(item, Root)]
+        if roots:
+            await asyncio.get_running_loop().run_in_executor(self._core.io, _require_sources, roots)
+        owner, now = session.user or "", self._core.clock.wall_us()
+        if not roots and len(items) <= INLINE:
+            entries = [item for item in items if isinstance(item, Entry)]
+            made = await self._core.database.run(_create_whole, owner, now, entries)
+            self._core.events.post("manifest", made.id)
+        else:
+            made = await self._core.database.run(manifests.create, owner, now)
+            self._fill(made.id, items, Traversal(follow))
+        return structures.manifest(made, {})
+
+    def _fill(self, manifest_id: int, items: list[Entry | Root], traversal: Traversal) -> None:
+        """Walk the sources in a thread, and tell who waits."""
+
+        async def work() -> None:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._core.io, self._store_all, manifest_id, items, traversal)
+            self._core.events.post("manifest", manifest_id)
+
+        task = asyncio.create_task(work(), name=f"manifest {manifest_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _store_all(self, manifest_id: int, items: list[Entry | Root], traversal: Traversal) -> None:
+        database = self._core.database
+        count = size = 0
+        try:
+            for batch in _batches(_entries(items, traversal)):
+                if self._stop.is_set():
+                    return  # the next launch says that it was interrupted
+                database.submit(_append, manifest_id, count, batch).result()
+                count += len(batch)
+                size += sum(max(0, entry.size) for entry in batch)
+            database.submit(manifests.finish, manifest_id, count, size, traversal.notes.text()).result()
+        except _DeletedError:
+            return
+        except (TraversalError, CommandError) as error:
+            database.submit(manifests.fail, manifest_id, str(error)).result()
+        except (OSError, sqlite3.Error, UnicodeError) as error:
+            _log.exception("manifest failed", manifest=str(manifest_id))
+            database.submit(manifests.fail, manifest_id, f"the manifest could not be made: {error}").result()
+
+    @command("send.getManifest")
+    async def get(self, session: Session, manifestId: ManifestId) -> dict[str, Any]:
+        return structures.manifest(*await self._core.database.run(_read, manifestId))
+
+    @command("send.getManifests")
+    async def get_all(
+        self,
+        session: Session,
+        before: ManifestId | None = None,
+        after: ManifestId | None = None,
+        limit: Count | None = None,
+    ) -> list[dict[str, Any]]:
+        found = await self._core.database.run(_read_all, before, after, limit)
+        return [structures.manifest(row, data) for row, data in found]
+
+    @command("send.getManifestFiles")
+    async def get_files(
+        self, session: Session, manifestId: ManifestId, limit: Count | None = None
+    ) -> dict[str, Any]:
+        entries = await self._core.database.run(_read_files, manifestId, limit)
+        return structures.manifest_files(manifestId, entries)
+
+    @command("send.waitForManifest", waits=True)
+    async def wait(self, session: Session, manifestId: ManifestId) -> dict[str, Any]:
+        async with self._core.events.watching("manifest", manifestId) as changed:
+            while True:
+                row, data = await self._core.database.run(_read, manifestId)
+                if not row.processing:
+                    return structures.manifest(row, data)
+                changed.clear()
+                await changed.wait()
+
+    @command("send.deleteManifest")
+    async def delete(self, session: Session, manifestId: ManifestId) -> None:
+        await self._core.database.run(manifests.delete, manifestId)
+        self._core.events.post("manifest", manifestId)
+        await self.purge(rounds=1)
+
+    async def purge(self, rounds: int) -> None:
+        """Remove files of deleted manifests that nothing uses, a bounded part at a time."""
+        while rounds > 0 and await self._core.database.run(manifests.purge, PURGE_ROWS):
+            rounds -= 1
+
+    async def stop(self) -> None:
+        self._stop.set()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _require_sources(roots: list[Root]) -> None:
+    for root in roots:
+        try:
+            os.lstat(root.src)
+        except OSError as error:
+            raise CommandError(
+                f"createManifest: source {root.src!r} of {root.dest!r}: {error.strerror}"
+            ) from None
+
+
+def _create_whole(connection: sqlite3.Connection, owner: str, now_us: int, entries: list[Entry]) -> Manifest:
+    """Create, fill and complete in one transaction; what is answered is the manifest as it began."""
+    made = manifests.create(connection, owner, now_us)
+    manifests.add_files(connection, made.id, 0, entries)
+    total = sum(max(0, entry.size) for entry in entries)
+    manifests.finish(connection, made.id, len(entries), total, "")
+    return made
+
+
+def _entries(items: Iterable[Entry | Root], traversal: Traversal) -> Iterator[Entry]:
+    for item in items:
+        if isinstance(item, Entry):
+            yield item
+        else:
+            yield from traversal.entries(item)
+
+
+def _batches(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+    while batch := list(islice(entries, BATCH)):
+        yield batch
+
+
+def _append(connection: sqlite3.Connection, manifest_id: int, first: int, batch: list[Entry]) -> None:
+    row = connection.execute("SELECT deleted FROM manifests WHERE id=?", (manifest_id,)).fetchone()
+    if row is None or row[0]:
+        raise _DeletedError
+    manifests.add_files(connection, manifest_id, first, batch)
+
+
+def _read(connection: sqlite3.Connection, manifest_id: int) -> tuple[Manifest, dict[str, str]]:
+    row = manifests.get(connection, manifest_id)
+    return _told(row), objects.user_data(connection, [row.id])[row.id]
+
+
+def _read_all(
+    connection: sqlite3.Connection, before: int | None, after: int | None, limit: int | None
+) -> list[tuple[Manifest, dict[str, str]]]:
+    rows = manifests.get_all(connection, before, after, limit)
+    data = objects.user_data(connection, [row.id for row in rows])
+    return [(_told(row), data[row.id]) for row in rows]
+
+
+def _told(row: Manifest) -> Manifest:
+    """While pending the totals and the message are null; afterwards the message is text."""
+    return row if row.processing else replace(row, error=row.error or "")
+
+
+def _read_files(connection: sqlite3.Connection, manifest_id: int, limit: int | None) -> list[Entry]:
+    row = manifests.get(connection, manifest_id)
+    if row.processing:
+        raise CommandError(f"manifest {manifest_id} is not complete yet; wait for it with waitForManifest")
+    wanted = min(limit or constants.MAX_MESSAGE_BYTES, row.total_files or 0)
+    if wanted * 100 > constants.MAX_MESSAGE_BYTES:
+        most = constants.MAX_MESSAGE_BYTES // 200
+        raise CommandError(
+            f"manifest {manifest_id} has {row.total_files} files; ask for fewer with limit={most}"
+        )
+    return [entry for _, entry in manifests.files(connection, manifest_id, -1, wanted)]

@@ -1,0 +1,162 @@
+"""Walking the sources of a manifest, with flat memory: entries come as they are found, in no order.
+
+Symbolic links are followed (their contents are copied) or ignored. What cannot be sent is left out and
+noted: links that lead nowhere or back up, sockets, pipes, devices. What cannot be read is an error.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from agent.server.mappings import Root
+from agent.server.store.manifests import KIND_EMPTY_DIRECTORY, KIND_FILE, Entry
+
+MAX_DEPTH = 400
+
+Identity = tuple[int, int]  # device and inode
+
+
+class TraversalError(Exception):
+    """A source that is missing or cannot be read; the message names it."""
+
+
+@dataclass(slots=True)
+class Notes:
+    """What was left out: how many, and the first."""
+
+    count: int = 0
+    first: str = ""
+
+    def add(self, path: str, why: str) -> None:
+        self.count += 1
+        self.first = self.first or f"{path}: {why}"
+
+    def text(self) -> str:
+        if not self.count:
+            return ""
+        more = f" (and {self.count - 1} more)" if self.count > 1 else ""
+        return f"left out: {self.first}{more}"
+
+
+@dataclass(slots=True)
+class _Pending:
+    dest: str
+    src: str
+    ancestors: tuple[Identity, ...] = ()
+
+
+@dataclass(slots=True)
+class Traversal:
+    """`entries` walks one root after the other; `notes` says afterwards what was left out."""
+
+    follow_links: bool
+    notes: Notes = field(default_factory=Notes)
+
+    def entries(self, root: Root) -> Iterator[Entry]:
+        """TraversalError when the root is missing or a directory cannot be read."""
+        try:
+            found = os.stat(root.src, follow_symlinks=self.follow_links)
+        except OSError as error:
+            raise TraversalError(f"{root.src}: {error.strerror}") from error
+        if stat.S_ISDIR(found.st_mode):
+            yield from self._walk(root)
+        elif stat.S_ISREG(found.st_mode):
+            yield _file(root.dest, root.src, found)
+        else:
+            self.notes.add(root.src, _kind(found.st_mode))
+
+    def _walk(self, root: Root) -> Iterator[Entry]:
+        pending = [_Pending(root.dest.rstrip("/"), root.src.rstrip("/") or "/")]
+        while pending:
+            directory = pending.pop()
+            empty = True
+            ancestors = self._enter(directory)
+            if ancestors is None:
+                continue
+            with self._scan(directory.src) as listing:
+                for item in listing:
+                    empty = False
+                    relative = item.path[len(root.src.rstrip("/")) + 1 :]
+                    child = _Pending(f"{directory.dest}/{item.name}", item.path, ancestors)
+                    entry = self._entry(item, child, root, relative, pending)
+                    if entry is not None:
+                        yield entry
+            if empty and not root.include:
+                yield Entry(directory.dest or "/", directory.src, KIND_EMPTY_DIRECTORY, 0, executable=False)
+
+    def _enter(self, directory: _Pending) -> tuple[Identity, ...] | None:
+        """The directory's chain of identities; None when it is its own ancestor or too deep."""
+        try:
+            found = os.stat(directory.src)
+        except OSError as error:
+            raise TraversalError(f"{directory.src}: {error.strerror}") from error
+        identity = (found.st_dev, found.st_ino)
+        if identity in directory.ancestors:
+            self.notes.add(directory.src, "a symbolic link that leads back up")
+            return None
+        if len(directory.ancestors) >= MAX_DEPTH:
+            self.notes.add(directory.src, f"more than {MAX_DEPTH} directories deep")
+            return None
+        return (*directory.ancestors, identity)
+
+    def _scan(self, path: str) -> os._ScandirIterator[str]:
+        try:
+            return os.scandir(path)
+        except OSError as error:
+            raise TraversalError(f"{path}: {error.strerror}") from error
+
+    def _entry(
+        self, item: os.DirEntry[str], child: _Pending, root: Root, relative: str, pending: list[_Pending]
+    ) -> Entry | None:
+        """The entry of one directory item, if it has one; a directory is put on `pending`."""
+        if _matches(root.exclude, item.name, relative):
+            return None
+        if item.is_symlink() and not self.follow_links:
+            return None
+        try:
+            if item.is_dir():
+                pending.append(child)
+                return None
+            found = item.stat()
+        except FileNotFoundError:
+            if item.is_symlink():
+                self.notes.add(item.path, "a symbolic link that leads nowhere")
+            return None
+        except OSError as error:
+            self.notes.add(item.path, error.strerror or "cannot be read")
+            return None
+        if root.include and not _matches(root.include, item.name, relative):
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            self.notes.add(item.path, _kind(found.st_mode))
+            return None
+        return _file(child.dest, child.src, found)
+
+
+def _matches(patterns: tuple[str, ...], name: str, relative: str) -> bool:
+    """A pattern matches a name, or the path below the root (where `*` also spans `/`)."""
+    return any(
+        fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase("/" + relative, pattern)
+        for pattern in patterns
+    )
+
+
+def _file(dest: str, src: str, found: os.stat_result) -> Entry:
+    return Entry(
+        dest,
+        src,
+        KIND_FILE,
+        found.st_size,
+        executable=bool(found.st_mode & stat.S_IXUSR),
+        mtime_us=found.st_mtime_ns // 1000,
+    )
+
+
+def _kind(mode: int) -> str:
+    kinds = ((stat.S_ISLNK, "symbolic link"), (stat.S_ISSOCK, "socket"), (stat.S_ISFIFO, "named pipe"))
+    name = next((text for test, text in kinds if test(mode)), "device")
+    return f"a {name} cannot be sent"
