@@ -52,11 +52,13 @@ def summary(plan: Plan) -> str:
     return ", ".join(parts) if parts else "nothing to do"
 
 
-def plan_json(plan: Plan, examples: int = EXAMPLES) -> dict[str, Any]:
-    """The plan as JSON-able data. Lists of paths are cut to `examples`, with the full count beside them."""
+def plan_document(plan: Plan, examples: int = EXAMPLES) -> dict[str, Any]:
+    """The plan as JSON-able data, with `lines` for people. Lists of paths are cut to `examples`, with the
+    full count beside them."""
     return {
         "empty": plan.empty,
         "summary": summary(plan),
+        "lines": plan_lines(plan, examples),
         "actions": [_action_json(action, examples) for action in plan.actions],
         "held": [
             {

@@ -98,13 +98,15 @@ def _differences(
     observed: ObservedDestination,
     tag: Tag,
 ) -> tuple[Action, ...]:
+    """The rate comes first: a server may refuse to add or remove lanes while transfers are in progress, and
+    that must not hold up a limit."""
     outdated = observed.tag is None or observed.tag.spec_digest != tag.spec_digest
     actions: list[Action] = []
-    if outdated if observed.lanes is None else not same_lanes(observed.lanes, lanes):
-        actions.append(SetLanes(desired.name, observed.id, observed.lanes, lanes))
     if not same_rate(observed.send_rate_max, desired.send_rate_max):
         rate = desired.send_rate_max
         actions.append(SetSendRate(desired.name, observed.id, observed.send_rate_max, rate))
+    if outdated if observed.lanes is None else not same_lanes(observed.lanes, lanes):
+        actions.append(SetLanes(desired.name, observed.id, observed.lanes, lanes))
     if _defaults_differ(defaults, observed.defaults, outdated):
         actions.append(SetDefaults(desired.name, observed.id, defaults))
     if outdated:

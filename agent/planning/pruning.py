@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from agent.model.change import Change, ChangeSet, Deletion, FileKind
+from agent.model.paths import destination_prefixes
 from agent.model.plan import Action, DeletePaths
 from agent.model.spec import MappingSpec
 from agent.planning.batches import batches
@@ -20,8 +21,7 @@ def mapping_roots(desired: MappingSpec) -> tuple[str, ...]:
     An entry's own directory stays when it is emptied. That of an entry which has left the spec lies below
     `destinationPath`, and goes.
     """
-    base = desired.destination_path.rstrip("/")
-    return (*((base + entry.destination).rstrip("/") or "/" for entry in desired.paths), base or "/")
+    return (*destination_prefixes(desired), desired.destination_path)
 
 
 def candidates(

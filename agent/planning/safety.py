@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 
 from agent.model.change import Deletion, Suspect, SuspectReason
+from agent.model.paths import is_below
 from agent.model.plan import Held
 from agent.model.spec import Deletions, MappingSpec
 
@@ -38,11 +39,6 @@ def judge_root(
     return None
 
 
-def below(path: str, root: str) -> bool:
-    """Whether `path` is `root` or lies under it; both normalised destination paths."""
-    return path == root or path.startswith(root.rstrip("/") + "/")
-
-
 def ancestors(path: str) -> Iterator[str]:
     """`/a/b/c` -> `/a/b`, `/a`; the root itself is not among them."""
     cut = path.rfind("/")
@@ -54,7 +50,7 @@ def ancestors(path: str) -> Iterator[str]:
 
 def suppressed(path: str, suspects: Iterable[Suspect]) -> bool:
     """Whether a deletion of `path` is held back because what lies above it is suspect."""
-    return any(below(path, suspect.path) for suspect in suspects)
+    return any(is_below(path, suspect.path) for suspect in suspects)
 
 
 def deletions_digest(deletions: Iterable[Deletion]) -> str:
@@ -116,11 +112,11 @@ def removable_directories(
     closest_first = sorted(roots, key=len, reverse=True)
     found: dict[str, bool] = {}
     for deletion in deletions:
-        root = next((root for root in closest_first if below(deletion.path, root)), None)
+        root = next((root for root in closest_first if is_below(deletion.path, root)), None)
         if root is None:
             continue
         for directory in ancestors(deletion.path):
-            if directory in found or directory == root or not below(directory, root):
+            if directory in found or directory == root or not is_below(directory, root):
                 break
             found[directory] = not present(directory)
     gone = [directory for directory, removable in found.items() if removable]

@@ -187,7 +187,8 @@ class World:
                 ), "nothing can be delivered below a file"
                 for above in [other for other in self.delivered if path.startswith(other + "/")]:
                     del self.delivered[above]  # not an empty directory any more
-                self.delivered[path] = stat
+                if not below:
+                    self.delivered[path] = stat
             self.ledger |= carried
             self.transfers[name] = replace(self.transfers[name], state=TransferState.COMPLETE)
         self.carries.clear()

@@ -114,7 +114,7 @@ def test_what_differs_is_set_and_the_tag_comes_last() -> None:
     desired = replace(ARCHIVE, send_rate_max=5_000.0, transfer_defaults=TransferDefaults(priority=7))
     lanes = (Lane("High", 0.5), Lane("Normal", 0.5))
     kinds = [type(action) for action in plan(desired, observed(), lanes).actions]
-    assert kinds == [SetLanes, SetSendRate, SetDefaults, RetagDestination]
+    assert kinds == [SetSendRate, SetLanes, SetDefaults, RetagDestination]
 
 
 def test_change_on_the_server_is_corrected_without_a_new_spec() -> None:
