@@ -1,0 +1,87 @@
+"""Which paths of a source tree count: gitignore-style `include` and `exclude`.
+
+One matcher serves scan, watch and plan, so that they never disagree. A file counts when `include` is empty or
+matches it, and `exclude` does not. Paths are relative to the source root, without a leading slash.
+
+By default only `.lanesync/` is excluded (where a receiver keeps its unfinished files). Temporary files of
+other programs are the user's choice: leaving out every `*.tmp` unasked would lose data silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pathspec import GitIgnoreSpec
+
+DEFAULT_EXCLUDE = (".lanesync/",)
+
+_MAX_PATTERNS = 1000
+_MAX_LENGTH = 1000
+
+
+class Filter:
+    """Immutable. Raises ValueError, naming the pattern, for one that is broken or can match nothing."""
+
+    __slots__ = ("_exclude", "_include", "_may_prune", "exclude", "include", "only_defaults")
+
+    def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
+        self.include = tuple(include)
+        self.exclude = tuple(exclude)
+        self._include = _compile("include", self.include) if self.include else None
+        self._exclude = _compile("exclude", (*DEFAULT_EXCLUDE, *self.exclude))
+        # A negated pattern may bring back something inside an excluded directory.
+        self._may_prune = not any(pattern.include is False for pattern in self._exclude.patterns)
+        self.only_defaults = not self.include and not self.exclude
+        """True when nothing but DEFAULT_EXCLUDE is left out: files then need no matching."""
+
+    def includes(self, path: str, is_directory: bool) -> bool:
+        """Does a file, or an empty directory, at this path count?"""
+        if not path:
+            return True
+        name = path + "/" if is_directory else path
+        if self._exclude.match_file(name):
+            return False
+        return self._include is None or bool(self._include.match_file(name))
+
+    def prunes(self, path: str) -> bool:
+        """Is a directory excluded whole, so that it need be neither scanned nor watched?"""
+        return bool(path) and self._may_prune and bool(self._exclude.match_file(path + "/"))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Filter):
+            return NotImplemented
+        return (self.include, self.exclude) == (other.include, other.exclude)
+
+    def __hash__(self) -> int:
+        return hash((self.include, self.exclude))
+
+    def __repr__(self) -> str:
+        return f"Filter(include={list(self.include)}, exclude={list(self.exclude)})"
+
+
+def _compile(what: str, patterns: Sequence[str]) -> GitIgnoreSpec:
+    if len(patterns) > _MAX_PATTERNS:
+        raise ValueError(f"{what}: {len(patterns)} patterns are too many; at most {_MAX_PATTERNS}")
+    for pattern in patterns:
+        _check(what, pattern)
+    return GitIgnoreSpec.from_lines(patterns)
+
+
+def _check(what: str, pattern: str) -> None:
+    if len(pattern) > _MAX_LENGTH:
+        raise ValueError(f"{what}: a pattern of {len(pattern)} characters is too long; at most {_MAX_LENGTH}")
+    if "\n" in pattern or "\0" in pattern:
+        raise ValueError(f"{what}: pattern {pattern!r} holds a line break or NUL; write one pattern an item")
+    try:
+        compiled = list(GitIgnoreSpec.from_lines([pattern]).patterns)
+    except Exception as error:  # the matcher lets errors of its regular expressions through
+        raise ValueError(f"{what}: pattern {pattern!r} is not a gitignore-style pattern: {error}") from error
+    if not any(found.include is not None for found in compiled):
+        hint = (
+            "write \\# for a leading number sign" if pattern.lstrip().startswith("#") else "see gitignore(5)"
+        )
+        raise ValueError(f"{what}: pattern {pattern!r} can match nothing; {hint}")
+
+
+EVERYTHING = Filter()
+"""The filter of a source entry without patterns."""

@@ -1,0 +1,97 @@
+"""One consumer of a source root's changes: its filter, its settle rule, and what it has not been told yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.model.condition import Reason
+from agent.model.spec import Symlinks, Trigger
+from agent.source.filters import Filter
+from agent.source.settle import Settle, Touch
+
+MAX_PENDING = 50_000
+"""More single paths than this at once are told as `whole`: a scan is cheaper, and memory stays bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dirty:
+    """Hints, relative to the root: paths to look at, subtrees to scan, or the whole tree.
+
+    With `whole` the others are empty. "" is the root itself.
+    """
+
+    paths: tuple[str, ...] = ()
+    subtrees: tuple[str, ...] = ()
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WatchState:
+    """How well a root is watched. `reason` None = every change is told at once."""
+
+    reason: Reason | None = None
+    message: str = ""
+
+
+class Subscription:
+    """Made by Watcher.subscribe. The watcher's lock guards it."""
+
+    def __init__(
+        self,
+        root: str,
+        callback: Callable[[str, Dirty], None],
+        filter_: Filter,
+        symlinks: Symlinks,
+        trigger: Trigger,
+    ) -> None:
+        self.root = root
+        self.callback = callback
+        self.filter = filter_
+        self.symlinks = symlinks
+        self._settle = Settle(trigger.ready, trigger.settle, trigger.max_wait)
+        self._subtrees: set[str] = set()
+        self._whole = False
+
+    def touch(self, path: str, touch: Touch, now: float) -> bool:
+        """False when the path is none of this consumer's."""
+        if touch is Touch.DIRECTORY:
+            if self.filter.prunes(path):
+                return False
+            self._subtrees.add(path)
+        elif not (self.filter.includes(path, False) or self.filter.includes(path, True)):
+            return False
+        if not self._whole:
+            self._settle.on_event(path, touch, now)
+            if len(self._settle) > MAX_PENDING:
+                self.touch_whole()
+        return True
+
+    def touch_whole(self) -> None:
+        self._settle.clear()
+        self._subtrees.clear()
+        self._whole = True
+
+    def take(self, now: float) -> Dirty | None:
+        """What is ready to be told, once."""
+        if self._whole:
+            self._whole = False
+            return Dirty(whole=True)
+        ready = self._settle.due(now)
+        if not ready:
+            return None
+        subtrees = tuple(path for path in ready if path in self._subtrees)
+        self._subtrees.difference_update(subtrees)
+        if "" in subtrees:
+            return Dirty(whole=True)
+        single = tuple(path for path in ready if path not in subtrees) if subtrees else ready
+        return Dirty(single, subtrees)
+
+    def next_due(self) -> float | None:
+        return float("-inf") if self._whole else self._settle.next_due()
+
+    def waiting(self) -> tuple[str, ...]:
+        return self._settle.waiting()
+
+    def overdue(self, now: float) -> tuple[str, ...]:
+        return self._settle.overdue(now)

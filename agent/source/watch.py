@@ -1,0 +1,224 @@
+"""Watching any number of source roots with two threads: the reader of the kernel's queue, and one that waits
+for due times, tells the consumers and looks after the watches.
+
+Everything told is a hint; a consumer arms first and scans then. Whatever may have been missed (a full kernel
+queue, a watch limit, a reader that died, a root that was replaced, a network file system) becomes
+`Dirty(whole=True)` and a WatchState that says why and what to do.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from agent.model.spec import Symlinks, Trigger
+from agent.source import mounts
+from agent.source.filters import EVERYTHING, Filter
+from agent.source.inotify import EventReader
+from agent.source.root import Root, Timing
+from agent.source.subscription import Dirty, Subscription, WatchState
+
+__all__ = ["Dirty", "Subscription", "WatchState", "Watcher"]
+
+_log = structlog.get_logger(__name__)
+
+
+def _ignore_state(root: str, state: WatchState) -> None:
+    """Default for consumers that ask with `state` instead."""
+
+
+class Watcher:
+    """Thread-safe. Callbacks come from the watcher's own thread, one at a time, and should be quick."""
+
+    def __init__(
+        self,
+        *,
+        on_state: Callable[[str, WatchState], None] = _ignore_state,
+        timing: Timing | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        file_system_type: Callable[[str], str] = mounts.file_system_type,
+        make_reader: Callable[[], EventReader] = EventReader,
+    ) -> None:
+        self._on_state = on_state
+        self._timing = timing or Timing()
+        self._clock = clock
+        self._file_system_type = file_system_type
+        self._make_reader = make_reader
+        self._reader: EventReader | None = None
+        self._reader_error: OSError | None = None
+        self._changed = threading.Condition(threading.RLock())
+        self._maintenance = threading.RLock()  # held while arming; taken before `_changed`, never after
+        self._roots: dict[str, Root] = {}
+        self._active: set[Subscription] = set()
+        self._care_soon = self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    # -- for consumers
+
+    def start(self) -> None:
+        """Idempotent; `subscribe` does it too."""
+        with self._maintenance:
+            if self._thread is None:
+                self._open_reader()
+                self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """No callback runs after this returns. Idempotent."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        with self._maintenance:
+            self._close_reader()
+
+    def subscribe(
+        self,
+        root: str,
+        callback: Callable[[str, Dirty], None],
+        *,
+        filter_: Filter = EVERYTHING,
+        symlinks: Symlinks = Symlinks.COPY_CONTENTS,
+        trigger: Trigger = Trigger(),  # noqa: B008  frozen
+    ) -> Subscription:
+        """Returns when the root is armed, so that a scan after it misses nothing; a root that cannot be
+        watched yet is no error: see `state`."""
+        self.start()
+        subscription = Subscription(root, callback, filter_, symlinks, trigger)
+        with self._maintenance:
+            found = self._roots.get(root)
+            if found is None:
+                found = Root(root, self._timing, self._file_system_type(root), self._notify)
+                with self._changed:
+                    self._roots[root] = found
+            wider = found.add(subscription)
+            if wider:
+                found.arm(self._reader, self._reader_error, self._clock())
+        self._tell_state(found)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Its callback is not called any more, except by a call that is running now."""
+        with self._maintenance, self._changed:
+            self._active.discard(subscription)
+            found = self._roots.get(subscription.root)
+            if found is not None and found.remove(subscription):
+                found.close()
+                del self._roots[subscription.root]
+
+    def state(self, root: str) -> WatchState:
+        found = self._roots.get(root)
+        return WatchState() if found is None else found.state(self._clock())
+
+    def waiting(self, subscription: Subscription) -> tuple[str, ...]:
+        """Paths that changed and are not ready yet."""
+        with self._changed:
+            return subscription.waiting()
+
+    def overdue(self, subscription: Subscription) -> tuple[str, ...]:
+        """Paths that have kept changing for longer than the trigger's `max_wait`."""
+        with self._changed:
+            return subscription.overdue(self._clock())
+
+    # -- from roots, in the reader's thread
+
+    def _notify(self, root: Root, touch: Callable[[Subscription, float], bool] | None) -> None:
+        """Touch every subscription; without `touch` the root asks to be looked after."""
+        with self._changed:
+            if touch is None:
+                self._care_soon = True
+                self._changed.notify()
+                return
+            now = self._clock()
+            touched = [subscription for subscription in root.subscriptions if touch(subscription, now)]
+            self._active.update(touched)
+            if touched:
+                self._changed.notify()
+
+    # -- the thread
+
+    def _run(self) -> None:
+        care_at = self._clock() + self._timing.check
+        while True:
+            with self._changed:
+                self._wait(care_at)
+                if self._stopping:
+                    return
+                told = self._collect()
+                care, self._care_soon = self._care_soon, False
+            self._tell(told)
+            if care or self._clock() >= care_at:
+                self._care(self._clock())
+                care_at = self._clock() + self._timing.check
+
+    def _wait(self, care_at: float) -> None:
+        """Until something is due. `_changed` is held."""
+        dues = [due for due in (s.next_due() for s in self._active) if due is not None]
+        timeout = min([care_at, *dues]) - self._clock()
+        if timeout > 0 and not self._care_soon and not self._stopping:
+            self._changed.wait(timeout)
+
+    def _collect(self) -> list[tuple[Subscription, Dirty]]:
+        now = self._clock()
+        told = []
+        for subscription in tuple(self._active):
+            dirty = subscription.take(now)
+            if dirty is not None:
+                told.append((subscription, dirty))
+            if subscription.next_due() is None:
+                self._active.discard(subscription)
+        return told
+
+    def _tell(self, told: list[tuple[Subscription, Dirty]]) -> None:
+        for subscription, dirty in told:
+            try:
+                subscription.callback(subscription.root, dirty)
+            except Exception:  # noqa: BLE001
+                _log.exception("a consumer of file changes failed", root=subscription.root)
+
+    def _care(self, now: float) -> None:
+        """Look after every root whose time has come, and after the reader."""
+        with self._maintenance:
+            died = self._reader is not None and not self._reader.is_alive()
+            if died or self._reader is None:
+                self._close_reader()
+                self._open_reader()
+            for root in list(self._roots.values()):
+                if died:
+                    root.reader_died(now)
+                try:
+                    root.care(self._reader, self._reader_error, now)
+                except Exception:  # noqa: BLE001
+                    _log.exception("looking after a source root failed", root=root.path)
+        for root in list(self._roots.values()):
+            self._tell_state(root)
+
+    def _tell_state(self, root: Root) -> None:
+        state = root.news(self._clock())
+        if state is None:
+            return
+        try:
+            self._on_state(root.path, state)
+        except Exception:  # noqa: BLE001
+            _log.exception("a consumer of watch states failed", root=root.path)
+
+    def _open_reader(self) -> None:
+        try:
+            self._reader = self._make_reader()
+        except OSError as error:
+            self._reader_error = error
+            return
+        self._reader_error = None
+        self._reader.name = "inotify"
+        self._reader.start()
+
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.stop()
+            if self._reader.is_alive():
+                self._reader.join()
+            self._reader = None
