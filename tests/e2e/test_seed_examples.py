@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from servers import Server, eventually, start_server
 
+from agent.cli.api import command
 from agent.jetstream import APIInterface, AuthenticationError, CommandError, JetStream, Jetstream, constants
 
 pytestmark = pytest.mark.e2e
@@ -338,3 +340,28 @@ def test_the_server_describes_itself(api: APIInterface, server: Server) -> None:
     assert info["allowRemoteControl"] is False
     assert {"version", "serverId", "serverName", "hostName", "revision", "minCipher"} <= info.keys()
     assert api.server.echo("hello") == "hello"
+
+
+# The console
+
+
+def test_the_console_prints_structures_as_json(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One connection per call, the password from the environment, exit codes 0 and 1."""
+
+    def run(*arguments: str) -> Any:
+        return CliRunner().invoke(command, [*arguments, "--port", str(server.port)])
+
+    assert json.loads(run("getServerInfo").stdout)["apiVersion"] == constants.API_VERSION
+    refused = run("send.getTransfers")
+    assert refused.exit_code == 1
+    assert "server.auth" in refused.stderr
+    monkeypatch.setenv("JETSTREAM_API_PASSWORD", "secret")
+    made = run("createDestination", "destinationAddress=127.0.0.1", "exclusive=true", "--user", "jsmith")
+    assert made.exit_code == 0
+    found = json.loads(made.stdout)["destinationId"]
+    assert run("deleteDestination", f"destinationId={found}", "--user", "jsmith").stdout == "null\n"
+    gone = run("getDestination", f"destinationId={found}", "--user", "jsmith")
+    assert gone.exit_code == 1
+    assert "not found" in gone.stderr
+    monkeypatch.setenv("JETSTREAM_API_PASSWORD", "wrong password")
+    assert run("getTransfers", "--user", "jsmith").exit_code == 1
