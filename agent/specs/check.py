@@ -19,7 +19,7 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
 from agent.model import units
-from agent.specs.errors import MAX_SHOWN, nearest
+from agent.specs.errors import MAX_SHOWN, SECRET_KEYS, nearest
 from agent.specs.schemas import UNSUPPORTED, schemas
 from agent.specs.yamltext import Node
 
@@ -27,7 +27,7 @@ Path = tuple[str | int, ...]
 Report = Callable[[Node, tuple[int, int] | None, Path, str], None]
 """Called with (node, place or None for the node's own, path, message)."""
 
-SECRET_KEYS = frozenset({"auth", "credentials", "password", "token", "webhook"})
+_NAME = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _UNITS: dict[str, Callable[[str], float]] = {
     "rate": units.parse_rate,
     "duration": units.parse_duration,
@@ -237,9 +237,10 @@ def _worded(error: ValidationError, root: Node) -> Iterator[tuple[Place, Path, s
         for key, needed in value.items():
             for other in needed:
                 if key in node.data and other not in node.data:
-                    yield (node, None), path, f"`{key}` needs `{other}` beside it"
+                    yield (node, node.keys.get(key)), path, f"`{key}` needs `{other}` beside it"
     else:
-        place = _key_place(root, path) if error.validator == UNSUPPORTED else None
+        about_key = error.validator in (UNSUPPORTED, "oneOf")
+        place = _key_place(root, path) if about_key else None
         yield (node, place), path, _message(error, node, path)
 
 
@@ -333,6 +334,11 @@ def _found(node: Node) -> str:
     if isinstance(data, str):
         return "text"
     return "a mapping" if isinstance(data, dict) else "a list"
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` has the form that `metadata.name` must have."""
+    return _NAME.fullmatch(text) is not None
 
 
 def is_secret(path: Path) -> bool:

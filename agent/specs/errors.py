@@ -12,6 +12,9 @@ MAX_SHOWN = 1000
 MAX_KEPT = 10_000
 """Most errors that are remembered while reading, so that hostile input cannot fill memory."""
 
+SECRET_KEYS = frozenset({"auth", "credentials", "password", "token", "webhook"})
+"""Below these keys no message names a value or an unexpected key: either may be a misplaced secret."""
+
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 

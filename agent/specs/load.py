@@ -20,7 +20,7 @@ from agent.model.spec import (
     Spec,
 )
 from agent.specs.build import build
-from agent.specs.check import Path, at, check, path_text, without_errors
+from agent.specs.check import Path, at, check, is_name, path_text, without_errors
 from agent.specs.errors import Collector, SpecError
 from agent.specs.files import SpecFile, read_files
 from agent.specs.references import Index, Objects, dependents, problems, references
@@ -256,12 +256,12 @@ class _Loader:
 
 
 def _key_of(root: Node) -> Key | None:
-    """Which object a document is about, as far as it can be told."""
+    """Which object a document is about; None when that cannot be told: the name may be a slip."""
     data = root.data
     if not isinstance(data, dict) or not isinstance(data.get("metadata"), dict):
         return None
     kind, name = data.get("kind"), data["metadata"].get("name")
-    if isinstance(kind, str) and kind in set(Kind) and isinstance(name, str) and name:
+    if isinstance(kind, str) and kind in set(Kind) and isinstance(name, str) and is_name(name):
         return Key(Kind(kind), name)
     return None
 

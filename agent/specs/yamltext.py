@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from agent.specs.errors import SECRET_KEYS
+
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 MAX_DEPTH = 50
@@ -268,9 +270,9 @@ class _Composer:
             self._error(event, f"the alias {what}; put text that begins with * in quotes")
             target = self._node(event, None)
         elif self._alias_nodes + target.nodes > MAX_ALIAS_NODES:
-            self._error(event, f"alias *{event.anchor} makes the aliases of the file expand to more than "
-                               f"{MAX_ALIAS_NODES:,} values; write them out or split the file")  # fmt: skip
-            target = self._node(event, None)
+            expands = f"makes the aliases of the file expand to more than {MAX_ALIAS_NODES:,} values"
+            self._error(event, f"alias *{event.anchor} {expands}; write them out; nothing after this is read")
+            raise _GiveUpError
         else:
             self._alias_nodes += target.nodes
         is_key = self._at_key()
@@ -293,7 +295,9 @@ class _Composer:
         )
         if key in top.node.data:
             first = top.node.keys[key]
-            self._error(event, f"the key `{key}` is there twice; the first is in line {first[0]}")
+            secret = any(level.key in SECRET_KEYS for level in self._stack[:-1])
+            name = "a key" if secret else f"the key `{key[:60]}`"
+            self._error(event, f"{name} is there twice; the first is in line {first[0]}")
             top.skip_value = True
         elif key == "<<":
             self._error(event, "merge keys (`<<`) are not supported; write the fields out")
