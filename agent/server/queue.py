@@ -18,6 +18,8 @@ from agent.server.store.requests import Request
 _log = structlog.get_logger(__name__)
 
 MAX_PENDING = 10_000
+_EVENTS = {"lanesync.deletePathsAsync": "deletion"}
+"""Requests whose end is an event of its own, under the request's id."""
 
 
 class RequestQueue:
@@ -36,7 +38,7 @@ class RequestQueue:
         owner = session.user or ""
         request_id = await self._core.database.run(requests.create, method, owner, self._core.clock.wall_us())
         session.requests.add(request_id)
-        task = asyncio.create_task(self._carry_out(request_id, work), name=method)
+        task = asyncio.create_task(self._carry_out(request_id, method, work), name=method)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return {"requestId": request_id}
@@ -58,7 +60,7 @@ class RequestQueue:
             raise RpcError(found.error["code"], found.error["message"], found.error.get("data"))
         return found.result
 
-    async def _carry_out(self, request_id: int, work: Callable[[], Awaitable[Any]]) -> None:
+    async def _carry_out(self, request_id: int, method: str, work: Callable[[], Awaitable[Any]]) -> None:
         result, error = None, None
         try:
             result = await work()
@@ -69,6 +71,8 @@ class RequestQueue:
             error = RpcError(ERROR_INTERNAL, "the server failed; its log says why").as_object()
         await self._core.database.run(requests.finish, request_id, result, error, self._core.clock.wall_us())
         self._core.events.wake("request", request_id)
+        if method in _EVENTS:
+            self._core.events.post(_EVENTS[method], request_id)
 
     async def stop(self) -> None:
         for task in self._tasks:
