@@ -355,3 +355,28 @@ def test_thousands_of_changes_leave_no_garbage() -> None:
         scheduler.remove(f"f{number}")
     held = sum(len(lane.heap) for lane in scheduler._lanes.values()) + len(scheduler._throttled)
     assert held < 1_000
+
+
+def test_outdated_waiters_leave_no_garbage() -> None:
+    """Changing the rate of a flow for ever, behind one that wakes up sooner, does not grow the list."""
+    scheduler = LaneScheduler(FOUR)
+    for flow, rate in (("soon", 8_000.0), ("late", 8.0)):
+        scheduler.add(flow, "High", 0, 0, rate, 0.0)
+        scheduler.sent(flow, 100_000, 0.0)
+    for number in range(5_000):
+        scheduler.update("late", 0.0, rate=8.0 + number % 2)
+    assert len(scheduler._throttled) < 1_000
+
+
+def test_virtual_time_keeps_its_precision() -> None:
+    """After a lane with a tiny share sent alone for ages, the shares of two others are still exact."""
+    lanes = [("Tiny", 1e-9), ("High", 0.75), ("Low", 0.25 - 1e-9)]
+    scheduler = LaneScheduler(lanes)
+    scheduler.add("Tiny", "Tiny", 1, 0, None, 0.0)
+    for _ in range(10):
+        scheduler.sent("Tiny", 10**12, 0.0)
+    scheduler.remove("Tiny")
+    scheduler.add("High", "High", 1, 1, None, 0.0)
+    scheduler.add("Low", "Low", 1, 2, None, 0.0)
+    link = Link(scheduler).run(1, 1_000)
+    assert abs(link.bytes_of("High") / link.total() - 0.75) < 0.02

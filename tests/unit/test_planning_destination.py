@@ -109,6 +109,14 @@ def test_missing_destination_is_created_with_everything() -> None:
     assert action.defaults.lane == "Normal"
 
 
+def test_a_destination_of_others_is_not_there_for_us() -> None:
+    """One that is untagged, another agent's or another spec's is not changed; ours is created beside it."""
+    desired = replace(ARCHIVE, send_rate_max=5.0)
+    for tag in (None, Tag("agent-2", "Destination/archive"), Tag(AGENT, "Destination/other")):
+        (action,) = plan(desired, replace(observed(), tag=tag)).actions
+        assert isinstance(action, CreateDestination)
+
+
 def test_what_differs_is_set_and_the_tag_comes_last() -> None:
     """Each difference is one action; the tag that says so is written after all of them."""
     desired = replace(ARCHIVE, send_rate_max=5_000.0, transfer_defaults=TransferDefaults(priority=7))
