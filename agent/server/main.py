@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import socket
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +41,8 @@ from agent.server.store.database import Database
 from agent.server.store.schema import DATABASE_NAME
 
 _log = structlog.get_logger(__name__)
+
+STOP_SECONDS = 5.0  # a server whose parent is gone is gone by then
 
 
 def run(serve: ServeOptions) -> int:
@@ -175,26 +179,28 @@ async def _until_end(serve: ServeOptions, background: list[asyncio.Task[None]]) 
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end, number.name)
-    pipe = serve.parent_pipe_fd
-    if pipe is not None:
-        os.set_blocking(pipe, False)
-        loop.add_reader(pipe, _end_at_eof, pipe, end)
+    if serve.parent_pipe_fd is not None:
+        threading.Thread(target=_watch_parent, args=(serve.parent_pipe_fd, loop, end), daemon=True).start()
     await asyncio.wait([*background, ended], return_when=asyncio.FIRST_COMPLETED)
     for task in background:
         if task.done():
             task.result()
 
 
-def _end_at_eof(pipe: int, end: Callable[[str], None]) -> None:
+def _watch_parent(pipe: int, loop: asyncio.AbstractEventLoop, end: Callable[[str], None]) -> None:
+    """End with the parent, also when the event loop is stuck. (The kernel's parent-death signal would come
+    when the thread that started us ends, which need not be the end of the process.)"""
     try:
-        if os.read(pipe, 4096):
-            return
-    except BlockingIOError:
-        return
+        while os.read(pipe, 4096):
+            pass
     except OSError:
         pass
-    asyncio.get_running_loop().remove_reader(pipe)
-    end("the parent ended")
+    try:
+        loop.call_soon_threadsafe(end, "the parent ended")
+    except RuntimeError:
+        return  # the loop is closed: we are ending already
+    time.sleep(STOP_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _announce(serve: ServeOptions, core: Core) -> None:
