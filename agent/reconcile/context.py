@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -114,15 +113,3 @@ class Context:
             for name, destination in self.desired.destinations.items()
             if destination.server == server
         ]
-
-
-EngineFactory = Callable[[ServerSpec, str, int, "Login"], Engine]
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Login:
-    """Credentials, resolved. Never printed."""
-
-    user_name: str | None = None
-    password: str | None = None
-    token: str | None = None

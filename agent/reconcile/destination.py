@@ -11,7 +11,7 @@ from agent.model.condition import ConditionType, Reason
 from agent.model.observed import EngineState, ObservedDestination, ObservedTransfer
 from agent.model.outcome import Done, NotFoundError, Outcome, Wait
 from agent.model.plan import Plan
-from agent.model.spec import DestinationSpec, Key, Kind, Spec, digest, key_of
+from agent.model.spec import DestinationSpec, Key, Kind
 from agent.planning.destination import plan_destination, plan_destination_removal
 from agent.reconcile.act import Scene, execute
 from agent.reconcile.context import Connected, Context
@@ -41,20 +41,12 @@ def reconcile_destination(context: Context, name: str, report: Report) -> Outcom
         context.set_destination_id(name, connected, observed.id)
     known = observed is not None and plan.empty
     execute(Scene(context, connected, spec), plan)
-    remember(context, spec)
     if not known:
         for key in context.mappings_of(name):
             context.queue.add(key)
     _describe(context, spec, observed, report)
     _wake_if_changed(context, report)
     return Done(INTERVAL)
-
-
-def remember(context: Context, spec: Spec) -> None:
-    """Keep the version that is applied: its `onRemove` is needed when it leaves the specs."""
-    applied = context.state.specs.get(key_of(spec))
-    if applied is None or applied.digest != digest(spec):
-        context.state.specs.put(spec, context.desired.revision, context.clock.time())
 
 
 def preview_destination(context: Context, spec: DestinationSpec) -> Plan:
@@ -147,5 +139,4 @@ def _remove(context: Context, name: str, report: Report) -> Outcome:
             execute(Scene(context, connected, spec), plan)
         except NotFoundError:
             pass  # gone already is what we wanted
-    context.state.specs.remove(report.key)
     return Done()

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -22,7 +21,7 @@ from agent.model.outcome import (
     UnreachableError,
     Wait,
 )
-from agent.model.spec import Key, Kind
+from agent.model.spec import Key, Kind, Spec, digest, key_of
 from agent.planning.backoff import delay
 from agent.reconcile.context import Context
 from agent.reconcile.destination import reconcile_destination
@@ -43,7 +42,6 @@ class Loop:
     context: Context
     servers: Servers
     mappings: Mappings
-    removed: Callable[[Key], None]
     _threads: list[threading.Thread] = field(default_factory=list)
     _failures: dict[Key, int] = field(default_factory=dict)
 
@@ -52,6 +50,11 @@ class Loop:
             thread = threading.Thread(target=self._work, name=f"reconcile-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
+
+    @property
+    def alive(self) -> bool:
+        """Every worker is there; a dead one would be a defect."""
+        return all(thread.is_alive() for thread in self._threads)
 
     def stop(self, timeout: float) -> None:
         """Stop taking work and let what runs come to its end."""
@@ -72,17 +75,30 @@ class Loop:
         """Reconcile one key, write its status, and enqueue it for when it is due again."""
         report = Report(key)
         outcome = self._guarded(key, hints, report)
-        gone = self.context.desired.get(key) is None
-        if gone and isinstance(outcome, Done):
-            self.context.board.remove(key)
-            self.context.queue.forget(key)
-            self.removed(key)
+        spec = self.context.desired.get(key)
+        if spec is None and isinstance(outcome, Done):
+            self._forget(key)
             return outcome
+        if spec is not None and isinstance(outcome, Done | Wait):
+            self._remember(spec)
         report.write(self.context, outcome)
         after = self._next(key, outcome)
         if after is not None:
             self.context.queue.add(key, delay=after)
         return outcome
+
+    def _forget(self, key: Key) -> None:
+        """Its removal has been carried out."""
+        self.context.state.specs.remove(key)
+        self.context.board.remove(key)
+        self.context.queue.forget(key)
+        log.info("removed", key=str(key))
+
+    def _remember(self, spec: Spec) -> None:
+        """Keep the version that is applied: its `onRemove` is needed when it leaves the specs."""
+        applied = self.context.state.specs.get(key_of(spec))
+        if applied is None or applied.digest != digest(spec):
+            self.context.state.specs.put(spec, self.context.desired.revision, self.context.clock.time())
 
     def _guarded(self, key: Key, hints: Hints, report: Report) -> Outcome:
         try:

@@ -26,14 +26,17 @@ from agent.reconcile.act import Scene, execute
 from agent.reconcile.collect import Collected, collect
 from agent.reconcile.context import Context
 from agent.reconcile.delivery import Findings, Memory, describe, judge, message
-from agent.reconcile.destination import remember
 from agent.reconcile.queue import WHOLE, Hints
 from agent.reconcile.removal import remove_mapping
 from agent.reconcile.report import Report
-from agent.reconcile.survey import Survey, source_directory_exists, survey
+from agent.reconcile.sources import Sources
+from agent.reconcile.survey import Survey, hints_for, source_directory_exists, survey
 from agent.state.attempts import Failures
 
 log = structlog.get_logger(__name__)
+
+AGAIN_SECONDS = 1.0
+"""A directory that vanished while it was read is looked at again after this."""
 
 
 @dataclass(slots=True)
@@ -41,8 +44,8 @@ class Mappings:
     """Reconciles mappings; one worker at a time per key, so a mapping's memory needs no lock."""
 
     context: Context
+    sources: Sources
     memories: dict[tuple[str, str], Memory] = field(default_factory=dict)
-    settling: dict[str, int] = field(default_factory=dict)  # files not ready yet, told by the watcher
 
     def reconcile(self, name: str, hints: Hints, report: Report) -> Outcome:
         spec = self.context.desired.mappings.get(name)
@@ -55,7 +58,6 @@ class Mappings:
         self._survey(spec, [d for d in deliveries if d.surveys])
         for delivery in deliveries:
             self._guarded(delivery, lambda d: self._act(spec, d))
-        remember(self.context, spec)
         return self._conclude(spec, deliveries, report)
 
     def _drop_memory(self, name: str) -> None:
@@ -150,13 +152,15 @@ class Mappings:
             context.queue.add(Key(Kind.DESTINATION, delivery.destination.name), urgent=True)
             raise RetryableError(str(error)) from error
         if delivery.surveyed is not None:
-            memory.pending = Hints()
-            memory.waiting |= surveyed.again
+            memory.pending = surveyed.again
+            memory.waiting |= hints_for(spec, plan.waiting)
+            if not surveyed.again.empty:
+                context.queue.add(Key(Kind.MAPPING, spec.name), delay=AGAIN_SECONDS)
         found.plan = plan
         found.active = tuple(delivery.collected.active)
         found.deleting = delivery.collected.deleting + sum(isinstance(a, DeletePaths) for a in plan.actions)
         found.in_flight = context.state.attempts.in_flight_count(spec.name, delivery.destination.name)
-        found.settling = self.settling.get(spec.name, 0)
+        found.settling = self.sources.settling(spec.name)
         if delivery.surveyed is not None or delivery.collected.ended:
             memory.files = context.state.ledger.count(spec.name, delivery.destination.name)
             memory.bytes = context.state.ledger.total_bytes(spec.name, delivery.destination.name)
@@ -179,6 +183,8 @@ class Mappings:
         for other, at in judged:
             if isinstance(other, Stalled) and not isinstance(outcome, Stalled):
                 report.add(ConditionType.STALLED, other.reason, message(at.found, other, now))
+        for state in self.sources.degraded(spec):
+            report.add(ConditionType.WATCH_DEGRADED, state.reason or Reason.POLLING, state.message)
         if any(d.found.suspended for d in deliveries):
             report.add(ConditionType.SUSPENDED, Reason.SUSPENDED_IN_SPEC, deliveries[0].found.suspended)
         return _with_next(outcome, self._next_in(spec, deliveries))

@@ -31,7 +31,6 @@ def remove_mapping(context: Context, name: str, report: Report) -> Outcome:
         context.state.ledger.drop(name, destination)
     context.state.roots.forget(name)
     context.state.approvals.remove(report.key)
-    context.state.specs.remove(report.key)
     return Done()
 
 
@@ -46,8 +45,8 @@ def _removed_at(context: Context, spec: MappingSpec, name: str) -> bool:
     collected = collect(context, connected, spec.name, name)
     if collected.deleting:
         return False
-    owned = _owned(context, spec, name) if spec.on_remove is OnRemove.DELETE else ()
-    plan = plan_mapping_removal(spec.name, spec.on_remove, name, tuple(collected.active), owned)
+    mine = owned(context, spec, name) if spec.on_remove is OnRemove.DELETE else ()
+    plan = plan_mapping_removal(spec.name, spec.on_remove, name, tuple(collected.active), mine)
     try:
         execute(Scene(context, connected, destination), plan)
     except NotFoundError:
@@ -76,7 +75,7 @@ def _destination(context: Context, name: str) -> DestinationSpec | None:
     return applied.spec if applied is not None and isinstance(applied.spec, DestinationSpec) else None
 
 
-def _owned(context: Context, spec: MappingSpec, destination: str) -> tuple[Deletion, ...]:
+def owned(context: Context, spec: MappingSpec, destination: str) -> tuple[Deletion, ...]:
     """What it delivered and no mapping that is still wanted delivers to the same place."""
     others = [
         prefix

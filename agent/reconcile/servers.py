@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
+from agent.engines.jetstream import Credentials
 from agent.engines.port import Engine
 from agent.model.condition import Reason
 from agent.model.outcome import (
@@ -23,14 +23,14 @@ from agent.model.outcome import (
     Stalled,
 )
 from agent.model.spec import EngineKind, Key, Kind, ServerSpec
-from agent.reconcile.context import Connected, Context, EngineFactory, Login
+from agent.reconcile.context import Connected, Context
 from agent.reconcile.embedded import EmbeddedServer, Listening
+from agent.reconcile.engines import EngineFactory, Login, login_of
 from agent.reconcile.report import Report
 
 log = structlog.get_logger(__name__)
 
 INTERVAL = 30.0
-SecretResolver = Callable[[ServerSpec], Login]
 
 
 @dataclass(slots=True)
@@ -44,12 +44,9 @@ class _Running:
 class Servers:
     """The servers that this agent drives. Each key is reconciled by one worker at a time."""
 
-    def __init__(
-        self, context: Context, factory: EngineFactory, resolve: SecretResolver, lock_fd: int
-    ) -> None:
+    def __init__(self, context: Context, factory: EngineFactory, lock_fd: int) -> None:
         self._context = context
         self._factory = factory
-        self._resolve = resolve
         self._lock_fd = lock_fd
         self._running: dict[str, _Running] = {}
         self._launches = 0
@@ -62,7 +59,6 @@ class Servers:
             self.stop(name)
             running = None
         if spec is None:
-            self._context.state.specs.remove(report.key)
             return Done()
         try:
             running = running or self._start(spec)
@@ -95,22 +91,30 @@ class Servers:
         own = os.path.join("servers", spec.name, "received")
         return os.path.join(self._context.state_dir, spec.receive_root or own)
 
+    def has_run(self, spec: ServerSpec) -> bool:
+        """Whether an embedded server has a memory of its own already."""
+        return os.path.isdir(self._directory(spec))
+
+    def _directory(self, spec: ServerSpec) -> str:
+        return os.path.join(self._context.state_dir, "servers", spec.name)
+
     def _start(self, spec: ServerSpec) -> _Running:
         child = None
         if spec.engine is EngineKind.EMBEDDED:
             child = EmbeddedServer(
-                os.path.join(self._context.state_dir, "servers", spec.name),
+                self._directory(spec),
                 (spec.address, spec.port),
                 self.receive_root(spec),
                 self._lock_fd,
                 lambda code: self._child_ended(spec.name, code),
             )
             listening = child.start()
-            login = Login(token=child.token())
+            token = child.token()
+            login: Login = lambda: Credentials(token=token)  # noqa: E731
             log.info("transfer server started", server=spec.name, port=listening.port, pid=listening.pid)
         else:
-            listening, login = Listening(spec.address, spec.port, 0), self._resolve(spec)
-        engine = self._factory(spec, listening.address, listening.port, login)
+            listening, login = Listening(spec.address, spec.port, 0), login_of(spec)
+        engine = self._factory(listening.address, listening.port, login)
         running = _Running(spec, engine, child, listening)
         with self._lock:
             self._running[spec.name] = running

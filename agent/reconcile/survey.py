@@ -7,7 +7,7 @@ the paths that events named. Either way what is there decides, not what the even
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -18,7 +18,7 @@ from agent.model.spec import MappingSpec, PathMapping
 from agent.planning.changes import compare
 from agent.planning.safety import judge_root
 from agent.reconcile.context import Context
-from agent.reconcile.queue import Hints
+from agent.reconcile.queue import WHOLE, Hints
 from agent.source.filters import Filter
 from agent.source.look import Found, RootState, look_at_root, scan_paths
 from agent.source.scan import Listing, scan_tree
@@ -32,7 +32,7 @@ MAX_HINTS = 10_000
 @dataclass(frozen=True, slots=True)
 class Survey:
     changes: ChangeSet = ChangeSet()
-    again: Hints = Hints()  # paths that differ and are in flight: to be looked at when that ended
+    again: Hints = Hints()  # subtrees that changed under the walk: to be looked at soon
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class _Gathered:
             tuple(self.waiting),
             partial,
         )
-        return Survey(changes, Hints(paths=frozenset(self.again)))
+        return Survey(changes, Hints(subtrees=frozenset(self.again)))
 
 
 Sources = dict[str, tuple[str, FileStat]]
@@ -78,6 +78,24 @@ def survey(
     if keep:
         walk.remember()
     return {gathered.name: gathered.survey(not whole) for gathered in walk.gathered}
+
+
+def hints_for(spec: MappingSpec, paths: Iterable[str]) -> Hints:
+    """Destination paths as hints: which source root, and where below it."""
+    found: set[tuple[str, str]] = set()
+    for path in paths:
+        place = next(
+            (
+                (entry.source, path[len(prefix.rstrip("/")) :].lstrip("/"))
+                for entry, prefix in zip(spec.paths, destination_prefixes(spec), strict=True)
+                if is_below(path, prefix)
+            ),
+            None,
+        )
+        if place is None:
+            return WHOLE  # of an entry that the spec does not have any more
+        found.add(place)
+    return Hints(paths=frozenset(found))
 
 
 def source_directory_exists(spec: MappingSpec, path: str) -> bool:
@@ -173,8 +191,6 @@ class _Walk:
         gathered.changes += changes
         gathered.deletions.update({deletion.path: deletion for deletion in deletions})
         gathered.waiting += waiting
-        for path in waiting:
-            gathered.again |= self._relative(path)
         return not (changes or deletions or waiting or flying)
 
     def _unreadable(self, entry: PathMapping, directory: str, listing: Listing) -> None:
@@ -280,13 +296,6 @@ class _Walk:
         for gathered in self.gathered:
             if gathered.digests:
                 self.context.state.ledger.set_digests(self.spec.name, gathered.name, gathered.digests)
-
-    def _relative(self, path: str) -> set[tuple[str, str]]:
-        """A destination path as a hint: which source root, and where below it."""
-        for entry, prefix in zip(self.spec.paths, destination_prefixes(self.spec), strict=True):
-            if is_below(path, prefix):
-                return {(entry.source, path[len(prefix.rstrip("/")) :].lstrip("/"))}
-        return set()
 
 
 def _is_empty(stat: FileStat) -> bool:

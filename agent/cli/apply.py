@@ -1,0 +1,118 @@
+"""`lanesync apply`: carry out what the specs (or a saved plan) say, then exit."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import click
+
+from agent.cli import logs
+from agent.cli.client import Client, running
+from agent.cli.options import Duration, output, state_dir
+from agent.cli.plan import FORMAT, ask, plan_of, plan_text, refuse_invalid
+from agent.cli.problems import PENDING, FailedError
+from agent.cli.run import Runner
+from agent.cli.status import CODES, POLL_SECONDS
+from agent.cli.text import answer, delivered_lines
+from agent.reconcile.agent import REVISION_KEY, Agent, Options
+from agent.specs.load import load
+
+Document = dict[str, Any]
+MAX_PLAN = 64 << 20
+
+
+@click.command()
+@click.argument("paths", metavar="PATH...|PLAN", nargs=-1, required=True, type=click.Path(exists=True))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--timeout", type=Duration(), help="Give up after this long (exit code 3).")
+@click.option("--log-level", type=click.Choice(list(logs.LEVELS)), default="warning", show_default=True)
+@output
+@state_dir
+def command(
+    paths: tuple[str, ...],
+    yes: bool,
+    timeout: float | None,
+    log_level: str,
+    output: str,
+    state_dir: str,
+) -> int:
+    """Reconcile until everything is in sync (0) or blocked (4), then exit.
+
+    PLAN is what `lanesync plan --out` wrote; it is refused when specs, source or what has been delivered
+    moved on since.
+
+    \b
+    Example: lanesync apply specs --yes
+    """
+    logs.configure(log_level)
+    saved = _saved_plan(paths)
+    specs = tuple(os.path.abspath(p) for p in (saved["specs"] if saved else paths))
+    refuse_invalid(load(list(specs)))
+    client = running(state_dir)
+    if client is not None:
+        _agree(ask(client, specs), saved, yes)
+        client.post("/api/v1/apply", {"paths": list(specs)})
+        return _follow(client, timeout, output)
+    agent = Agent(Options(specs, state_dir, watch=False))
+    try:
+        document = plan_of(agent)
+        _agree(document, saved, yes)
+        # The person has seen what this revision removes.
+        agent.context.state.approvals.add(REVISION_KEY, document["revision"], "apply", time.time())
+        agent.start()
+        return Runner(agent, once=True, timeout=timeout, output=output).run()
+    finally:
+        agent.stop()
+
+
+def _saved_plan(paths: tuple[str, ...]) -> Document | None:
+    """The content of a plan file; None when the paths are specs."""
+    if len(paths) != 1 or os.path.isdir(paths[0]) or paths[0].endswith((".yaml", ".yml")):
+        return None
+    try:
+        with open(paths[0], encoding="ascii") as file:
+            document = json.loads(file.read(MAX_PLAN))
+    except (OSError, ValueError) as error:
+        raise FailedError(f"{paths[0]} is neither specs (*.yaml) nor a saved plan: {error}") from error
+    if not isinstance(document, dict) or document.get("lanesyncPlan") != FORMAT:
+        raise FailedError(
+            f"{paths[0]} is not a plan that this version can read; make it again with `plan --out`"
+        )
+    return document
+
+
+def _agree(document: Document, saved: Document | None, yes: bool) -> None:
+    """Show the plan and have it agreed to; a saved plan must still be the plan."""
+    if saved is not None:
+        if saved["plan"]["digest"] != document["digest"]:
+            raise FailedError(
+                "the saved plan is stale: specs, source or what has been delivered moved on; plan again"
+            )
+        return
+    if document["empty"] or yes:
+        return
+    click.echo("\n".join(plan_text(document)), err=True)
+    if not sys.stdin.isatty():
+        raise click.UsageError("this would change things; say --yes, or apply a saved plan")
+    click.confirm("Carry this out?", abort=True, err=True)
+
+
+def _follow(client: Client, timeout: float | None, output: str) -> int:
+    """Beside a running agent: it does the work, we wait."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    time.sleep(POLL_SECONDS)
+    while True:
+        document = client.get("/api/v1/status")
+        late = deadline is not None and time.monotonic() > deadline
+        if document["state"] != "converging" or late:
+            break
+        time.sleep(POLL_SECONDS)
+    if output == "json":
+        click.echo(json.dumps(document, ensure_ascii=True, indent=2))
+    else:
+        click.echo("\n".join([*delivered_lines(document), answer(document)]))
+    return CODES.get(document["state"], PENDING)

@@ -1,0 +1,83 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from agent.model.units import UnitError, parse_duration
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def default_state_dir(environ: Mapping[str, str] | None = None) -> str:
+    """$STATE_DIRECTORY (set by systemd), else the XDG state folder."""
+    env = os.environ if environ is None else environ
+    if env.get("STATE_DIRECTORY"):
+        return env["STATE_DIRECTORY"].split(":")[0]
+    base = env.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return os.path.join(base, "lanesync")
+
+
+def state_dir(function: F) -> F:
+    return click.option(
+        "--state-dir",
+        type=click.Path(file_okay=False),
+        callback=lambda _ctx, _param, value: os.path.abspath(value or default_state_dir()),
+        help="Where the agent keeps what it knows. Default: $STATE_DIRECTORY or the XDG state folder.",
+    )(function)
+
+
+def output(function: F) -> F:
+    return click.option(
+        "--output",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="json is a documented contract.",
+    )(function)
+
+
+class Duration(click.ParamType[float]):
+    """`30s`, `5m`, `2h`: seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        try:
+            return parse_duration(value)
+        except UnitError as error:
+            self.fail(str(error), param, ctx)
+
+
+class HostPort(click.ParamType[tuple[str, int]]):
+    """`127.0.0.1:8890` or `[::1]:8890`: (host, port)."""
+
+    name = "host:port"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, colon, port = str(value).rpartition(":")
+        if not colon or not port.isdigit() or int(port) > 65535:
+            self.fail(f"{value!r} is not HOST:PORT, for example 127.0.0.1:8890", param, ctx)
+        return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def specs(function: F) -> F:
+    """One or more spec files or directories, made absolute."""
+    return click.argument(
+        "paths",
+        metavar="PATH...",
+        nargs=-1,
+        required=True,
+        type=click.Path(exists=True),
+        callback=lambda _ctx, _param, value: tuple(os.path.abspath(path) for path in value),
+    )(function)

@@ -1,0 +1,89 @@
+"""`lanesync plan`: what would be done, without doing it."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import click
+
+from agent.cli.client import Client, running
+from agent.cli.options import output, specs, state_dir
+from agent.cli.problems import DONE, PENDING, InvalidSpecsError
+from agent.planning.describe import plan_document
+from agent.reconcile.agent import Agent, Options
+from agent.reconcile.preview import plan_digest, preview
+from agent.specs.load import Loaded, load
+
+Document = dict[str, Any]
+FORMAT = 1
+
+
+@click.command()
+@specs
+@click.option("--exit-code", is_flag=True, help="Exit with 3 when the plan is not empty.")
+@click.option("--out", type=click.Path(dir_okay=False, writable=True), help="Save the plan for `apply`.")
+@output
+@state_dir
+def command(paths: tuple[str, ...], exit_code: bool, out: str | None, output: str, state_dir: str) -> int:
+    """Show what would be created, changed, sent and deleted. Nothing is changed by asking.
+
+    Beside a running agent it asks that one; without, it takes the state directory for a moment.
+
+    \b
+    Example: lanesync plan specs --exit-code
+    """
+    refuse_invalid(load(list(paths)))
+    client = running(state_dir)
+    document = ask(client, paths) if client is not None else look(paths, state_dir)
+    if out is not None:
+        save(document, paths, out)
+    if output == "json":
+        click.echo(json.dumps(document, ensure_ascii=True, indent=2))
+    else:
+        click.echo("\n".join(plan_text(document)))
+    return PENDING if exit_code and not document["empty"] else DONE
+
+
+def refuse_invalid(loaded: Loaded) -> None:
+    """People who run a verb by hand get the whole set or nothing."""
+    if loaded.desired is None:
+        for error in loaded.errors:
+            click.echo(str(error))
+        count = len(loaded.errors) + loaded.omitted
+        raise InvalidSpecsError(f"the specs are invalid ({count} errors); nothing was done")
+
+
+def ask(client: Client, paths: tuple[str, ...]) -> Document:
+    return client.post("/api/v1/plan", {"paths": list(paths)})
+
+
+def look(paths: tuple[str, ...], state_dir: str) -> Document:
+    """The plan without a running agent, under the state lock."""
+    agent = Agent(Options(paths, state_dir, watch=False))
+    try:
+        return plan_of(agent)
+    finally:
+        agent.stop()
+
+
+def plan_of(agent: Agent) -> Document:
+    loaded = agent.prepare_plan()
+    refuse_invalid(loaded)
+    plan = preview(agent.context, loaded.valid)
+    return {**plan_document(plan), "revision": loaded.revision, "digest": plan_digest(plan)}
+
+
+def plan_text(document: Document) -> list[str]:
+    return [*document["lines"], *([""] if document["lines"] else []), document["summary"]]
+
+
+def save(document: Document, paths: tuple[str, ...], out: str) -> None:
+    """Atomically, so that a half-written plan is never applied."""
+    saved = {"lanesyncPlan": FORMAT, "specs": list(paths), "plan": document}
+    temporary = f"{out}.{os.getpid()}.new"
+    with open(temporary, "w", encoding="ascii") as file:
+        json.dump(saved, file, ensure_ascii=True, indent=2)
+        file.write("\n")
+    os.replace(temporary, out)

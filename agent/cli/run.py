@@ -1,0 +1,195 @@
+"""`lanesync run`: the service. Reconcile, watch, stay; or with --once, until all is in sync."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import click
+import structlog
+
+from agent.api.serve import Face
+from agent.cli import logs
+from agent.cli.options import Duration, HostPort, output, specs, state_dir
+from agent.cli.problems import BLOCKED, DONE, INTERRUPTED, PENDING
+from agent.cli.text import answer, delivered_lines
+from agent.model.outcome import PermanentError
+from agent.reconcile.agent import Agent, Options
+from agent.reconcile.notify import Notifier
+from agent.reconcile.service import AgentService
+from agent.reconcile.status import State
+
+log = structlog.get_logger(__name__)
+
+DEFAULT_LISTEN = ("127.0.0.1", 8890)
+TICK = 0.2
+
+
+@click.command()
+@specs
+@click.option("--once", is_flag=True, help="Exit when all is in sync (0) or blocked (4).")
+@click.option("--timeout", type=Duration(), help="With --once: give up after this long (3).")
+@click.option(
+    "--listen", type=HostPort(), help="HTTP face. Default 127.0.0.1:8890 if it is free; port 0: any."
+)
+@click.option("--log-level", type=click.Choice(list(logs.LEVELS)), default="info", show_default=True)
+@output
+@state_dir
+def command(
+    paths: tuple[str, ...],
+    once: bool,
+    timeout: float | None,
+    listen: tuple[str, int] | None,
+    log_level: str,
+    output: str,
+    state_dir: str,
+) -> int:
+    """Deliver what the specs at PATH say and keep it in sync.
+
+    Specs are read again when they change, and on SIGHUP. SIGTERM and Ctrl-C end it cleanly; transfers go
+    on from where they were when it starts again.
+
+    \b
+    Example: lanesync run specs/01-quickstart
+    """
+    live = sys.stdout.isatty() and output == "text"
+    with _logging(log_level, state_dir, live):
+        agent = Agent(Options(paths, state_dir, watch=not once))
+        try:
+            face = _serve(agent, state_dir, listen, once)
+            try:
+                agent.start()
+                return Runner(agent, once, timeout, output, live).run()
+            finally:
+                face.stop()
+        finally:
+            agent.stop()
+
+
+@contextmanager
+def _logging(level: str, state_dir: str, live: bool) -> Iterator[None]:
+    """A live view has the terminal to itself: logs go to a file then."""
+    if not live:
+        logs.configure(level)
+        yield
+        return
+    os.makedirs(state_dir, mode=0o700, exist_ok=True)
+    with open(os.path.join(state_dir, "agent.log"), "a", encoding="utf-8", buffering=1) as file:
+        logs.configure(level, file)
+        yield
+
+
+def _serve(agent: Agent, state_dir: str, listen: tuple[str, int] | None, once: bool) -> Face:
+    service = AgentService(agent)
+    try:
+        face = Face(service, state_dir, listen or (None if once else DEFAULT_LISTEN))
+    except PermanentError as error:
+        if listen is not None:
+            raise
+        log.warning("no HTTP face", why=str(error))
+        face = Face(service, state_dir, None)
+    agent.http_address = face.address
+    return face
+
+
+class Runner:
+    """The main thread: signals, the service manager, the live view, and when to end."""
+
+    def __init__(
+        self, agent: Agent, once: bool, timeout: float | None, output: str = "text", live: bool = False
+    ) -> None:
+        self._agent = agent
+        self._once = once
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._output = output
+        self._live = live
+        self._signal = 0
+        self._notifier = Notifier()
+        self._next_ping = 0.0
+
+    def run(self) -> int:
+        handled = (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, self._stop) for number in handled}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._reload)
+        self._notifier.send("READY=1", f"STATUS={self._agent.overall().message}")
+        try:
+            code = self._watch_live() if self._live else self._watch_plain()
+        finally:
+            self._notifier.send("STOPPING=1")
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        self._report()
+        return code
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        self._signal = number
+
+    def _reload(self, _number: int, _frame: FrameType | None) -> None:
+        self._agent.sources.reload_soon()
+
+    def _watch_plain(self) -> int:
+        version = 0
+        while (code := self._ended()) is None:
+            self._ping()
+            version = self._agent.context.board.wait_change(version, TICK)
+        return code
+
+    def _watch_live(self) -> int:
+        from rich.console import Console
+        from rich.live import Live
+
+        from agent.cli.screen import FRAMES_PER_SECOND, Rates, render
+
+        rates = Rates()
+        footer = self._footer()
+        with Live(console=Console(), auto_refresh=False) as live:
+            while (code := self._ended()) is None:
+                self._ping()
+                live.update(render(self._agent.status(), rates, time.monotonic(), footer), refresh=True)
+                time.sleep(1 / FRAMES_PER_SECOND)
+            live.update(render(self._agent.status(), rates, time.monotonic()), refresh=True)
+        return code
+
+    def _footer(self) -> list[str]:
+        lines = ["Ctrl-C stops"] if not self._once else []
+        if self._agent.http_address:
+            lines.append("status: http://{}:{}/api/v1/status".format(*self._agent.http_address))
+        return [*lines, f"log: {os.path.join(self._agent.options.state_dir, 'agent.log')}"]
+
+    def _ended(self) -> int | None:
+        """The exit code, once there is one."""
+        if self._signal:
+            # Ctrl-C is how a service in the foreground is ended; it interrupts one that has an end.
+            return INTERRUPTED if self._once and self._signal == signal.SIGINT else DONE
+        if not self._once:
+            return None
+        state = self._agent.overall().state
+        if state is State.IN_SYNC:
+            return DONE
+        if state is State.BLOCKED and self._agent.context.queue.idle():
+            return BLOCKED
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            return PENDING
+        return None
+
+    def _ping(self) -> None:
+        """Tell the service manager, while the workers live."""
+        now = time.monotonic()
+        if now < self._next_ping or not self._agent.loop.alive:
+            return
+        watchdog = self._notifier.watchdog_seconds
+        self._next_ping = now + min(5.0, watchdog / 3 if watchdog else 5.0)
+        self._notifier.send("WATCHDOG=1", f"STATUS={self._agent.overall().message}")
+
+    def _report(self) -> None:
+        document = self._agent.status()
+        if self._output == "json":
+            click.echo(json.dumps(document, ensure_ascii=True, indent=2))
+        elif self._once:
+            click.echo("\n".join([*delivered_lines(document), answer(document)]))

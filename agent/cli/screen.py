@@ -1,0 +1,101 @@
+"""The calm live view on a terminal: the answer, the objects, the transfers with their bars."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from agent.cli.text import MARKS, NAMED, answer, bar, mark, notes, why
+from agent.model.units import format_rate, format_size
+from agent.planning.describe import printable
+
+Document = Mapping[str, Any]
+STYLES = {"ready": "green", "busy": "cyan", "stalled": "bold red", "suspended": "yellow"}
+FRAMES_PER_SECOND = 5
+
+
+class Rates:
+    """Bytes per second of each transfer, from one look to the next, smoothed."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[float, int, float]] = {}
+
+    def update(self, transfer: str, done: int, now: float) -> float:
+        """The rate in bytes/s."""
+        before = self._seen.get(transfer)
+        if before is None or done < before[1]:
+            self._seen[transfer] = (now, done, 0.0)
+            return 0.0
+        then, bytes_then, rate = before
+        if now - then < 0.2:
+            return rate
+        fresh = (done - bytes_then) / (now - then)
+        rate = fresh if rate == 0 else 0.7 * rate + 0.3 * fresh
+        self._seen[transfer] = (now, done, rate)
+        return rate
+
+
+def render(document: Document, rates: Rates, now: float, footer: Iterable[str] = ()) -> RenderableType:
+    head = Text(answer(document), style="bold green" if document["inSync"] else "bold")
+    objects = Table.grid(padding=(0, 2, 0, 0))
+    objects.add_column(no_wrap=True)
+    objects.add_column(overflow="fold")
+    for thing in document["objects"]:
+        kind = mark(thing)
+        objects.add_row(
+            Text(f"{MARKS[kind]} {thing['kind']}/{thing['name']}", style=STYLES[kind]), Text(why(thing))
+        )
+        for note in notes(thing):
+            objects.add_row("", Text(f"! {printable(note['message'])}", style="yellow"))
+    parts: list[RenderableType] = [head, Text(), objects]
+    transfers = _transfers(document, rates, now)
+    if transfers.row_count:
+        parts += [Text(), transfers]
+    problems = [str(error) for errors in document["invalid"].values() for error in errors]
+    if problems:
+        parts += [Text(), *(Text(printable(error), style="red") for error in problems[:NAMED])]
+    foot = [Text(printable(line), style="dim") for line in footer]
+    return Group(*parts, *([Text(), *foot] if foot else []))
+
+
+def _transfers(document: Document, rates: Rates, now: float) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for thing in document["objects"]:
+        for delivery in thing.get("deliveries", ()):
+            for transfer in delivery["transfers"][:NAMED]:
+                table.add_row(
+                    *_transfer(f"{thing['name']} → {delivery['destination']}", transfer, rates, now)
+                )
+    return table
+
+
+def _transfer(name: str, transfer: Document, rates: Rates, now: float) -> list[str]:
+    done, total = int(transfer["doneBytes"]), int(transfer["totalBytes"])
+    rate = rates.update(str(transfer["id"]), done, now)
+    left = f"{(total - done) / rate:.0f}s left" if rate > 0 and total > done else ""
+    return [
+        name,
+        str(transfer["lane"]),
+        f"{bar(done / total if total else 0.0, 20)} {done / total if total else 0.0:4.0%}",
+        f"{format_size(done)} of {format_size(total)}",
+        format_rate(rate * 8 / 1000) if rate else str(transfer["state"]),
+        left,
+    ]
+
+
+def follow(read: Callable[[], Document]) -> int:
+    """Show what `read` gives until Ctrl-C."""
+    rates = Rates()
+    with Live(console=Console(), auto_refresh=False, transient=False) as live:
+        try:
+            while True:
+                live.update(render(read(), rates, time.monotonic()), refresh=True)
+                time.sleep(1 / FRAMES_PER_SECOND)
+        except KeyboardInterrupt:
+            return 0

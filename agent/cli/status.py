@@ -1,0 +1,94 @@
+"""`lanesync status`: is everything in sync, yes or no, and why not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from typing import Any
+
+import click
+
+from agent.cli.client import Client, running
+from agent.cli.options import Duration, output, state_dir
+from agent.cli.problems import BLOCKED, DONE, PENDING, FailedError
+from agent.cli.text import status_lines
+from agent.state.db import open_state
+from agent.state.lock import StateLock
+
+Document = dict[str, Any]
+CODES = {"inSync": DONE, "converging": PENDING, "blocked": BLOCKED}
+POLL_SECONDS = 0.3
+
+
+@click.command()
+@click.argument("name", metavar="[KIND/NAME]", required=False)
+@click.option("--watch", is_flag=True, help="Stay and show changes as they happen.")
+@click.option("--wait", is_flag=True, help="Return when all is in sync, or blocked.")
+@click.option("--timeout", type=Duration(), help="Give up waiting after this long, for example 5m.")
+@output
+@state_dir
+def command(
+    name: str | None, watch: bool, wait: bool, timeout: float | None, output: str, state_dir: str
+) -> int:
+    """Is everything in sync? One plain answer, then one line per object.
+
+    Exit code: 0 in sync, 3 still converging, 4 blocked and needs a person.
+
+    \b
+    Example: lanesync status --wait --timeout 5m
+    """
+    client = running(state_dir)
+    if client is None and (watch or wait):
+        raise FailedError(f"no agent runs on {state_dir}; start one with `lanesync run`")
+    if watch and client is not None:
+        from agent.cli.screen import follow
+
+        return follow(lambda: _select(client.get("/api/v1/status"), name))
+    document = _wait(client, timeout) if wait and client is not None else _read(client, state_dir)
+    document = _select(document, name)
+    if output == "json":
+        click.echo(json.dumps(document, ensure_ascii=True, indent=2))
+    else:
+        width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
+        click.echo("\n".join(status_lines(document, width)))
+    return CODES.get(document["state"], PENDING)
+
+
+def _wait(client: Client, timeout: float | None) -> Document:
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        document = client.get("/api/v1/status")
+        if document["state"] != "converging" or (deadline is not None and time.monotonic() > deadline):
+            return document
+        time.sleep(POLL_SECONDS)
+
+
+def _read(client: Client | None, state_dir: str) -> Document:
+    if client is not None:
+        return client.get("/api/v1/status")
+    with StateLock(state_dir):
+        state = open_state(state_dir)
+        try:
+            document = state.status.agent()
+        finally:
+            state.close()
+    if document is None:
+        raise FailedError(f"no agent has run on {state_dir}; start one with `lanesync run`")
+    return document
+
+
+def _select(document: Document, name: str | None) -> Document:
+    """One object's part of the document, with its own answer."""
+    if name is None:
+        return document
+    wanted = name.lower()
+    found = [o for o in document["objects"] if f"{o['kind']}/{o['name']}".lower() == wanted]
+    if not found:
+        known = ", ".join(f"{o['kind']}/{o['name']}" for o in document["objects"]) or "none"
+        raise FailedError(f"there is no {name}; known: {known}")
+    ready = bool(found[0]["ready"])
+    stalled = any(c["type"] == "Stalled" and c["status"] for c in found[0]["conditions"])
+    state = "inSync" if ready else "blocked" if stalled else "converging"
+    return {**document, "objects": found, "inSync": ready, "state": state, "invalid": {}}

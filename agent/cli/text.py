@@ -1,0 +1,100 @@
+"""The status document as plain lines: fits 80 columns, needs no colour, reads the same when piped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.model.units import format_size
+from agent.planning.describe import printable
+
+Document = Mapping[str, Any]
+
+MARKS = {"ready": "✓", "busy": "↻", "stalled": "✗", "suspended": "‖"}
+NAMED = 10
+
+
+def answer(document: Document) -> str:
+    """The plain answer."""
+    words = {"inSync": "in sync", "converging": "not in sync yet", "blocked": "not in sync, needs you"}
+    text = words.get(str(document["state"]), str(document["state"]))
+    return text if document["inSync"] else f"{text}: {printable(document['message'])}"
+
+
+def mark(thing: Document) -> str:
+    conditions = {c["type"] for c in thing["conditions"] if c["status"]}
+    if "Suspended" in conditions:
+        return "suspended"
+    if "Stalled" in conditions:
+        return "stalled"
+    return "ready" if "Ready" in conditions else "busy"
+
+
+def why(thing: Document) -> str:
+    """What an object has to say: the message of the condition that matters."""
+    conditions = {c["type"]: c for c in thing["conditions"]}
+    for kind in ("Suspended", "Stalled", "Ready"):
+        if kind in conditions and (kind == "Ready" or conditions[kind]["status"]):
+            found = conditions[kind]
+            return printable(found["message"] or found["reason"])
+    return ""
+
+
+def status_lines(document: Document, width: int = 80) -> list[str]:
+    lines = [answer(document), ""]
+    names = [f"{thing['kind']}/{thing['name']}" for thing in document["objects"]]
+    column = min(max((len(name) for name in names), default=0), width // 2)
+    for name, thing in zip(names, document["objects"], strict=True):
+        lines.append(cut(f"{MARKS[mark(thing)]} {name:<{column}}  {why(thing)}", width))
+        lines += [cut(f"    {line}", width) for line in transfer_lines(thing)]
+        lines += [cut(f"    ! {printable(c['message'])}", width) for c in notes(thing)]
+    for name, errors in document.get("invalid", {}).items():
+        lines += ["", f"invalid: {printable(name)}", *(f"  {printable(error)}" for error in errors[:NAMED])]
+    revision = document["revision"]
+    lines += ["", f"revision {revision['applied'] or 'none yet'}"]
+    if revision["attempted"] != revision["applied"]:
+        lines.append(f"attempted {revision['attempted']}")
+    if not document["agent"].get("running"):
+        lines.append("no agent is running; this is what the last one knew")
+    return lines
+
+
+def notes(thing: Document) -> list[Document]:
+    return [c for c in thing["conditions"] if c["type"] == "WatchDegraded" and c["status"]]
+
+
+def transfer_lines(thing: Document) -> list[str]:
+    found = []
+    for delivery in thing.get("deliveries", ()):
+        for transfer in delivery["transfers"][:NAMED]:
+            done, total = transfer["doneBytes"], transfer["totalBytes"]
+            share = done / total if total else 0.0
+            found.append(
+                f"{bar(share, 16)} {share:4.0%}  {format_size(done)} of {format_size(total)}"
+                f"  lane {transfer['lane']}, priority {transfer['priority']}, {transfer['state']}"
+            )
+    return found
+
+
+def bar(share: float, width: int) -> str:
+    full = round(max(0.0, min(1.0, share)) * width)
+    return "█" * full + "░" * (width - full)
+
+
+def cut(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def delivered_lines(document: Document) -> list[str]:
+    """What this run delivered and deleted: the end of `--once` and `apply`."""
+    lines = []
+    for entry in document["delivered"]:
+        head = f"{entry['mapping']} → {entry['destination']}:"
+        lines.append(f"{head} {entry['files']} delivered ({format_size(entry['bytes'])})")
+        if entry["deleted"]:
+            lines[-1] += f", {entry['deleted']} deleted"
+        lines += [f"    {printable(path)}" for path in entry["paths"][:NAMED]]
+        more = entry["files"] - min(len(entry["paths"]), NAMED)
+        if more > 0:
+            lines.append(f"    … and {more} more")
+    return lines or ["nothing had to be delivered"]

@@ -1,0 +1,241 @@
+"""The agent: one process that owns a state directory, drives its servers and keeps mappings in sync."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+import agent
+from agent.model.outcome import LaneSyncError
+from agent.model.spec import DesiredState, EngineKind, Key, Kind, key_of
+from agent.reconcile.context import Clock, Context, SystemClock
+from agent.reconcile.delivered import Delivered
+from agent.reconcile.document import Document, Facts, status_document, with_invalid
+from agent.reconcile.engines import EngineFactory, jetstream_engine
+from agent.reconcile.loop import Loop
+from agent.reconcile.mapping import Mappings
+from agent.reconcile.queue import WorkQueue
+from agent.reconcile.removal import hand_over
+from agent.reconcile.report import Report
+from agent.reconcile.revision import difference, held
+from agent.reconcile.servers import Servers
+from agent.reconcile.sources import Sources
+from agent.reconcile.status import Board, ObjectStatus, Overall, State, overall
+from agent.specs.load import Loaded, load
+from agent.state.db import open_state
+from agent.state.lock import StateLock
+
+log = structlog.get_logger(__name__)
+
+DRAIN_SECONDS = 3.0
+LOCK_WAIT_SECONDS = 10.0
+"""Granted to the children of an agent that was killed, which still hold the lock for a moment."""
+
+REVISION_KEY = Key(Kind.SERVER, "<revision>")
+"""Under this name, which no object can have, approvals of held revisions are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    paths: tuple[str, ...]
+    state_dir: str
+    watch: bool = True  # react to changes; without it one pass is made
+
+
+class Agent:
+    """Start, reload, ask, stop. The verbs may be called from any thread."""
+
+    def __init__(
+        self,
+        options: Options,
+        clock: Clock | None = None,
+        factory: EngineFactory = jetstream_engine,
+        on_status: Callable[[ObjectStatus], None] = lambda _status: None,
+    ) -> None:
+        self.options = options
+        self._clock = clock or SystemClock()
+        self._lock_file = StateLock(options.state_dir, wait=LOCK_WAIT_SECONDS)
+        self._state = open_state(options.state_dir)
+        self.context = Context(
+            state=self._state,
+            state_dir=options.state_dir,
+            queue=WorkQueue(self._clock.monotonic),
+            board=Board(on_status),
+            clock=self._clock,
+            delivered=Delivered(),
+        )
+        self.servers = Servers(self.context, factory, self._lock_file.fileno())
+        self.sources = Sources(self.context, self.reload)
+        self.mappings = Mappings(self.context, self.sources)
+        self.loop = Loop(self.context, self.servers, self.mappings)
+        self.http_address: tuple[str, int] | None = None
+        self._loaded: Loaded | None = None
+        self._held = ""
+        self._applied = ""
+        self._reloading = threading.Lock()
+        self._started_at = self._clock.time()
+
+    # -- life
+
+    def start(self) -> None:
+        self.context.desired = self.last_applied()
+        if self.options.watch:
+            self.sources.watch_specs(self.options.paths)
+        self.reload()
+        self.loop.start()
+
+    def prepare_plan(self) -> Loaded:
+        """Only look: connect to the servers that exist already, and read the specs. No key is reconciled."""
+        self.context.desired = before = self.last_applied()
+        loaded = load(list(self.options.paths))
+        wanted = loaded.desired or DesiredState("")
+        self.context.desired = wanted
+        for name, spec in wanted.servers.items():
+            if spec.engine is not EngineKind.EMBEDDED or self.servers.has_run(spec):
+                self.servers.reconcile(name, Report(Key(Kind.SERVER, name)))
+        self.context.desired = before
+        return loaded
+
+    def stop(self) -> None:
+        """Stop taking work, end the children, keep what is known. Transfers go on when it starts again."""
+        self.sources.stop()
+        self.loop.stop(DRAIN_SECONDS)
+        if self._loaded is not None:
+            self._write_status()
+        self.servers.stop_all()
+        self._state.close()
+        self._lock_file.release()
+
+    def last_applied(self) -> DesiredState:
+        """What was in force when the agent last ran: what left the specs meanwhile is still removed."""
+        state = DesiredState(revision="")
+        tables = {
+            Kind.SERVER: state.servers,
+            Kind.PRIORITY_LANES: state.lanes,
+            Kind.DESTINATION: state.destinations,
+            Kind.MAPPING: state.mappings,
+        }
+        for applied in self._state.specs.all():
+            table: Document = tables[key_of(applied.spec).kind]  # type: ignore[assignment]
+            table[applied.spec.name] = applied.spec
+        return state
+
+    def reload(self) -> None:
+        """Read the specs again; what is valid takes effect, object by object."""
+        with self._reloading:
+            loaded = load(list(self.options.paths))
+            before = self.context.desired
+            after = loaded.effective(before)
+            if self._loaded is None or loaded.revision != self._loaded.revision:
+                log.info("specs read", revision=loaded.revision, errors=len(loaded.errors) + loaded.omitted)
+                for error in loaded.errors[:20]:
+                    log.warning("invalid spec", error=str(error))
+            self._loaded = loaded
+            approved = loaded.revision in self._state.approvals.approved(REVISION_KEY)
+            self._held = "" if approved else held(before, after)
+            if self._held:
+                log.warning("revision held", why=self._held)
+                return
+            self._take(before, after)
+
+    def _take(self, before: DesiredState, after: DesiredState) -> None:
+        found = difference(before, after)
+        hand_over(self.context, before, after)
+        self.context.desired = after
+        if found.removed or found.changed or found.added:
+            log.info(
+                "revision in force",
+                revision=after.revision,
+                added=[str(key) for key in found.added],
+                changed=[str(key) for key in found.changed],
+                removed=[str(key) for key in found.removed],
+            )
+        for key in (*after.all_keys(), *found.removed):
+            self.context.queue.add(key, urgent=key in found.changed)
+        if self.options.watch:
+            self.sources.follow(after)
+
+    # -- what it says
+
+    @property
+    def ready(self) -> bool:
+        return self.context.desired.revision != "" or bool(self._held)
+
+    @property
+    def attempted_revision(self) -> str:
+        return self._loaded.revision if self._loaded is not None else ""
+
+    def overall(self) -> Overall:
+        """The plain answer. Objects that were not looked at yet make it converging."""
+        statuses = self.statuses()
+        seen = {status.key for status in statuses}
+        missing = [key for key in self.context.desired.all_keys() if key not in seen]
+        found = overall(statuses, self._problems())
+        if missing and found.state is not State.CONVERGING:
+            return Overall(State.CONVERGING, f"{missing[0]} has not been looked at yet")
+        return found
+
+    def statuses(self) -> list[ObjectStatus]:
+        found = self.context.board.all()
+        return with_invalid(found, self._invalid_keys(), self._clock.time())
+
+    def _invalid_keys(self) -> dict[Key, str]:
+        if self._loaded is None:
+            return {}
+        invalid = self._loaded.invalid
+        return {key: str(errors[0]) for key, errors in invalid.items() if isinstance(key, Key) and errors}
+
+    def _problems(self) -> tuple[str, ...]:
+        broken = tuple(str(error) for error in self._loaded.errors) if self._loaded is not None else ()
+        return ((self._held,) if self._held else ()) + broken
+
+    def status(self) -> Document:
+        desired, loaded = self.context.desired, self._loaded
+        statuses = self.statuses()
+        applied = all(s.revision == desired.revision for s in statuses if desired.get(s.key) is not None)
+        if applied and not self._held:
+            self._applied = desired.revision
+        facts = Facts(
+            overall=self.overall(),
+            attempted_revision=self.attempted_revision,
+            applied_revision=self._applied,
+            held_revision=self._held,
+            invalid={
+                str(name): [str(error) for error in errors]
+                for name, errors in (loaded.invalid if loaded else {}).items()
+            },
+            agent={
+                "running": True,
+                "pid": os.getpid(),
+                "version": agent.__version__,
+                "startedAt": self._started_at,
+                "stateDir": self.options.state_dir,
+                "specs": list(self.options.paths),
+                "http": ":".join(str(part) for part in self.http_address) if self.http_address else None,
+            },
+            now=self._clock.time(),
+        )
+        return status_document(statuses, facts, self.context.delivered.all())
+
+    def _write_status(self) -> None:
+        """For `status` without a running agent."""
+        document = self.status()
+        document["agent"]["running"] = False
+        self._state.status.put_agent(document, self._clock.time())
+
+    # -- what it does when asked
+
+    def find(self, name: str) -> Key:
+        """`Mapping/dailies`, checked. Raises LaneSyncError."""
+        try:
+            key = Key.parse(name)
+        except ValueError as error:
+            raise LaneSyncError(str(error)) from error
+        if self.context.desired.get(key) is None:
+            known = ", ".join(str(k) for k in self.context.desired.all_keys() if k.kind is key.kind)
+            raise LaneSyncError(f"there is no {key}; known: {known or 'none'}")
+        return key

@@ -1,0 +1,103 @@
+"""The status document, a documented contract: what `status --output json` and `/api/v1/status` give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent.model.condition import Condition, ConditionType, Reason
+from agent.model.spec import Key
+from agent.reconcile.delivered import Tally
+from agent.reconcile.status import ObjectStatus, Overall
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the document says beside the objects."""
+
+    overall: Overall
+    attempted_revision: str
+    applied_revision: str
+    held_revision: str
+    invalid: Mapping[str, list[str]]  # object or file -> its errors
+    agent: Document
+    now: float
+
+
+def status_document(
+    statuses: Iterable[ObjectStatus], facts: Facts, delivered: Mapping[tuple[str, str], Tally]
+) -> Document:
+    objects = [object_document(status) for status in statuses]
+    return {
+        "inSync": facts.overall.state == "inSync",
+        "state": str(facts.overall.state),
+        "message": facts.overall.message,
+        "revision": {
+            "attempted": facts.attempted_revision,
+            "applied": facts.applied_revision,
+            "held": facts.held_revision,
+        },
+        "agent": facts.agent,
+        "time": facts.now,
+        "objects": objects,
+        "invalid": {name: list(errors) for name, errors in facts.invalid.items()},
+        "delivered": [
+            {
+                "mapping": mapping,
+                "destination": destination,
+                "files": tally.files,
+                "bytes": tally.bytes,
+                "deleted": tally.deleted,
+                "paths": tally.named,
+            }
+            for (mapping, destination), tally in sorted(delivered.items())
+        ],
+    }
+
+
+def object_document(status: ObjectStatus) -> Document:
+    return {
+        "kind": str(status.key.kind),
+        "name": status.key.name,
+        "ready": status.ready,
+        "conditions": [condition_document(condition) for condition in status.conditions],
+        "revision": status.revision,
+        "updatedAt": status.updated_at,
+        "lastSuccess": status.last_success,
+        **status.detail,
+    }
+
+
+def condition_document(condition: Condition) -> Document:
+    return {
+        "type": str(condition.type),
+        "status": condition.status,
+        "reason": str(condition.reason),
+        "message": condition.message,
+        "since": condition.since,
+    }
+
+
+def with_invalid(statuses: list[ObjectStatus], invalid: Mapping[Key, str], now: float) -> list[ObjectStatus]:
+    """An object whose newest spec is invalid is stalled, although its last good version stays in force."""
+    found = {status.key: status for status in statuses}
+    for key, error in invalid.items():
+        before = found.get(key)
+        stalled = Condition(ConditionType.STALLED, True, Reason.INVALID_SPEC, error, now)
+        if before is None:
+            ready = Condition(ConditionType.READY, False, Reason.INVALID_SPEC, error, now)
+            found[key] = ObjectStatus(key, (ready, stalled), updated_at=now)
+        else:
+            kept = tuple(c for c in before.conditions if c.type is not ConditionType.STALLED)
+            found[key] = ObjectStatus(
+                key,
+                (*kept, stalled),
+                before.detail,
+                before.revision,
+                before.updated_at,
+                before.last_success,
+            )
+    return [found[key] for key in sorted(found)]

@@ -1,0 +1,77 @@
+"""The plan of everything, as it would be carried out now; nothing is changed by asking."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+from agent.model.observed import ObservedTransfer
+from agent.model.plan import Plan, StartTransfer
+from agent.model.spec import DesiredState, Key, Kind, MappingSpec
+from agent.planning.mapping import plan_mapping_removal
+from agent.reconcile.act import change_digest
+from agent.reconcile.context import Context
+from agent.reconcile.destination import preview_destination
+from agent.reconcile.mapping import plan_for, suspension
+from agent.reconcile.queue import WHOLE
+from agent.reconcile.removal import owned
+from agent.reconcile.revision import difference
+from agent.reconcile.survey import survey
+
+
+def preview(context: Context, desired: DesiredState) -> Plan:
+    """Destinations first, then mappings, then what left. LaneSyncError when a server does not answer."""
+    # The plan is that of `desired`, which need not be in force yet.
+    looking = replace(context, desired=desired)
+    plan = Plan()
+    for destination in desired.destinations.values():
+        plan += preview_destination(looking, destination)
+    for mapping in desired.mappings.values():
+        plan += _mapping(looking, mapping)
+    for key in difference(context.desired, desired).removed:
+        plan += _removal(looking, key)
+    return plan
+
+
+def _mapping(context: Context, spec: MappingSpec) -> Plan:
+    found = survey(context, spec, list(spec.destinations), WHOLE, keep=False)
+    plan = Plan()
+    for name in spec.destinations:
+        destination = context.desired.destinations[name]
+        active = _active(context, spec.name, name)
+        suspended = bool(suspension(context, spec, name))
+        plan += plan_for(context, spec, destination, found[name].changes, active, suspended)
+    return plan
+
+
+def _active(context: Context, mapping: str, destination: str) -> tuple[ObservedTransfer, ...]:
+    spec = context.desired.destinations.get(destination)
+    connected = context.connected(spec.server) if spec is not None else None
+    if connected is None:
+        return ()
+    attempts = context.state.attempts.of(mapping, destination)
+    found = [connected.engine.transfer(a.transfer_id) for a in attempts if a.transfer_id and a.manifest_id]
+    return tuple(transfer for transfer in found if not transfer.state.finished)
+
+
+def _removal(context: Context, key: Key) -> Plan:
+    applied = context.state.specs.get(key)
+    if key.kind is not Kind.MAPPING or applied is None or not isinstance(applied.spec, MappingSpec):
+        return Plan()
+    plan = Plan()
+    for destination in applied.spec.destinations:
+        active = _active(context, key.name, destination)
+        mine = owned(context, applied.spec, destination)
+        plan += plan_mapping_removal(key.name, applied.spec.on_remove, destination, active, mine)
+    return plan
+
+
+def plan_digest(plan: Plan) -> str:
+    """Identity of a plan: a saved one is carried out only while it is still the plan."""
+    digest = hashlib.sha256()
+    for action in plan.actions:
+        shown = replace(action, changes=()) if isinstance(action, StartTransfer) else action
+        digest.update(repr(shown).encode("utf-8", "surrogateescape"))
+        if isinstance(action, StartTransfer):
+            digest.update(change_digest(action.changes).encode())
+    return digest.hexdigest()[:16]

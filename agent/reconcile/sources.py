@@ -1,0 +1,137 @@
+"""Watching: which source roots are watched for which mappings, and the specs themselves.
+
+An event only enqueues a key with hints. The watch is armed before the survey that follows it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from agent.model.spec import DesiredState, Key, Kind, MappingSpec, PathMapping, Symlinks, Trigger
+from agent.reconcile.context import Context
+from agent.reconcile.queue import WHOLE, Hints
+from agent.source.filters import Filter
+from agent.source.watch import Dirty, Subscription, Watcher, WatchState
+
+log = structlog.get_logger(__name__)
+
+SPEC_TRIGGER = Trigger(settle=0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What one subscription is for; equal ones need no new watch."""
+
+    mapping: str
+    entry: PathMapping
+    symlinks: Symlinks
+    trigger: Trigger
+
+
+@dataclass(slots=True)
+class Sources:
+    context: Context
+    reload: Callable[[], None]
+    _watcher: Watcher = field(init=False)
+    _followed: dict[_Wanted, Subscription] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _specs_changed: threading.Event = field(default_factory=threading.Event)
+    _stopping: bool = False
+    _thread: threading.Thread | None = None
+
+    def __post_init__(self) -> None:
+        self._watcher = Watcher(on_state=self._state_changed)
+
+    def watch_specs(self, paths: tuple[str, ...]) -> None:
+        """Reload a moment after a spec file changed; from a thread of its own, so that no event waits."""
+        for path in paths:
+            directory = path if os.path.isdir(path) else os.path.dirname(path)
+            include = ("*.yaml", "*.yml") if directory == path else (os.path.basename(path),)
+            self._watcher.subscribe(
+                directory,
+                lambda _root, _dirty: self.reload_soon(),
+                filter_=Filter(include, ()),
+                trigger=SPEC_TRIGGER,
+            )
+        self._thread = threading.Thread(target=self._reload_on_change, name="specs", daemon=True)
+        self._thread.start()
+
+    def reload_soon(self) -> None:
+        """Read the specs again, from another thread; safe in a signal handler."""
+        self._specs_changed.set()
+
+    def _reload_on_change(self) -> None:
+        while True:
+            self._specs_changed.wait()
+            if self._stopping:
+                return
+            self._specs_changed.clear()
+            try:
+                self.reload()
+            except Exception:
+                log.exception("reading the specs failed")
+
+    def follow(self, desired: DesiredState) -> None:
+        """Watch what the mappings of this revision want watched, and nothing else."""
+        wanted = {
+            _Wanted(name, entry, mapping.symlinks, mapping.trigger)
+            for name, mapping in desired.mappings.items()
+            if mapping.trigger.watch
+            for entry in mapping.paths
+        }
+        with self._lock:
+            for gone in [w for w in self._followed if w not in wanted]:
+                self._watcher.unsubscribe(self._followed.pop(gone))
+            for new in wanted - self._followed.keys():
+                self._followed[new] = self._subscribe(new)
+                self.context.queue.add(Key(Kind.MAPPING, new.mapping), hints=WHOLE)
+
+    def _subscribe(self, wanted: _Wanted) -> Subscription:
+        key = Key(Kind.MAPPING, wanted.mapping)
+        return self._watcher.subscribe(
+            wanted.entry.source,
+            lambda root, dirty: self.context.queue.add(key, hints=_hints(root, dirty), urgent=True),
+            filter_=Filter(wanted.entry.include, wanted.entry.exclude),
+            symlinks=wanted.symlinks,
+            trigger=wanted.trigger,
+        )
+
+    def _state_changed(self, root: str, state: WatchState) -> None:
+        if state.reason is not None:
+            log.warning("watch degraded", root=root, reason=str(state.reason), message=state.message)
+        with self._lock:
+            keys = {Key(Kind.MAPPING, w.mapping) for w in self._followed if w.entry.source == root}
+        for key in keys:
+            self.context.queue.add(key)
+
+    def degraded(self, spec: MappingSpec) -> list[WatchState]:
+        """How badly the roots of a mapping are watched; empty when every change is told at once."""
+        if not spec.trigger.watch:
+            return []
+        states = [self._watcher.state(entry.source) for entry in spec.paths]
+        return [state for state in states if state.reason is not None]
+
+    def settling(self, mapping: str) -> int:
+        """How many files of a mapping are still being written."""
+        with self._lock:
+            mine = [sub for wanted, sub in self._followed.items() if wanted.mapping == mapping]
+        return sum(len(self._watcher.waiting(subscription)) for subscription in mine)
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._specs_changed.set()
+        self._watcher.stop()
+
+
+def _hints(root: str, dirty: Dirty) -> Hints:
+    if dirty.whole:
+        return WHOLE
+    return Hints(
+        paths=frozenset((root, path) for path in dirty.paths),
+        subtrees=frozenset((root, path) for path in dirty.subtrees),
+    )
