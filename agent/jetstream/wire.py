@@ -1,7 +1,8 @@
 """One connection to a control port: JSON-RPC 2.0, one message per line, many calls at once.
 
-A reader thread hands every answer to the call that waits for it, so that a call which blocks for long
-(`waitForTransfer`) holds up no other. Text is Unicode with surrogateescape: a lone surrogate travels as
+There is no reader thread: of the calls that wait, one reads the socket and hands out every answer, and when
+it has its own it passes the reading on. So a lone call costs no thread switch, and a call that blocks for
+long (`waitForTransfer`) holds up no other. Text is Unicode with surrogateescape: a lone surrogate travels as
 the JSON escape `\\udcXX`.
 """
 
@@ -10,11 +11,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import select
 import socket
 import struct
 import threading
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+import time
 from typing import Any
 
 from agent.jetstream.constants import MAX_MESSAGE_BYTES
@@ -36,6 +37,22 @@ def encode(message: dict[str, Any]) -> bytes:
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
+class _Waiter:
+    """A call that waits. `wake`: its answer is here, or the reading has been passed on to it."""
+
+    __slots__ = ("done", "error", "result", "wake")
+
+    def __init__(self) -> None:
+        self.wake = threading.Event()
+        self.done = False
+        self.result: Any = None
+        self.error: JetstreamError | None = None
+
+    def finish(self, result: Any, error: JetstreamError | None) -> None:
+        self.result, self.error, self.done = result, error, True
+        self.wake.set()
+
+
 class Connection:
     """Connected from construction until `close()` or until the other end is gone; never reopened.
 
@@ -53,15 +70,30 @@ class Connection:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         stall = struct.pack("@ll", _SEND_STALL_SECONDS, 0)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, stall)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
         self._ids = itertools.count(1)
+        self._buffer = bytearray()
         self._writing = threading.Lock()
-        self._waiting_lock = threading.Lock()
-        self._waiting: dict[int, Future[Any]] = {}
+        self._reading = threading.Lock()
+        self._state = threading.Lock()  # guards the two below
+        self._waiting: dict[int, _Waiter] = {}
         self._failure: JetstreamError | None = None
-        threading.Thread(target=self._read, name=f"jetstream {self.address}", daemon=True).start()
 
     @property
     def closed(self) -> bool:
+        """Notices also that the other end hung up while nobody was waiting."""
+        if self._failure is None and self._reading.acquire(blocking=False):
+            try:
+                if self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"":
+                    self._fail(ConnectionFailedError(f"{self.address} closed the connection"))
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self._fail(ConnectionFailedError(f"the connection to {self.address} broke: {error}"))
+            finally:
+                self._stop_reading()
+                self._pass_on()
         return self._failure is not None
 
     def call(self, method: str, params: dict[str, Any], timeout: float | None) -> Any:
@@ -76,25 +108,28 @@ class Connection:
                 f"{method}: the message has {len(line)} bytes, {MAX_MESSAGE_BYTES} are allowed; "
                 "send fewer entries at a time"
             )
-        answer: Future[Any] = Future()
-        with self._waiting_lock:
+        waiter = _Waiter()
+        with self._state:
             if self._failure is not None:
                 raise _again(self._failure)
-            self._waiting[number] = answer
+            self._waiting[number] = waiter
         try:
             self._send(line)
-            return answer.result(timeout)
-        except FutureTimeoutError:
-            raise RequestTimeoutError(
-                f"{self.address} did not answer {method} within {timeout:g} s"
-            ) from None
+            if not self._wait(waiter, timeout):
+                raise RequestTimeoutError(f"{self.address} did not answer {method} within {timeout:g} s")
         finally:
-            with self._waiting_lock:
+            with self._state:
                 self._waiting.pop(number, None)
+            self._pass_on()
+        if waiter.error is not None:
+            raise waiter.error
+        return waiter.result
 
     def close(self) -> None:
         """Drop the connection; calls that wait raise ConnectionFailedError. Idempotent."""
         self._fail(ConnectionFailedError(f"the connection to {self.address} was closed"))
+        if self._reading.acquire(blocking=False):
+            self._stop_reading()
 
     def _send(self, line: bytes) -> None:
         try:
@@ -106,26 +141,66 @@ class Connection:
             self._fail(broken)
             raise broken from error
 
-    def _read(self) -> None:
-        buffer = bytearray()
+    def _wait(self, waiter: _Waiter, timeout: float | None) -> bool:
+        """Whether the answer came in time."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not waiter.done:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            if self._reading.acquire(blocking=False):
+                try:
+                    self._read(waiter, deadline)
+                finally:
+                    self._stop_reading()
+            else:
+                waiter.wake.wait(left)
+                waiter.wake.clear()
+        return True
+
+    def _pass_on(self) -> None:
+        """Whoever stops reading, or stops waiting to read, wakes another that waits."""
+        with self._state:
+            waiter = next(iter(self._waiting.values()), None)
+        if waiter is not None:
+            waiter.wake.set()
+
+    def _stop_reading(self) -> None:
+        """Only who reads may close: a descriptor that is closed under a reader may be somebody else's."""
+        if self._failure is not None:
+            self._socket.close()
+        self._reading.release()
+
+    def _read(self, waiter: _Waiter, deadline: float | None) -> None:
+        """Read and hand out answers until `waiter` has its own, the time is up or the connection broke."""
         try:
-            while block := self._socket.recv(_RECEIVE_BYTES):
-                searched = len(buffer)
-                buffer += block
-                while (end := buffer.find(b"\n", searched)) >= 0:
-                    self._deliver(buffer[:end])
-                    del buffer[: end + 1]
-                    searched = 0
-                if len(buffer) > MAX_MESSAGE_BYTES:
-                    raise ProtocolError(
-                        f"{self.address} sent a line longer than {MAX_MESSAGE_BYTES} bytes; ask for less "
-                        "at a time (limit=…)"
-                    )
-            self._fail(ConnectionFailedError(f"{self.address} closed the connection"))
+            while not waiter.done and self._failure is None:
+                if deadline is not None:
+                    left = deadline - time.monotonic()
+                    if left <= 0 or not self._poll.poll(left * 1000):
+                        return
+                block = self._socket.recv(_RECEIVE_BYTES)
+                if not block:
+                    raise ConnectionFailedError(f"{self.address} closed the connection")
+                self._take(block)
         except OSError as error:
-            self._fail(ConnectionFailedError(f"the connection to {self.address} broke: {error}"))
+            broken = ConnectionFailedError(f"the connection to {self.address} broke: {error}")
+            self._fail(error if isinstance(error, JetstreamError) else broken)
         except JetstreamError as error:
             self._fail(error)
+
+    def _take(self, block: bytes) -> None:
+        buffer, searched = self._buffer, len(self._buffer)
+        buffer += block
+        while (end := buffer.find(b"\n", searched)) >= 0:
+            self._deliver(buffer[:end])
+            del buffer[: end + 1]
+            searched = 0
+        if len(buffer) > MAX_MESSAGE_BYTES:
+            raise ProtocolError(
+                f"{self.address} sent a line longer than {MAX_MESSAGE_BYTES} bytes; ask for less at a time "
+                "(limit=…)"
+            )
 
     def _deliver(self, line: bytearray) -> None:
         """Hand one answer over. Answers that nobody waits for any more are dropped."""
@@ -139,17 +214,15 @@ class Connection:
         if number is None:
             reason = command_error(message.get("error"))
             raise ProtocolError(f"{self.address} refused the connection: {reason}")
-        with self._waiting_lock:
-            answer = self._waiting.pop(number, None) if isinstance(number, int) else None
-        if answer is None:
-            return
-        if "error" in message:
-            answer.set_exception(command_error(message["error"]))
-        else:
-            answer.set_result(message["result"])
+        with self._state:
+            waiter = self._waiting.pop(number, None) if isinstance(number, int) else None
+        if waiter is not None:
+            error = command_error(message["error"]) if "error" in message else None
+            waiter.finish(message.get("result"), error)
 
     def _fail(self, error: JetstreamError) -> None:
-        with self._waiting_lock:
+        """The first failure is the one that everybody sees."""
+        with self._state:
             if self._failure is not None:
                 return
             self._failure = error
@@ -157,9 +230,8 @@ class Connection:
             self._waiting.clear()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        for answer in waiting:
-            answer.set_exception(_again(error))
+        for waiter in waiting:
+            waiter.finish(None, _again(error))
 
 
 def _again(error: JetstreamError) -> JetstreamError:

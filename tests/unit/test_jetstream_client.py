@@ -257,6 +257,40 @@ def test_a_blocking_wait_holds_up_no_other_call(serve: Callable[[Answer], Server
     assert results == [{"status": "complete"}]
 
 
+def test_many_threads_each_get_their_own_answer(serve: Callable[[Answer], Server]) -> None:
+    """Side by side on one connection, with some calls given up, nothing is mixed up and nobody hangs."""
+
+    def answer(request: dict[str, Any]) -> Any:
+        text = request["params"].get("text")
+        return SILENT if text == "silent" else text
+
+    api = connected(serve(answer), requestTimeout=30)
+    wrong: list[Any] = []
+
+    def hammer(number: int) -> None:
+        for turn in range(60):
+            text = f"{number} {turn}"
+            if (got := api.server.echo(text)) != text:
+                wrong.append((text, got))
+
+    def give_up() -> None:
+        for _ in range(20):
+            try:
+                api._connection.call("server.echo", {"text": "silent"}, 0.005)  # type: ignore[union-attr]
+            except RequestTimeoutError:
+                continue
+            wrong.append("an answer to nothing")
+
+    threads = [threading.Thread(target=hammer, args=(n,)) for n in range(8)]
+    threads += [threading.Thread(target=give_up) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert wrong == []
+
+
 def test_a_lost_connection_ends_every_wait(serve: Callable[[Answer], Server]) -> None:
     """Calls that wait raise when the server goes away, and connect() works again after."""
     arrived = threading.Event()
