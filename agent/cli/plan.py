@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from agent.cli import logs
 from agent.cli.client import Client, running
 from agent.cli.options import output, specs, state_dir
 from agent.cli.problems import DONE, PENDING, InvalidSpecsError
@@ -34,6 +35,7 @@ def command(paths: tuple[str, ...], exit_code: bool, out: str | None, output: st
     \b
     Example: lanesync plan specs --exit-code
     """
+    logs.configure("warning")
     refuse_invalid(load(list(paths)))
     client = running(state_dir)
     document = ask(client, paths) if client is not None else look(paths, state_dir)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -37,6 +37,7 @@ from agent.model.plan import (
 )
 from agent.model.spec import DestinationSpec, Key, Kind
 from agent.reconcile.context import Connected, Context
+from agent.reconcile.queue import WHOLE
 
 log = structlog.get_logger(__name__)
 
@@ -72,12 +73,14 @@ def execute(scene: Scene, plan: Plan) -> None:
 
 
 def _create_destination(scene: Scene, action: CreateDestination) -> None:
+    # Tagged as ours at once; tagged as applied only when it is: a crash in between is then repaired.
     tag = scene.context.tag(scene.key)
     found = scene.engine.create_destination(
-        DestinationRequest(action.address, action.port, action.send_rate_max, tag)
+        DestinationRequest(action.address, action.port, action.send_rate_max, replace(tag, spec_digest=""))
     )
     scene.engine.set_lanes(found, action.lanes)
     scene.engine.set_defaults(found, action.defaults)
+    scene.engine.tag_destination(found, tag)
     scene.context.set_destination_id(scene.destination.name, scene.connected, found)
 
 
@@ -98,6 +101,15 @@ def _set_defaults(scene: Scene, action: SetDefaults) -> None:
 
 
 def _delete_destination(scene: Scene, action: DeleteDestination) -> None:
+    """What the ledger says was true of this destination, and is not of the one that may follow."""
+    state = scene.context.state
+    for mapping, destination in state.ledger.deliveries():
+        if destination == scene.destination.name:
+            for attempt in state.attempts.of(mapping, destination):
+                state.attempts.finish(attempt.number, "cancelled", action.reason, scene.context.clock.time())
+            state.ledger.drop(mapping, destination)
+    for key in scene.context.mappings_of(scene.destination.name):
+        scene.context.queue.add(key, hints=WHOLE)
     try:
         scene.engine.delete_destination(action.destination_id)
     except NotFoundError:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.model.change import SuspectReason
+from agent.model.change import Suspect, SuspectReason
 from agent.model.condition import Reason
 from agent.model.observed import ObservedTransfer
 from agent.model.outcome import Done, Outcome, Stalled, Wait
-from agent.model.plan import Plan
+from agent.model.plan import Held, Plan
 from agent.model.spec import MappingSpec
 from agent.model.units import format_duration, format_size
 from agent.reconcile.queue import WHOLE, Hints
@@ -30,8 +30,21 @@ class Memory:
     waiting: Hints = Hints()  # differs, but in flight: to be looked at when that has ended
     survey_due: float = 0.0  # monotonic time of the next whole survey
     spec_digest: str = ""  # of the version that was last surveyed whole
+    held: tuple[Held, ...] = ()  # as of the last whole survey, or found since
+    suspects: tuple[Suspect, ...] = ()
+    deletions: list[tuple[float, int]] = field(default_factory=list)  # monotonic time, how many
     files: int = 0  # in the ledger, as last counted
     bytes: int = 0
+
+    def learn(self, plan: Plan, whole: bool) -> None:
+        """A partial survey adds what it found; only a whole one can take something back."""
+        self.held = plan.held if whole else plan.held or self.held
+        self.suspects = plan.suspects if whole else plan.suspects or self.suspects
+
+    def recent_deletions(self, now: float, window: float) -> int:
+        """How many were carried out within the window: a removal that is noticed piece by piece is one."""
+        self.deletions = [(at, count) for at, count in self.deletions if now - at < window]
+        return sum(count for _, count in self.deletions)
 
 
 @dataclass(slots=True)
@@ -46,7 +59,8 @@ class Findings:
     in_flight: int = 0
     deleting: int = 0
     settling: int = 0
-    plan: Plan = field(default_factory=Plan)
+    held: tuple[Held, ...] = ()
+    suspects: tuple[Suspect, ...] = ()
     failures: Failures = Failures()
     destination_error: str = ""  # why the destination does not answer
     error: str = ""  # why this reconcile could not be finished here
@@ -63,9 +77,9 @@ def judge(found: Findings, now: float) -> Outcome:
     if found.in_flight or found.active or found.deleting:
         reason = Reason.DESTINATION_UNREACHABLE if found.destination_error else Reason.TRANSFERRING
         return Wait(reason)
-    if found.plan.held:
+    if found.held:
         return Stalled(Reason.DELETIONS_HELD, _held_text(found))
-    if found.plan.suspects:
+    if found.suspects:
         return Stalled(Reason.SOURCE_SUSPECT, _suspect_text(found), RECHECK_SUSPECT)
     if found.failures.consecutive:
         left = max(0.0, found.failures.next_retry_at - now)
@@ -111,12 +125,12 @@ def progress_text(found: Findings) -> str:
 
 
 def _held_text(found: Findings) -> str:
-    held = found.plan.held[0]
+    held = found.held[0]
     return f"{held.reason}; look with `lanesync plan`, then `lanesync approve Mapping/{held.mapping}`"
 
 
 def _suspect_text(found: Findings) -> str:
-    suspect = found.plan.suspects[0]
+    suspect = found.suspects[0]
     advice = {
         SuspectReason.MISSING: "mount or create it",
         SuspectReason.EMPTIED: "if that is meant, approve it with `lanesync approve`",
@@ -136,7 +150,7 @@ def describe(found: Findings, memory: Memory, spec: MappingSpec) -> dict[str, An
         "filesInFlight": found.in_flight,
         "deletionsInFlight": found.deleting,
         "settling": found.settling,
-        "heldDeletions": sum(len(h.deletions) for h in found.plan.held),
+        "heldDeletions": sum(len(h.deletions) for h in found.held),
         "failuresInARow": found.failures.consecutive,
         "lastError": found.failures.last_error,
         "prune": spec.prune,

@@ -25,7 +25,7 @@ from agent.planning.mapping import plan_mapping
 from agent.reconcile.act import Scene, execute
 from agent.reconcile.collect import Collected, collect
 from agent.reconcile.context import Context
-from agent.reconcile.delivery import Findings, Memory, describe, judge, message
+from agent.reconcile.delivery import RECHECK_SUSPECT, Findings, Memory, describe, judge, message
 from agent.reconcile.queue import WHOLE, Hints
 from agent.reconcile.removal import remove_mapping
 from agent.reconcile.report import Report
@@ -143,7 +143,16 @@ class Mappings:
         context, memory, found = self.context, delivery.memory, delivery.found
         surveyed = delivery.surveyed or Survey()
         active = tuple(delivery.collected.active)
-        plan = plan_for(context, spec, delivery.destination, surveyed.changes, active, bool(found.suspended))
+        now = context.clock.monotonic()
+        plan = plan_for(
+            context,
+            spec,
+            delivery.destination,
+            surveyed.changes,
+            active,
+            bool(found.suspended),
+            memory.recent_deletions(now, spec.trigger.interval),
+        )
         try:
             execute(delivery.live_scene, plan)
         except NotFoundError as error:
@@ -154,16 +163,29 @@ class Mappings:
         if delivery.surveyed is not None:
             memory.pending = surveyed.again
             memory.waiting |= hints_for(spec, plan.waiting)
+            memory.learn(plan, not surveyed.changes.partial)
+            if plan.suspects:
+                memory.survey_due = min(memory.survey_due, now + RECHECK_SUSPECT)
             if not surveyed.again.empty:
                 context.queue.add(Key(Kind.MAPPING, spec.name), delay=AGAIN_SECONDS)
-        found.plan = plan
-        found.active = tuple(delivery.collected.active)
-        found.deleting = delivery.collected.deleting + sum(isinstance(a, DeletePaths) for a in plan.actions)
+        deleting = [a for a in plan.actions if isinstance(a, DeletePaths)]
+        if deleting and not self._use_up_approvals(spec):
+            memory.deletions.append((now, sum(len(a.files) for a in deleting)))
+        found.held, found.suspects, found.active = memory.held, memory.suspects, active
+        found.deleting = delivery.collected.deleting + len(deleting)
         found.in_flight = context.state.attempts.in_flight_count(spec.name, delivery.destination.name)
         found.settling = self.sources.settling(spec.name)
         if delivery.surveyed is not None or delivery.collected.ended:
             memory.files = context.state.ledger.count(spec.name, delivery.destination.name)
             memory.bytes = context.state.ledger.total_bytes(spec.name, delivery.destination.name)
+
+    def _use_up_approvals(self, spec: MappingSpec) -> bool:
+        """Deletions that a person approved are no part of what the limits count; true if there were any."""
+        key = Key(Kind.MAPPING, spec.name)
+        used = self.context.state.approvals.approved(key)
+        if used:
+            self.context.state.approvals.remove(key)
+        return bool(used)
 
     def _conclude(self, spec: MappingSpec, deliveries: list[_Delivery], report: Report) -> Outcome:
         now = self.context.clock.time()
@@ -222,6 +244,7 @@ def plan_for(
     changes: ChangeSet,
     active: tuple[ObservedTransfer, ...],
     suspended: bool,
+    recent_deletions: int = 0,
 ) -> Plan:
     """The plan of one delivery, with what a person has approved."""
     approved = context.state.approvals.approved(Key(Kind.MAPPING, spec.name))
@@ -238,6 +261,8 @@ def plan_for(
         count,
         approved,
         suspended,
+        agent=context.state.agent_id,
+        recent_deletions=recent_deletions,
         still_present=lambda path: source_directory_exists(spec, path),
     )
 

@@ -62,7 +62,9 @@ def _removal(context: Context, key: Key) -> Plan:
     for destination in applied.spec.destinations:
         active = _active(context, key.name, destination)
         mine = owned(context, applied.spec, destination)
-        plan += plan_mapping_removal(key.name, applied.spec.on_remove, destination, active, mine)
+        plan += plan_mapping_removal(
+            key.name, applied.spec.on_remove, destination, active, mine, agent=context.state.agent_id
+        )
     return plan
 
 

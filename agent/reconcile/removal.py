@@ -46,7 +46,9 @@ def _removed_at(context: Context, spec: MappingSpec, name: str) -> bool:
     if collected.deleting:
         return False
     mine = owned(context, spec, name) if spec.on_remove is OnRemove.DELETE else ()
-    plan = plan_mapping_removal(spec.name, spec.on_remove, name, tuple(collected.active), mine)
+    plan = plan_mapping_removal(
+        spec.name, spec.on_remove, name, tuple(collected.active), mine, agent=context.state.agent_id
+    )
     try:
         execute(Scene(context, connected, destination), plan)
     except NotFoundError:
