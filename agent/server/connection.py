@@ -10,6 +10,7 @@ import structlog
 
 from agent.jetstream.constants import ERROR_INTERNAL, ERROR_INVALID_REQUEST, MAX_MESSAGE_BYTES
 from agent.server.errors import RpcError
+from agent.server.farewell import send_last
 from agent.server.rpc import Dispatcher, error_line, parse
 from agent.server.session import Session
 
@@ -62,7 +63,7 @@ class Connection:
             if self._tasks:  # a peer that closed only its sending side still reads
                 await asyncio.wait(self._tasks, timeout=LINGER_SECONDS)
         except RpcError as error:
-            await self._send_last(error_line(error))
+            await send_last(self._sock, error_line(error))
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -147,17 +148,6 @@ class Connection:
             self._hang_up(None)
         finally:
             self._unsent -= len(line)
-
-    async def _send_last(self, line: bytes) -> None:
-        """A last word before closing, said to a peer that may be sending still."""
-        try:
-            async with asyncio.timeout(1.0):
-                await self._loop.sock_sendall(self._sock, line)
-                self._sock.shutdown(socket.SHUT_WR)
-                while await self._loop.sock_recv(self._sock, READ_SIZE):
-                    pass
-        except (OSError, TimeoutError):
-            pass
 
     def _hang_up(self, reason: str | None) -> None:
         """Makes the reader see the end of the stream."""

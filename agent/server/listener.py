@@ -15,6 +15,7 @@ import structlog
 
 from agent.jetstream.constants import ERROR_INVALID_REQUEST
 from agent.server.errors import RpcError, StartError
+from agent.server.farewell import send_last
 from agent.server.rpc import error_line
 
 _log = structlog.get_logger(__name__)
@@ -149,7 +150,4 @@ async def _turn_away(sock: socket.socket, first: bytes) -> None:
             _log.warning("connection closed", reason="TLS is not available yet")
         elif first:
             _log.warning("connection closed", reason="neither JSON-RPC nor a data session")
-            try:
-                await asyncio.get_running_loop().sock_sendall(sock, error_line(_NEITHER))
-            except OSError:
-                pass
+            await send_last(sock, error_line(_NEITHER))

@@ -1,0 +1,520 @@
+"""The control port of a real `lanesync serve`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import Server, eventually, start_server
+
+from agent.jetstream import CommandError, constants
+from agent.server import accounts
+from agent.server.store.schema import DATABASE_NAME
+
+pytestmark = pytest.mark.e2e
+
+LIMIT = constants.MAX_MESSAGE_BYTES
+
+
+class Lines:
+    """A raw client: bytes out, parsed lines in."""
+
+    def __init__(self, port: int) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self.file = self.sock.makefile("rb")
+
+    def say(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def hear(self) -> Any:
+        line = self.file.readline()
+        return json.loads(line) if line else None
+
+    def call(self, method: str, request_id: object = 1, **params: Any) -> Any:
+        request = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
+        self.say(json.dumps(request).encode() + b"\n")
+        return self.hear()
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        self.sock.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with start_server(tmp_path_factory.mktemp("control") / "server") as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Lines]:
+    with Lines(server.port) as lines:
+        yield lines
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _explicit(count: int) -> dict[str, Any]:
+    return {f"/d/{number}": {"src": "/nowhere", "size": 1} for number in range(count)}
+
+
+# --- JSON-RPC ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"{nonsense}", constants.ERROR_PARSE),
+        (b"[" * 100_000, constants.ERROR_PARSE),
+        (b'{"a":' * 50_000, constants.ERROR_PARSE),
+        (b"[]", constants.ERROR_INVALID_REQUEST),
+        (b"[" + b"1," * 1000 + b"1]", constants.ERROR_INVALID_REQUEST),
+        (b"{}", constants.ERROR_INVALID_REQUEST),
+        (b'{"jsonrpc":"1.0","id":1,"method":"server.echo"}', constants.ERROR_INVALID_REQUEST),
+        (b'{"jsonrpc":"2.0","id":{},"method":"server.echo"}', constants.ERROR_INVALID_REQUEST),
+        (b'{"jsonrpc":"2.0","id":1,"method":7}', constants.ERROR_INVALID_REQUEST),
+        (b'{"jsonrpc":"2.0","id":1,"method":"server.echo","params":7}', constants.ERROR_INVALID_PARAMS),
+        (b'{"jsonrpc":"2.0","id":1,"method":"server.echo","params":[1,2,3]}', constants.ERROR_INVALID_PARAMS),
+        (b'{"jsonrpc":"2.0","id":NaN,"method":"server.echo"}', constants.ERROR_PARSE),
+        (b'{"jsonrpc":"2.0","id":' + b"9" * 5000 + b',"method":"x"}', constants.ERROR_PARSE),
+        (b'{"\xff\xfe":1}', constants.ERROR_PARSE),
+    ],
+)
+def test_hostile_lines_get_an_error_and_the_connection_lives(client: Lines, line: bytes, code: int) -> None:
+    """Whatever a line holds, its answer is an error object and the next call works."""
+    client.say(line + b"\n")
+    assert client.hear()["error"]["code"] == code
+    assert client.call("server.echo", text="still here")["result"] == "still here"
+
+
+def test_an_endless_line_is_refused_at_the_limit(server: Server) -> None:
+    """The server says what the limit is, hangs up, and serves others."""
+    with Lines(server.port) as lines:
+        lines.say(b'{"jsonrpc":"')
+        with contextlib.suppress(ConnectionError):
+            for _ in range(LIMIT // 65536 + 8):
+                lines.say(b"x" * 65536)
+        with contextlib.suppress(ConnectionError):
+            assert str(LIMIT) in lines.hear()["error"]["message"]
+            assert lines.hear() is None
+    with Lines(server.port) as lines:
+        assert lines.call("server.echo", text="x")["result"] == "x"
+
+
+def test_a_message_of_millions_of_values_is_refused_before_it_is_built(client: Lines) -> None:
+    """Memory is bounded by values, not only by bytes."""
+    client.say(b"[" + b"[]," * 1_500_000 + b"[]]\n")
+    assert "values" in client.hear()["error"]["message"]
+
+
+def test_batches_and_notifications(client: Lines) -> None:
+    """A batch is answered by one array; notifications have no answer."""
+    note = {"jsonrpc": "2.0", "method": "server.echo", "params": {"text": "n"}}
+    calls = [{**note, "id": number} for number in (1, "two", None)]
+    client.say(json.dumps(note).encode() + b"\n")
+    client.say(json.dumps([calls[0], note, calls[1], 5, calls[2]]).encode() + b"\n")
+    answers = client.hear()
+    assert [answer["id"] for answer in answers] == [1, "two", None, None]
+    assert sorted(answer.get("result", "error") for answer in answers) == ["error", "n", "n", "n"]
+
+
+def test_unknown_names_come_with_the_nearest_one(client: Lines) -> None:
+    """Methods and parameters are suggested."""
+    assert "send.createTransfer" in client.call("send.createTranfer")["error"]["message"]
+    error = client.call("send.createDestination", destinationAdress="x")["error"]
+    assert "destinationAddress" in error["message"]
+    assert error["code"] == constants.ERROR_INVALID_PARAMS
+
+
+def test_wrong_types_name_the_parameter(client: Lines) -> None:
+    """A parameter of the wrong kind is refused with what it must be."""
+    message = client.call("send.createDestination", destinationAddress="x", destinationPort="8886")["error"][
+        "message"
+    ]
+    assert "destinationPort must be a whole number from 1 to 65535" in message
+
+
+def test_a_blocking_call_does_not_hold_up_others(client: Lines) -> None:
+    """Requests of one connection run side by side; answers carry their ids."""
+    sleep = {"jsonrpc": "2.0", "id": "slow", "method": "server.sleep", "params": {"milliseconds": 3_000_000}}
+    client.say(json.dumps(sleep).encode() + b"\n")
+    assert client.call("server.echo", "fast", text="x")["id"] == "fast"
+
+
+def test_what_is_neither_is_turned_away(server: Server) -> None:
+    """Plain HTTP gets a JSON error line and the end; TLS is closed and logged by name."""
+    with Lines(server.port) as lines:
+        lines.say(b"GET / HTTP/1.1\r\n\r\n")
+        assert "JSON-RPC" in lines.hear()["error"]["message"]
+        assert lines.hear() is None
+    with Lines(server.port) as lines:
+        lines.say(b"\x16\x03\x01\x02\x00\x01\x00\x01")
+        with contextlib.suppress(ConnectionError):
+            assert lines.file.read(1) == b""
+    eventually(lambda: "TLS is not available yet" in server.log())
+
+
+# --- objects -------------------------------------------------------------------------------------------
+
+
+def test_destinations_are_shared_unless_exclusive(client: Lines) -> None:
+    """The same parameters find the same destination, whose rate is not changed; exclusive makes another."""
+    params = {"destinationAddress": "127.0.0.1", "destinationPort": 9}
+    first = client.call("send.createDestination", **params, sendRateMax=1000)["result"]
+    again = client.call("send.createDestination", **params, sendRateMax=5)["result"]
+    other = client.call("send.createDestination", **params, exclusive=True, permanent=True)["result"]
+    assert (again["destinationId"], again["sendRateMax"]) == (first["destinationId"], 1000)
+    assert other["destinationId"] != first["destinationId"] and other["permanent"]
+    assert other["connectionId"] == first["connectionId"]
+
+
+def test_a_manifest_is_pending_when_answered_and_complete_when_waited_for(
+    client: Lines, tmp_path: Path
+) -> None:
+    """Also one without any I/O; the totals come with completion."""
+    (tmp_path / "f").write_text("12345")
+    for mappings, files, size in ((_explicit(3), 3, 3), ({"/x": str(tmp_path)}, 1, 5)):
+        made = client.call("send.createManifest", mappings=mappings)["result"]
+        pending = {"status": "pending", "processing": True, "totalFiles": None, "errorMessage": None}
+        assert pending.items() <= made.items()
+        done = client.call("send.waitForManifest", manifestId=made)["result"]
+        assert (done["status"], done["totalFiles"], done["totalSize"]) == ("complete", files, size)
+
+
+def test_a_large_manifest_pages_and_deletes(client: Lines) -> None:
+    """20,000 entries in one call; getManifestFiles honours limit; deleting is allowed any time."""
+    made = client.call("send.createManifest", mappings=_explicit(20_000))["result"]
+    assert client.call("send.waitForManifest", manifestId=made)["result"]["totalFiles"] == 20_000
+    listed = client.call("send.getManifestFiles", manifestId=made, limit=3)["result"]["fileMappings"]
+    assert [entry["destPath"] for entry in listed] == ["/d/0", "/d/1", "/d/2"]
+    assert client.call("send.deleteManifest", manifestId=made)["result"] is None
+    assert "was not found" in client.call("send.getManifest", manifestId=made)["error"]["message"]
+
+
+def test_names_that_are_not_utf8_survive(client: Lines, tmp_path: Path) -> None:
+    """Any bytes of a file name come back as they went in."""
+    name = os.fsdecode(b"caf\xe9-\xff")
+    (tmp_path / name).write_text("x")
+    made = client.call("send.createManifest", mappings={f"/t/{name}": str(tmp_path / name)})["result"]
+    client.call("send.waitForManifest", manifestId=made)
+    (entry,) = client.call("send.getManifestFiles", manifestId=made)["result"]["fileMappings"]
+    assert (entry["destPath"], entry["srcPath"]) == (f"/t/{name}", str(tmp_path / name))
+
+
+def test_a_missing_source_is_refused_at_the_call(client: Lines) -> None:
+    """String mappings must exist when the manifest is created."""
+    error = client.call("send.createManifest", mappings={"/x": "/nowhere/at/all"})["error"]
+    assert "/nowhere/at/all" in error["message"] and error["data"]["type"] == "CommandError"
+
+
+def test_list_cursors_are_exclusive(client: Lines) -> None:
+    """before and after take ids or structures and leave them out."""
+    made = [client.call("send.createManifest", mappings=_explicit(1))["result"] for _ in range(4)]
+    ids = [manifest["manifestId"] for manifest in made]
+    listed = client.call("send.getManifests", after=made[0], before=ids[3])["result"]
+    assert [manifest["manifestId"] for manifest in listed] == ids[1:3]
+    listed = client.call("send.getManifests", after=ids[0], limit=1)["result"]
+    assert [manifest["manifestId"] for manifest in listed] == ids[1:2]
+
+
+@pytest.fixture
+def transfer(client: Lines) -> dict[str, Any]:
+    """A transfer to a port where nobody listens: it stays active."""
+    destination = client.call(
+        "send.createDestination", destinationAddress="127.0.0.1", destinationPort=_free_port(), exclusive=True
+    )["result"]
+    manifest = client.call("send.createManifest", mappings=_explicit(2))["result"]
+    made = client.call("send.createTransfer", destinationId=destination, manifestId=manifest)["result"]
+    assert isinstance(made, dict)
+    return made
+
+
+def test_a_transfer_goes_through_its_states(client: Lines, transfer: dict[str, Any]) -> None:
+    """An absent receiver is waited for; suspend, resume, fail and delete follow the documented rules."""
+    identity = {"transferId": transfer["transferId"]}
+    assert (transfer["status"], transfer["processing"], transfer["queueTime"]) == ("pending", True, None)
+    assert "suspend it" in client.call("send.deleteTransfer", **identity)["error"]["message"]
+    assert client.call("send.suspendTransfer", **identity)["result"] == identity
+    assert client.call("send.waitForTransfer", **identity)["result"]["status"] == "suspended"
+    assert "is suspended" in client.call("send.failTransfer", **identity)["error"]["message"]
+    assert client.call("send.resumeTransfer", **identity)["result"] == identity
+    assert client.call("send.getTransfer", **identity)["result"]["processing"]
+    assert client.call("send.failTransfer", **identity, errorMessage="enough")["result"] is None
+    failed = client.call("send.getTransfer", **identity, getCompleteFlags=True)["result"]
+    assert (failed["status"], failed["errorMessage"]) == ("error", "enough")
+    assert failed["completeFlags"] == [False, False] and failed["endTime"] >= failed["requestTime"]
+    assert "only suspended" in client.call("send.resumeTransfer", **identity)["error"]["message"]
+    assert client.call("send.deleteTransfer", **identity)["result"] is None
+    assert "was not found" in client.call("send.getTransfer", **identity)["error"]["message"]
+
+
+def test_requests_are_followed_by_their_id(client: Lines, transfer: dict[str, Any]) -> None:
+    """An Async method answers a request; its failure is in the record, what is plainly wrong at the call."""
+    request = client.call("send.suspendTransferAsync", transferId=transfer)["result"]
+    assert client.call("server.getRequestResult", requestId=request)["result"] == {
+        "transferId": transfer["transferId"]
+    }
+    status = client.call("server.getRequestStatus", requestId=request)["result"]
+    assert {"status": "complete", "processing": False, "errorMessage": ""}.items() <= status.items()
+    again = client.call("send.suspendTransferAsync", transferId=transfer)["result"]
+    assert (
+        "cannot be suspended" in client.call("server.getRequestResult", requestId=again)["error"]["message"]
+    )
+    assert client.call("server.getRequestStatus", requestId=again)["result"]["status"] == "error"
+    assert "was not found" in client.call("send.suspendTransferAsync", transferId=999_999)["error"]["message"]
+    assert "was not found" in client.call("server.getRequestStatus", requestId=999_999)["error"]["message"]
+
+
+def test_priority_lane_and_rate_change_while_it_runs(client: Lines, transfer: dict[str, Any]) -> None:
+    """Live changes show in the structure; a lane that does not exist is refused at the call."""
+    client.call("send.setTransferPriority", transferId=transfer, priority=4_294_967_295, priorityLane="Idle")
+    client.call("send.setTransferSendRateMax", transferId=transfer, sendRateMax=1500)
+    changed = client.call("send.getTransfer", transferId=transfer)["result"]
+    assert (changed["priority"], changed["priorityLane"], changed["sendRateMax"]) == (
+        4_294_967_295,
+        "Idle",
+        1500,
+    )
+    client.call("send.setTransferSendRateMax", transferId=transfer, sendRateMax=-1)
+    assert client.call("send.getTransfer", transferId=transfer)["result"]["sendRateMax"] is None
+    error = client.call("send.setTransferPriorityAsync", transferId=transfer, priorityLane="Fast")["error"]
+    assert "it has High, Normal, Low, Idle" in error["message"]
+    error = client.call("send.setTransferPriority", transferId=transfer, priority=2**32)["error"]
+    assert "4294967295" in error["message"]
+
+
+def test_a_destination_with_active_transfers_stays(client: Lines, transfer: dict[str, Any]) -> None:
+    """It is deleted once they are not active, and takes its transfers along."""
+    destination = {"destinationId": transfer["destinationId"]}
+    assert "active" in client.call("send.deleteDestination", **destination)["error"]["message"]
+    lanes = {"High": 0.5, "Normal": 0.5}
+    assert (
+        "number of lanes"
+        in client.call("send.setPriorityLanes", **destination, priorityLanes=lanes)["error"]["message"]
+    )
+    client.call("send.suspendTransfer", transferId=transfer)
+    assert client.call("send.deleteDestination", **destination)["result"] is None
+    assert "was not found" in client.call("send.getTransfer", transferId=transfer)["error"]["message"]
+
+
+def test_defaults_apply_to_new_transfers(client: Lines) -> None:
+    """updateTransferDefaults changes only what is given; createTransfer overrides it."""
+    destination = client.call(
+        "send.createDestination", destinationAddress="127.0.0.1", destinationPort=_free_port(), exclusive=True
+    )["result"]
+    client.call("send.updateTransferDefaults", destinationId=destination, priority=7, priorityLane="Low")
+    manifest = client.call("send.createManifest", mappings=_explicit(1))["result"]
+    both = {"destinationId": destination, "manifestId": manifest}
+    made = client.call("send.createTransfer", **both)["result"]
+    assert (made["priority"], made["priorityLane"], made["checkpointFrequencySeconds"]) == (7, "Low", 30)
+    made = client.call("send.createTransfer", **both, priority=8, checkpointFrequencySeconds=0)["result"]
+    assert (made["priority"], made["checkpointFrequencySeconds"]) == (8, None)
+
+
+def test_user_data_is_kept_on_all_kinds(client: Lines, transfer: dict[str, Any]) -> None:
+    """By bare id or by structure; ids say what they are, so a wrong kind is named."""
+    ids = [transfer["transferId"], transfer["destinationId"], transfer["manifestId"]]
+    for object_id in ids:
+        client.call("send.updateObjectUserData", objId=object_id, key="k", value="v")
+    assert client.call("send.getTransfer", transferId=ids[0])["result"]["userData"] == {"k": "v"}
+    assert client.call("send.getDestination", destinationId=ids[1])["result"]["userData"] == {"k": "v"}
+    assert client.call("send.getManifest", manifestId=ids[2])["result"]["userData"] == {"k": "v"}
+    client.call("send.deleteObjectUserData", objId=transfer, key="k")
+    assert client.call("send.getTransfer", transferId=ids[0])["result"]["userData"] == {}
+    message = client.call("send.getTransfer", transferId=ids[1])["error"]["message"]
+    assert f"{ids[1]} is the id of a destination" in message
+
+
+def test_waiters_hear_of_changes(client: Lines, server: Server, transfer: dict[str, Any]) -> None:
+    """waitEvents returns when something changes, with what and which."""
+    cursor = client.call("lanesync.waitEvents")["result"]["next"]
+    with Lines(server.port) as other:
+        other.call("send.suspendTransfer", transferId=transfer)
+    found: list[Any] = []
+    while not any(event["id"] == transfer["transferId"] for event in found):
+        answer = client.call("lanesync.waitEvents", after=cursor, timeoutSeconds=20)["result"]
+        assert answer["events"], "timed out"
+        found += answer["events"]
+        cursor = answer["next"]
+
+
+# --- who may command -----------------------------------------------------------------------------------
+
+
+def test_a_control_token_comes_before_everything(tmp_path: Path) -> None:
+    """Nothing but authToken is answered before it, and a wrong one opens nothing."""
+    token = tmp_path / "token"
+    token.write_text("t" * 40)
+    token.chmod(0o600)
+    with start_server(tmp_path / "s", control_token_file=token) as server, Lines(server.port) as lines:
+        for method in ("server.getServerInfo", "server.echo", "send.getTransfers", "server.auth", "no.such"):
+            assert lines.call(method)["error"]["code"] == constants.ERROR_AUTHENTICATION
+        assert (
+            lines.call("server.authToken", token="wrong")["error"]["code"] == constants.ERROR_AUTHENTICATION
+        )
+        assert lines.call("server.authToken", token="t" * 40)["result"] is None
+        assert lines.call("send.getTransfers")["result"] == []
+        assert "t" * 40 not in server.log()
+
+
+def test_accounts_are_needed_where_there_are_some(tmp_path: Path) -> None:
+    """Right name and password open the connection they were given on; little is told before."""
+    file = tmp_path / "accounts.json"
+    accounts.add(file, "jsmith", "secret-word")
+    with start_server(tmp_path / "s", accounts=file) as server, Lines(server.port) as lines:
+        info = lines.call("server.getServerInfo")["result"]
+        assert info["authRequired"] and "hostName" not in info
+        assert lines.call("send.getTransfers")["error"]["code"] == constants.ERROR_AUTHENTICATION
+        for user, password in (("jsmith", "wrong"), ("nobody", "secret-word")):
+            error = lines.call("server.auth", user=user, password=password)["error"]
+            assert error["message"] == "user name or password is wrong"
+        request = lines.call("server.authAsync", user="jsmith", password="secret-word")["result"]
+        assert lines.call("server.getRequestResult", requestId=request)["result"] is None
+        assert lines.call("send.getTransfers")["result"] == []
+        accounts.add(file, "late", "another-word")
+        with Lines(server.port) as other:
+            assert other.call("server.auth", user="late", password="another-word")["result"] is None
+        assert "secret-word" not in server.log()
+
+
+def test_without_accounts_nobody_can_log_in_and_the_log_warns(server: Server) -> None:
+    """auth is refused with what to do; the log says who may command the server."""
+    with server.api() as api, pytest.raises(CommandError, match="no accounts"):
+        api.server.auth("jsmith", "secret")
+    assert "every user of this machine" in server.log()
+
+
+# --- life ----------------------------------------------------------------------------------------------
+
+
+def test_a_second_server_names_the_first(server: Server) -> None:
+    """One process owns a state directory."""
+    command = [sys.executable, "-m", "agent.server", "--listen", "127.0.0.1:0"]
+    second = subprocess.run(
+        [*command, "--state-dir", str(server.state_dir)], capture_output=True, text=True, timeout=30
+    )
+    assert second.returncode == 1
+    assert f"process id {server.pid}" in second.stderr and "Traceback" not in second.stderr
+
+
+def test_everything_survives_a_kill(tmp_path: Path) -> None:
+    """After kill -9 the objects are there, and an active transfer is active by itself."""
+    with start_server(tmp_path / "s") as server:
+        with Lines(server.port) as lines:
+            destination = lines.call(
+                "send.createDestination",
+                destinationAddress="127.0.0.1",
+                destinationPort=_free_port(),
+                permanent=True,
+            )["result"]
+            lines.call("send.setPriorityLanes", destinationId=destination, priorityLanes={"A": 0.9, "B": 0.1})
+            manifest = lines.call("send.createManifest", mappings=_explicit(2))["result"]
+            both = {"destinationId": destination, "manifestId": manifest}
+            active = lines.call("send.createTransfer", **both, userData={"tag": "t"})["result"]
+            paused = lines.call("send.createTransfer", **both)["result"]
+            lines.call("send.suspendTransfer", transferId=paused)
+        server.kill()
+        server.start()
+        with Lines(server.port) as lines:
+            after = lines.call("send.getTransfer", transferId=active)["result"]
+            assert after["processing"] and after["userData"] == {"tag": "t"}
+            assert lines.call("send.getTransfer", transferId=paused)["result"]["status"] == "suspended"
+            kept = lines.call("send.getDestination", destinationId=destination)["result"]
+            assert kept["priorityLanes"] == {"A": 0.9, "B": 0.1}
+            eventually(lambda: server.worker("sender"), what="the sender starts by itself")
+
+
+def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
+    """The control process stays, the transfer stays active, another sender takes it up."""
+    with start_server(tmp_path / "s") as server, Lines(server.port) as lines:
+        destination = lines.call(
+            "send.createDestination", destinationAddress="127.0.0.1", destinationPort=_free_port()
+        )["result"]
+        manifest = lines.call("send.createManifest", mappings=_explicit(1))["result"]
+        made = lines.call("send.createTransfer", destinationId=destination, manifestId=manifest)["result"]
+        first = eventually(lambda: server.worker("sender"))
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: server.worker("sender") not in (None, first))
+        assert lines.call("send.getTransfer", transferId=made)["result"]["processing"]
+        assert lines.call("send.suspendTransfer", transferId=made)["result"]
+
+
+@pytest.mark.parametrize("content", [b"not a database at all, but long enough to be read as one" * 100, b""])
+def test_a_damaged_database_is_refused_with_what_to_do(tmp_path: Path, content: bytes) -> None:
+    """The server does not start on top of it, and does not overwrite it (an empty file is a new one)."""
+    state = tmp_path / "s"
+    state.mkdir()
+    (state / DATABASE_NAME).write_bytes(content)
+    if not content:
+        start_server(state).stop()
+        return
+    command = [sys.executable, "-m", "agent.server", "--listen", "127.0.0.1:0", "--state-dir", str(state)]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert refused.returncode == 1
+    assert "is damaged" in refused.stderr and "Traceback" not in refused.stderr
+    assert (state / DATABASE_NAME).read_bytes() == content
+
+
+def test_the_server_ends_with_its_parent(tmp_path: Path) -> None:
+    """The end of the parent's pipe is the end of the server and its workers."""
+    ready, told = os.pipe()
+    theirs, ours = os.pipe()
+    command = [
+        sys.executable,
+        "-m",
+        "agent.server",
+        "--listen",
+        "127.0.0.1:0",
+        "--state-dir",
+        str(tmp_path / "s"),
+    ]
+    command += ["--ready-fd", str(told), "--parent-pipe-fd", str(theirs)]
+    process = subprocess.Popen(command, pass_fds=(told, theirs), stderr=subprocess.DEVNULL)
+    os.close(told)
+    os.close(theirs)
+    try:
+        with os.fdopen(ready) as file:
+            assert json.loads(file.readline())["pid"] == process.pid
+        os.close(ours)
+        assert process.wait(20) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def test_a_stop_is_quick_with_clients_and_workers_about(tmp_path: Path) -> None:
+    """SIGTERM ends it with exit code 0 while a client waits and the sender runs."""
+    with start_server(tmp_path / "s") as server, Lines(server.port) as lines:
+        destination = lines.call(
+            "send.createDestination", destinationAddress="127.0.0.1", destinationPort=_free_port()
+        )["result"]
+        manifest = lines.call("send.createManifest", mappings=_explicit(1))["result"]
+        made = lines.call("send.createTransfer", destinationId=destination, manifestId=manifest)["result"]
+        lines.say(
+            json.dumps(
+                {"jsonrpc": "2.0", "id": 1, "method": "send.waitForTransfer", "params": {"transferId": made}}
+            ).encode()
+            + b"\n"
+        )
+        eventually(lambda: server.worker("sender"))
+        began = time.monotonic()
+        assert server.stop() == 0
+        print(f"stopped in {time.monotonic() - began:.2f} s")
