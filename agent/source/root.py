@@ -102,9 +102,10 @@ class Root:
         self.close()
 
     def close(self) -> None:
-        if self._tree is not None:
-            self._tree.close()
-            self._tree = None
+        """Also ends an arming that is under way in another thread."""
+        tree, self._tree = self._tree, None
+        if tree is not None:
+            tree.close()
 
     def care(self, reader: EventReader | None, reader_error: OSError | None, now: float) -> None:
         """Arm again what needs it, poll what is polled."""
@@ -118,6 +119,8 @@ class Root:
             self.arm(reader, reader_error, now)
             if not self._missing:
                 self._tell_whole()
+        if self._tree is not None and self._limit is None:
+            self._limit = self._tree.limit  # reached by directories that came later
         polled = bool(self._network or self._limit)
         if polled and not self._missing and now >= self._next_poll:
             self._next_poll = now + self._timing.poll

@@ -46,7 +46,7 @@ class TreeWatch:
         self._prunes = prunes
         self._follow = follow_links
         self._lock = threading.Lock()
-        self._paths: dict[WatchDescriptor, set[str]] = {}
+        self._paths: dict[WatchDescriptor, tuple[str, ...]] = {}  # several: reached through links too
         self._watched: dict[str, WatchDescriptor] = {}
         self._only_name: bytes | None = None  # the root is this single file of the watched directory
         self._closed = False
@@ -133,7 +133,9 @@ class TreeWatch:
             wd = self._reader.watch(absolute, self)
             if wd is None:
                 return False
-            self._paths.setdefault(wd, set()).add(directory)
+            known = self._paths.get(wd, ())
+            if directory not in known:
+                self._paths[wd] = (*known, directory)
             self._watched[directory] = wd
             return True
 
@@ -144,9 +146,10 @@ class TreeWatch:
         with self._lock:
             for path in [p for p in self._watched if p == directory or p.startswith(prefix)]:
                 wd = self._watched.pop(path)
-                paths = self._paths.get(wd, set())
-                paths.discard(path)
-                if not paths and self._paths.pop(wd, None) is not None:
+                left = tuple(other for other in self._paths.pop(wd, ()) if other != path)
+                if left:
+                    self._paths[wd] = left
+                else:
                     gone.append(wd)
         self._reader.unwatch(gone, self)
 
@@ -155,7 +158,7 @@ class TreeWatch:
     def on_event(self, event: InotifyEvent) -> None:
         try:
             with self._lock:
-                directories = tuple(self._paths.get(event.wd, ()))
+                directories = self._paths.get(event.wd, ())
             for directory in directories:
                 self._handle(event, directory)
         except Exception as error:  # noqa: BLE001
@@ -163,7 +166,7 @@ class TreeWatch:
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:
         with self._lock:
-            paths = self._paths.pop(wd, set())
+            paths = self._paths.pop(wd, ())
             for path in paths:
                 if self._watched.get(path) == wd:
                     del self._watched[path]

@@ -1,5 +1,7 @@
-"""Watching any number of source roots with two threads: the reader of the kernel's queue, and one that waits
-for due times, tells the consumers and looks after the watches.
+"""Watching any number of source roots with three threads.
+
+One reads the kernel's queue, one waits for due times and tells the consumers, and one looks after the
+watches: arming may take long, and telling must not wait for it.
 
 Everything told is a hint; a consumer arms first and scans then. Whatever may have been missed (a full kernel
 queue, a watch limit, a reader that died, a root that was replaced, a network file system) becomes
@@ -53,26 +55,37 @@ class Watcher:
         self._maintenance = threading.RLock()  # held while arming; taken before `_changed`, never after
         self._roots: dict[str, Root] = {}
         self._active: set[Subscription] = set()
-        self._care_soon = self._stopping = False
-        self._thread: threading.Thread | None = None
+        self._care_soon = threading.Event()
+        self._stopping = False
+        self._threads: tuple[threading.Thread, ...] = ()
 
     # -- for consumers
 
     def start(self) -> None:
         """Idempotent; `subscribe` does it too."""
         with self._maintenance:
-            if self._thread is None:
-                self._open_reader()
-                self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-                self._thread.start()
+            if self._threads:
+                return
+            self._open_reader()
+            self._threads = (
+                threading.Thread(target=self._tell_loop, name="watch-tell", daemon=True),
+                threading.Thread(target=self._care_loop, name="watch-care", daemon=True),
+            )
+            for thread in self._threads:
+                thread.start()
 
     def stop(self) -> None:
-        """No callback runs after this returns. Idempotent."""
+        """No callback runs after this returns, unless a callback called it. Idempotent."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+            roots = list(self._roots.values())
+        self._care_soon.set()
+        for root in roots:
+            root.close()  # ends an arming that is under way
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
         with self._maintenance:
             self._close_reader()
 
@@ -128,39 +141,31 @@ class Watcher:
 
     def _notify(self, root: Root, touch: Callable[[Subscription, float], bool] | None) -> None:
         """Touch every subscription; without `touch` the root asks to be looked after."""
+        if touch is None:
+            self._care_soon.set()
+            return
         with self._changed:
-            if touch is None:
-                self._care_soon = True
-                self._changed.notify()
-                return
             now = self._clock()
             touched = [subscription for subscription in root.subscriptions if touch(subscription, now)]
             self._active.update(touched)
             if touched:
                 self._changed.notify()
 
-    # -- the thread
+    # -- telling
 
-    def _run(self) -> None:
-        care_at = self._clock() + self._timing.check
+    def _tell_loop(self) -> None:
         while True:
             with self._changed:
-                self._wait(care_at)
+                if not self._stopping:
+                    self._changed.wait(self._seconds_to_due())
                 if self._stopping:
                     return
                 told = self._collect()
-                care, self._care_soon = self._care_soon, False
             self._tell(told)
-            if care or self._clock() >= care_at:
-                self._care(self._clock())
-                care_at = self._clock() + self._timing.check
 
-    def _wait(self, care_at: float) -> None:
-        """Until something is due. `_changed` is held."""
+    def _seconds_to_due(self) -> float | None:
         dues = [due for due in (s.next_due() for s in self._active) if due is not None]
-        timeout = min([care_at, *dues]) - self._clock()
-        if timeout > 0 and not self._care_soon and not self._stopping:
-            self._changed.wait(timeout)
+        return max(0.0, min(dues) - self._clock()) if dues else None
 
     def _collect(self) -> list[tuple[Subscription, Dirty]]:
         now = self._clock()
@@ -180,6 +185,16 @@ class Watcher:
             except Exception:  # noqa: BLE001
                 _log.exception("a consumer of file changes failed", root=subscription.root)
 
+    # -- looking after the watches
+
+    def _care_loop(self) -> None:
+        while True:
+            self._care_soon.wait(self._timing.check)
+            self._care_soon.clear()
+            if self._stopping:
+                return
+            self._care(self._clock())
+
     def _care(self, now: float) -> None:
         """Look after every root whose time has come, and after the reader."""
         with self._maintenance:
@@ -188,6 +203,8 @@ class Watcher:
                 self._close_reader()
                 self._open_reader()
             for root in list(self._roots.values()):
+                if self._stopping:
+                    return
                 if died:
                     root.reader_died(now)
                 try:
@@ -198,7 +215,8 @@ class Watcher:
             self._tell_state(root)
 
     def _tell_state(self, root: Root) -> None:
-        state = root.news(self._clock())
+        with self._changed:
+            state = root.news(self._clock())
         if state is None:
             return
         try:

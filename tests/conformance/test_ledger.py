@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -21,7 +24,7 @@ def stat(size: int = 1, inode: int = 1, kind: FileKind = FileKind.FILE) -> FileS
 
 
 @pytest.fixture
-def state(tmp_path: object) -> Iterator[State]:
+def state(tmp_path: Path) -> Iterator[State]:
     opened = open_state(str(tmp_path))
     yield opened
     opened.close()
@@ -112,7 +115,7 @@ def test_a_transaction_is_all_or_nothing(state: State) -> None:
     assert set(state.attempts.in_flight(M, D)) == {"/a"}
 
 
-def test_the_ledger_survives_a_reopen(tmp_path: object) -> None:
+def test_the_ledger_survives_a_reopen(tmp_path: Path) -> None:
     """What was recorded is there for the next process, under the same agent id."""
     first = open_state(str(tmp_path))
     first.ledger.record(M, D, [("/a", stat(), "", 1)], now=1.0)
@@ -121,6 +124,46 @@ def test_the_ledger_survives_a_reopen(tmp_path: object) -> None:
     assert second.ledger.entry(M, D, "/a") == stat()
     assert second.agent_id == first.agent_id
     second.close()
+
+
+_WRITER = """
+import sys
+from agent.model.change import FileKind, FileStat
+from agent.state.db import open_state
+state = open_state(sys.argv[1])
+stat = FileStat(FileKind.FILE, 1, 2, 3, 4, False)
+number = 0
+KEY = ("dailies", "archive")
+while True:
+    paths = [f"/d{number % 7}/f{number}-{n}" for n in range(20)]
+    attempt = state.attempts.open(*KEY, "transfer", "c", "r", [(p, p, stat) for p in paths], 1.0)
+    print(attempt.number, flush=True)
+    with state.transaction():
+        done = state.attempts.settle(attempt.number, [(p, True) for p in paths], 1)
+        rows = [(p, s, "", attempt.number) for p, (s, _) in done.items()]
+        state.ledger.record(*KEY, rows, 2.0)
+        state.attempts.finish(attempt.number, "complete", "", 3.0)
+    number += 1
+"""
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_a_killed_writer_leaves_whole_transactions(tmp_path: Path, turn: int) -> None:
+    """After kill -9 an attempt is either open with all its paths in flight, or finished with all recorded."""
+    with subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        for _ in range(40 + 30 * turn):
+            last = int(writer.stdout.readline())
+        writer.kill()
+        last = max([last, *map(int, writer.stdout.read().split())])
+    state = open_state(str(tmp_path))
+    recorded = list(state.ledger.under(M, D, "/"))
+    finished = state.attempts.history(limit=10_000)
+    assert len(recorded) == state.ledger.count(M, D) == 20 * len(finished)
+    assert all(len(state.attempts.left(attempt.number)) == 20 for attempt in state.attempts.pending())
+    assert len(finished) + len(state.attempts.pending()) == last
+    assert state.attempts.open(M, D, "delete", "c", "r", [], 4.0).number > last
+    state.close()
 
 
 _NAMES = st.sampled_from(["a", "b", "a-", "a0", "\udcff", "é"])
