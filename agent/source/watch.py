@@ -33,7 +33,7 @@ def _ignore_state(root: str, state: WatchState) -> None:
 
 
 class Watcher:
-    """Thread-safe. Callbacks come from the watcher's own thread, one at a time, and should be quick."""
+    """Thread-safe. Callbacks come from the watcher's own threads, never from a caller's, and should be quick."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Watcher:
             wider = found.add(subscription)
             if wider:
                 found.arm(self._reader, self._reader_error, self._clock())
-        self._tell_state(found)
+        self._care_soon.set()  # tells its state, from that thread: a consumer may hold locks here
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:

@@ -346,6 +346,28 @@ def test_a_missing_root_is_waited_for(watcher: Watcher, tmp_path: Path, told: To
     assert told.until(lambda: "file" in told.paths)
 
 
+def test_a_consumer_may_hold_its_own_lock_while_it_subscribes(tmp_path: Path, told: Told) -> None:
+    """No callback runs in the thread that subscribes, not even for a root that is missing."""
+    lock = threading.Lock()
+    threads = []
+
+    def on_state(root: str, state: WatchState) -> None:
+        with lock:
+            threads.append(threading.get_ident())
+        told.on_state(root, state)
+
+    watcher = Watcher(on_state=on_state, timing=QUICK)
+    try:
+        with lock:
+            subscription = watch(watcher, tmp_path / "missing", told)
+        assert told.until(lambda: told.reasons == [Reason.SOURCE_SUSPECT])
+        assert threading.get_ident() not in threads
+        with lock:
+            watcher.unsubscribe(subscription)
+    finally:
+        watcher.stop()
+
+
 def test_a_replaced_root_is_watched_again(watcher: Watcher, root: Path, tmp_path: Path, told: Told) -> None:
     """Another directory under the same name is told whole, and what happens in it as well."""
     watch(watcher, root, told)
