@@ -1,0 +1,101 @@
+"""Any JSON on the control port: answered, never an exception, never a half-made object."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent.jetstream import constants
+from agent.server.clock import SystemClock
+from agent.server.core import open_core
+from agent.server.errors import RpcError
+from agent.server.main import _Server, _wire
+from agent.server.options import ServeOptions
+from agent.server.registry import Registry
+from agent.server.rpc import parse
+from agent.server.session import Access, Session
+from agent.server.store.database import Database
+
+_scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20)
+    | st.sampled_from(["1", "/", "..", "\0", "\ud800", "\udcff", "127.0.0.1", "High"])
+)
+_json = st.recursive(
+    _scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+_CODES = {
+    value for name, value in vars(constants).items() if name.startswith("ERROR_") and isinstance(value, int)
+} - {constants.ERROR_INTERNAL}
+_BLOCKING = {"server.sleep", "lanesync.waitEvents", "send.schedulePing", "lanesync.deletePaths"}
+
+
+@pytest.fixture(scope="module")
+def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[_Server, asyncio.AbstractEventLoop]]:
+    folder: Path = tmp_path_factory.mktemp("rpc")
+    loop = asyncio.new_event_loop()
+    database = Database(folder / "server.db")
+    core = loop.run_until_complete(open_core(ServeOptions(folder), database, SystemClock()))
+    with open(folder / "lock", "w") as lock:
+        server = _wire(core, Access("me"), lock.fileno())
+        yield server, loop
+        loop.run_until_complete(server.stop())
+    database.close()
+    loop.close()
+
+
+def _methods(server: _Server) -> list[str]:
+    registry: Registry = server.dispatcher._registry
+    return [name for name in registry.names() if name.removesuffix("Async") not in _BLOCKING]
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_parameters_of_any_method_are_answered(
+    inside: tuple[_Server, asyncio.AbstractEventLoop], data: st.DataObject
+) -> None:
+    """The answer is a result, or an error with a known code; never an internal error."""
+    server, loop = inside
+    method = data.draw(st.sampled_from(_methods(server)))
+    command = server.dispatcher._registry.find(method)
+    names = [parameter.name for parameter in command.parameters]
+    keys = st.sampled_from(names) | st.text(max_size=5) if names else st.text(max_size=5)
+    params: Any = data.draw(st.dictionaries(keys, _json, max_size=6) | _json)
+    message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    line = loop.run_until_complete(server.dispatcher.handle(Session(user="me"), message))
+    assert line is not None
+    answer = json.loads(line)
+    assert answer["id"] == 1
+    assert "result" in answer or answer["error"]["code"] in _CODES, answer
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(message=_json)
+def test_any_message_is_answered_or_is_a_notification(
+    inside: tuple[_Server, asyncio.AbstractEventLoop], message: Any
+) -> None:
+    """No JSON value brings the dispatcher down."""
+    server, loop = inside
+    line = loop.run_until_complete(server.dispatcher.handle(Session(user="me"), message))
+    assert line is None or json.loads(line)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_parse_or_are_refused(line: bytes) -> None:
+    """parse() raises one kind of error only."""
+    try:
+        parse(line)
+    except RpcError as error:
+        assert error.code == constants.ERROR_PARSE
