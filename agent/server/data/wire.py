@@ -73,8 +73,10 @@ LIMITS: dict[int, int] = {
 }
 """Longest payload by kind; a kind that is not here is unknown."""
 
-FINAL = 1  # flag of CHECKPOINT: the transfer is over, forget it
-DISCARD = 2  # flag of CHECKPOINT: drop what is unfinished
+# Flags of CHECKPOINT: what becomes of the transfer afterwards
+FINAL = 1  # it is over
+DISCARD = 2  # it was given up: drop what is unfinished
+RELEASE = 4  # it rests until it is opened again
 
 
 class WireError(Exception):
@@ -192,6 +194,11 @@ class Stream:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # not connected any more, which is the aim
+
+
+def limit_sends(sock: socket.socket) -> None:
+    """A peer that reads nothing for half a minute is given up, so that it holds up nobody else."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 30, 0))
 
 
 def tune(sock: socket.socket) -> None:

@@ -1,0 +1,374 @@
+"""One destination as the sender sees it: its transfers, its scheduler, its session with the receiver.
+
+All state is guarded by `changed`, a condition that is notified whenever there may be something new to do.
+The threads of a session are a pump and a reader per stream; the link's own thread connects and reconnects.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.lanes.scheduler import LaneScheduler
+from agent.server.data import wire
+from agent.server.data.outgoing import Transfer
+from agent.server.data.wire import Header, Json, Kind, Stream
+from agent.server.ipc import Message
+from agent.server.results import MAX_RECORDS, RECORD
+
+IDLE_SECONDS = 60.0
+MAX_UNCONFIRMED = 200_000 * RECORD.size  # bytes of records that make a checkpoint due early
+
+Frame = tuple[Header, bytes]
+Report = Callable[[Message], None]
+
+
+class Session:
+    """One connection to the receiver, of several streams. It ends as a whole and is never reused."""
+
+    def __init__(self, streams: list[Stream], hello: Json) -> None:
+        self.streams = streams
+        self.outboxes: list[deque[Frame]] = [deque() for _ in streams]
+        self.epoch = str(hello.get("epoch"))
+        self.over = False
+        self.error = ""
+
+
+@dataclass(slots=True)
+class RemoteCall:
+    """A verb for the receiver, kept until it was answered or refused."""
+
+    number: int  # ours, unique in this process
+    request: int | None  # the control process's; None when nobody waits for the answer
+    payload: bytes
+    posted: bool = False
+
+
+class Link:
+    def __init__(
+        self, ident: str, lanes: list[tuple[str, float]], rate: float | None, report: Report
+    ) -> None:
+        """ValueError for lanes that break a rule."""
+        self.ident = ident
+        self.changed = threading.Condition(threading.RLock())
+        self.scheduler = LaneScheduler(lanes, rate)
+        self.transfers: dict[str, Transfer] = {}
+        self.session: Session | None = None
+        self.calls: dict[int, RemoteCall] = {}
+        self.last_used = 0.0
+        self.removed = False
+        self.report = report
+        self._handles: dict[int, Transfer] = {}
+        self._numbers = itertools.count(1)
+
+    # --- what the control process wants ----------------------------------------------------------------------
+
+    def configure(self, lanes: list[tuple[str, float]], rate: float | None) -> None:
+        with self.changed:
+            now = time.monotonic()
+            self.scheduler.set_lanes(lanes, now)
+            self.scheduler.set_rate(rate, now)
+            self.changed.notify_all()
+
+    def add(self, transfer: Transfer) -> None:
+        order = transfer.order
+        with self.changed:
+            now = time.monotonic()
+            number = int(order.id) if order.id.isdecimal() else 0
+            self.scheduler.add(transfer.flow, order.lane, order.priority, number, order.rate, now)
+            self.scheduler.set_ready(transfer.flow, False)
+            self.transfers[order.id] = transfer
+            self._handles[transfer.handle] = transfer
+            transfer.last_checkpoint = now
+            transfer.disconnected_since = now
+            if self.session is not None:
+                self._open(self.session, transfer)
+            self.changed.notify_all()
+
+    def update(self, ident: str, lane: str, priority: int, rate: float | None) -> None:
+        with self.changed:
+            if ident in self.transfers:
+                now = time.monotonic()
+                self.scheduler.update(ident, now, lane=lane, priority=priority, rate=rate)
+                self.changed.notify_all()
+
+    def stop(self, ident: str, *, discard: bool) -> bool:
+        """Send nothing more of a transfer; "stopped" is reported now or once the receiver is through with
+        what is on its way. False for a transfer that is not here."""
+        with self.changed:
+            transfer = self.transfers.get(ident)
+            if transfer is None:
+                return False
+            transfer.discard = transfer.discard or discard
+            transfer.stopping = True
+            if self.session is None or not transfer.opened:
+                self._stopped(transfer)
+            else:
+                self.progressed(transfer)
+            return True
+
+    def call(self, request: int | None, verb: str, arguments: Json) -> None:
+        """Have the receiver do something; WireError when the arguments are too large for one message."""
+        number = next(self._numbers)
+        payload = wire.encode_json({"verb": verb, "args": arguments})
+        if len(payload) > wire.MAX_JSON:
+            raise wire.WireError("the request is too long; ask for fewer paths at once")
+        with self.changed:
+            self.calls[number] = RemoteCall(number, request, payload)
+            if self.session is not None:
+                self._post_calls(self.session)
+            self.changed.notify_all()
+
+    def remove(self) -> None:
+        with self.changed:
+            self.removed = True
+            for transfer in list(self.transfers.values()):
+                self._forget(transfer)
+            self.broken(self.session, "the destination was removed")
+            self.changed.notify_all()
+
+    # --- the session -----------------------------------------------------------------------------------------
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is something to connect for."""
+        return bool(self.transfers or self.calls)
+
+    def connected(self, session: Session) -> None:
+        with self.changed:
+            self.session = session
+            self.last_used = time.monotonic()
+            for transfer in self.transfers.values():
+                self._open(session, transfer)
+            self._post_calls(session)
+
+    def broken(self, session: Session | None, error: str) -> None:
+        """End a session: its threads notice and leave."""
+        with self.changed:
+            if session is None or session.over:
+                return
+            session.over = True
+            session.error = error
+            for stream in session.streams:
+                stream.shutdown()
+            self.changed.notify_all()
+
+    def disconnected(self) -> None:
+        """The threads of the session are gone."""
+        with self.changed:
+            self.session = None
+            now = time.monotonic()
+            for transfer in list(self.transfers.values()):
+                transfer.session_lost()
+                transfer.disconnected_since = now
+                self.scheduler.set_ready(transfer.flow, False)
+                if transfer.stopping:
+                    self._stopped(transfer)
+            for call in self.calls.values():
+                call.posted = False
+
+    def _post(self, session: Session, header: Header, payload: bytes = b"", stream: int = 0) -> None:
+        session.outboxes[stream].append((header, payload))
+        self.changed.notify_all()
+
+    def _open(self, session: Session, transfer: Transfer) -> None:
+        order = transfer.order
+        value: Json = {
+            "uid": order.uid,
+            "destinationPath": order.destination_path,
+            "overwriteMode": order.overwrite,
+            "flags": order.flags,
+            "timeResolutionUs": order.time_resolution_us,
+        }
+        self._post(session, Header(Kind.OPEN, handle=transfer.handle), wire.encode_json(value))
+
+    def _post_calls(self, session: Session) -> None:
+        for call in self.calls.values():
+            if not call.posted:
+                call.posted = True
+                self._post(session, Header(Kind.REMOTE, offset=call.number), call.payload)
+
+    # --- answers of the receiver (under the lock) ------------------------------------------------------------
+
+    def by_handle(self, handle: int) -> Transfer | None:
+        return self._handles.get(handle)
+
+    def opened(self, session: Session, transfer: Transfer, value: Json) -> None:
+        """ValueError or TypeError when the answer makes no sense."""
+        if transfer.opened:
+            return
+        if value.get("error"):
+            self._finish(transfer, f"the destination refuses the transfer: {str(value['error'])[:1000]}")
+            return
+        same = transfer.epoch == session.epoch
+        runs = [(int(first), int(count), int(outcome)) for first, count, outcome in value.get("runs", ())]
+        transfer.resume(runs, value.get("partials", []), same)
+        transfer.epoch = session.epoch
+        transfer.disconnected_since = None
+        self.progressed(transfer)
+
+    def checkpointed(self, transfer: Transfer) -> None:
+        flags, transfer.checkpointing = transfer.checkpointing, None
+        if flags is None:
+            return
+        durable, transfer.covered = transfer.covered or bytearray(), None
+        self._report_results(transfer, durable + transfer.settled)
+        transfer.settled = bytearray()
+        if flags & (wire.DISCARD | wire.RELEASE):
+            transfer.discard = False  # carried out
+            self._stopped(transfer)
+        elif flags & wire.FINAL:
+            self._finish(transfer, "")
+        else:
+            self.progressed(transfer)
+
+    def answered(self, number: int, value: Json) -> None:
+        call = self.calls.pop(number, None)
+        if call is not None and call.request is not None:
+            message: Message = {"op": "remoteResult", "request": call.request}
+            if value.get("error"):
+                message["error"] = str(value["error"])
+            else:
+                message["results"] = value.get("results", [])
+            self.report(message)
+
+    # --- progress (under the lock) ---------------------------------------------------------------------------
+
+    def begun(self, transfer: Transfer) -> None:
+        if not transfer.begun:
+            transfer.begun = True
+            self.report({"op": "sending", "id": transfer.order.id})
+
+    def settle_flow(self, flow: str) -> None:
+        """The scheduler granted what cannot be used just now."""
+        transfer = self.transfers.get(flow)
+        if transfer is None:
+            self.scheduler.remove(flow)
+        else:
+            self.progressed(transfer)
+
+    def progressed(self, transfer: Transfer) -> None:
+        """See what is next for a transfer after anything happened to it."""
+        session = self.session
+        if transfer.order.id not in self.transfers or session is None:
+            return
+        self.last_used = time.monotonic()
+        self.scheduler.set_ready(transfer.flow, transfer.has_work())
+        if transfer.stopping:
+            self._close(session, transfer)
+        elif transfer.checkpointing is None and transfer.all_final():
+            self._checkpoint(session, transfer, wire.FINAL)
+        self.changed.notify_all()
+
+    def _close(self, session: Session, transfer: Transfer) -> None:
+        """Once nothing is being read, push what is on its way through every stream."""
+        if transfer.opened and not transfer.reading and not transfer.closing:
+            transfer.closing = len(session.streams)
+            for stream in session.streams:
+                self._post(session, Header(Kind.CLOSE, handle=transfer.handle), stream=stream.number)
+        else:
+            self._rest(session, transfer)
+
+    def closed(self, session: Session, transfer: Transfer) -> None:
+        transfer.closed += 1
+        self._rest(session, transfer)
+
+    def _rest(self, session: Session, transfer: Transfer) -> None:
+        if transfer.closing and transfer.closed == transfer.closing and transfer.checkpointing is None:
+            self._checkpoint(session, transfer, wire.DISCARD if transfer.discard else wire.RELEASE)
+
+    def _checkpoint(self, session: Session, transfer: Transfer, flags: int) -> None:
+        transfer.checkpointing = flags
+        transfer.covered, transfer.published = transfer.published, bytearray()
+        transfer.last_checkpoint = time.monotonic()
+        self._post(session, Header(Kind.CHECKPOINT, flags, handle=transfer.handle))
+
+    def tick(self, now: float) -> list[list[str | int]]:
+        """Start checkpoints that are due, fail what waited too long; returns what to tell of progress."""
+        rows: list[list[str | int]] = []
+        with self.changed:
+            for transfer in list(self.transfers.values()):
+                self._check_times(transfer, now)
+                counters = transfer.counters
+                told = (counters.bytes_sent, counters.bytes_done, counters.files_done)
+                if told != transfer.told and transfer.order.id in self.transfers:
+                    transfer.told = told
+                    rows.append([transfer.order.id, *told])
+        return rows
+
+    def _check_times(self, transfer: Transfer, now: float) -> None:
+        since, timeout = transfer.disconnected_since, transfer.order.timeout_seconds
+        if since is not None and timeout and now - since > timeout:
+            self._finish(transfer, f"there was no connection to the destination for {timeout:g} s")
+            return
+        every = transfer.order.checkpoint_seconds
+        unconfirmed = len(transfer.published)
+        due = every > 0 and now - transfer.last_checkpoint >= every and transfer.opened
+        idle = transfer.checkpointing is None and not transfer.stopping
+        if self.session is not None and idle and (due or unconfirmed > MAX_UNCONFIRMED):
+            self._checkpoint(self.session, transfer, 0)
+
+    # --- the end of a transfer (under the lock) --------------------------------------------------------------
+
+    def _report_results(self, transfer: Transfer, records: bytearray) -> None:
+        size = MAX_RECORDS * RECORD.size
+        errors, transfer.errors = transfer.errors, []
+        counters = transfer.counters
+        for at in range(0, max(len(records), 1), size):
+            if not records and not errors:
+                return
+            self.report(
+                {
+                    "op": "checkpoint",
+                    "id": transfer.order.id,
+                    "results": base64.b64encode(records[at : at + size]).decode("ascii"),
+                    "errors": errors[:MAX_RECORDS],
+                    "bytesSent": counters.bytes_sent,
+                    "bytesDone": counters.bytes_done,
+                    "filesDone": counters.files_done,
+                }
+            )
+            errors = errors[MAX_RECORDS:]
+
+    def _finish(self, transfer: Transfer, error: str) -> None:
+        self._report_results(transfer, transfer.settled)
+        transfer.settled = bytearray()
+        if not error and transfer.failed:
+            more = f" (and {transfer.failed - 1} more files)" if transfer.failed > 1 else ""
+            error = f"{transfer.first_error}{more}"
+        self._forget(transfer)
+        counters = transfer.counters
+        self.report(
+            {
+                "op": "finished",
+                "id": transfer.order.id,
+                "status": "error" if error else "complete",
+                "message": error,
+                "results": "",
+                "errors": [],
+                "bytesSent": counters.bytes_sent,
+                "bytesDone": counters.bytes_done,
+                "filesDone": counters.files_done,
+            }
+        )
+
+    def _stopped(self, transfer: Transfer) -> None:
+        self._report_results(transfer, transfer.settled)
+        self._forget(transfer)
+        self.report({"op": "stopped", "id": transfer.order.id})
+        if transfer.discard:
+            self.call(None, "discard", {"uids": [transfer.order.uid]})
+
+    def _forget(self, transfer: Transfer) -> None:
+        self.scheduler.remove(transfer.flow)
+        self.transfers.pop(transfer.order.id, None)
+        self._handles.pop(transfer.handle, None)
+        for file in transfer.files.values():
+            file.close()
+        transfer.manifest.close()
+        self.changed.notify_all()

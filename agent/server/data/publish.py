@@ -1,0 +1,140 @@
+"""How a finished file gets its final name: the overwrite modes.
+
+Whatever happens, a name shows either what was there before or the whole new file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+import xxhash
+
+from agent.jetstream import constants
+from agent.server.data.confine import NAME_MAX, FileError, shown
+from agent.server.results import Outcome
+
+BACKUP_SUFFIX = b".jetbak"
+PARTFILE_SUFFIX = b".jetpart"
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a transfer does with files that exist and with times."""
+
+    overwrite: int = constants.OVERWRITE_ALWAYS
+    write_mtime: bool = True
+    only_newer: bool = False
+    time_resolution_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A whole file under a temporary name, closed, and the place where it goes."""
+
+    staging: int  # directory descriptor
+    temporary: bytes
+    directory: int  # directory descriptor
+    name: bytes
+    mtime_ns: int
+
+
+def keeps_existing(policy: Policy, directory: int, name: bytes, mtime_ns: int) -> bool:
+    """Whether the file that is there is new enough to stay."""
+    if not policy.only_newer:
+        return False
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_mtime_ns + policy.time_resolution_ns >= mtime_ns
+
+
+def publish(policy: Policy, file: Staged) -> Outcome:
+    """Give the file its name. FileError when a directory has it; OSError as the system gives it."""
+    if policy.only_newer and keeps_existing(policy, file.directory, file.name, file.mtime_ns):
+        os.unlink(file.temporary, dir_fd=file.staging)
+        return Outcome.SKIPPED
+    if policy.overwrite == constants.OVERWRITE_NEVER:
+        return _publish_new(file)
+    if policy.overwrite == constants.OVERWRITE_BACKUP:
+        _back_up(file)
+    _rename(file, file.name)
+    return Outcome.DELIVERED
+
+
+def _rename(file: Staged, name: bytes) -> None:
+    try:
+        os.rename(file.temporary, name, src_dir_fd=file.staging, dst_dir_fd=file.directory)
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise FileError(f"{shown(name)} is a directory at the destination") from error
+
+
+def _publish_new(file: Staged) -> Outcome:
+    """Never replace. What is there with the same content counts as delivered: it is how a transfer that was
+    interrupted just after publishing finds its own file. Else the content stays beside it as a part file."""
+    try:
+        os.link(file.temporary, file.name, src_dir_fd=file.staging, dst_dir_fd=file.directory)
+    except FileExistsError:
+        if _same_content(file):
+            os.unlink(file.temporary, dir_fd=file.staging)
+            return Outcome.DELIVERED
+        if len(file.name) + len(PARTFILE_SUFFIX) <= NAME_MAX:
+            _rename(file, file.name + PARTFILE_SUFFIX)
+        else:
+            os.unlink(file.temporary, dir_fd=file.staging)
+        return Outcome.SKIPPED
+    os.unlink(file.temporary, dir_fd=file.staging)
+    return Outcome.DELIVERED
+
+
+def _back_up(file: Staged) -> None:
+    """Keep what is there under another name, unless it is what we bring: sent twice, it must not take the
+    place of the real backup."""
+    backup = file.name + BACKUP_SUFFIX
+    try:
+        found = os.stat(file.name, dir_fd=file.directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(found.st_mode):
+        raise FileError(f"{shown(file.name)} is a directory at the destination")
+    if len(backup) > NAME_MAX:
+        raise FileError(f"{shown(file.name)}: the name is too long for a backup beside it")
+    if _same_content(file):
+        return
+    try:
+        os.unlink(backup, dir_fd=file.directory)
+    except FileNotFoundError:
+        pass  # the first backup
+    os.link(
+        file.name,
+        backup,
+        src_dir_fd=file.directory,
+        dst_dir_fd=file.directory,
+        follow_symlinks=False,
+    )
+
+
+def _same_content(file: Staged) -> bool:
+    try:
+        theirs = os.open(file.name, _READ, dir_fd=file.directory)
+    except OSError:
+        return False
+    ours = os.open(file.temporary, _READ, dir_fd=file.staging)
+    try:
+        first, second = os.fstat(ours), os.fstat(theirs)
+        if not stat.S_ISREG(second.st_mode) or first.st_size != second.st_size:
+            return False
+        return _digest(ours) == _digest(theirs)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def _digest(fd: int) -> int:
+    state = xxhash.xxh3_128()
+    while block := os.read(fd, 1 << 20):
+        state.update(block)
+    return state.intdigest()

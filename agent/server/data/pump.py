@@ -1,0 +1,268 @@
+"""The sending half of one stream: takes what the scheduler grants, reads it, sends it. A thread each."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from agent.lanes.scheduler import Grant
+from agent.server.data import pack, reading
+from agent.server.data.manifest import Entry
+from agent.server.data.outgoing import ChunkWork, LargeFile, OpenWork, PackWork, Transfer, Work
+from agent.server.data.ranges import RangeSet
+from agent.server.data.reading import TooLargeError, UnreadableError, VanishedError
+from agent.server.data.wire import CHUNK_SIZE, Header, Kind, Stream
+from agent.server.results import Outcome, Record
+
+if TYPE_CHECKING:
+    from agent.server.data.link import Link, Session
+
+MAX_WAIT = 0.5  # seconds between looks at the clock when a wake-up is far off
+
+
+class Pump:
+    def __init__(self, link: Link, session: Session, stream: Stream) -> None:
+        self._link = link
+        self._session = session
+        self._stream = stream
+        self._buffer = bytearray(CHUNK_SIZE)
+
+    def run(self) -> None:
+        """Until the session ends. Errors of the socket end the session; errors of files end only them."""
+        try:
+            while not self._session.over:
+                self._step()
+        except OSError as error:
+            self._link.broken(self._session, f"the connection was lost: {error.strerror or error}")
+        except Exception as error:  # noqa: BLE001 - a defect must not leave a transfer hanging in silence
+            self._link.broken(self._session, f"internal error: {error!r}")
+
+    def _step(self) -> None:
+        link = self._link
+        with link.changed:
+            outbox = self._session.outboxes[self._stream.number]
+            frame = outbox.popleft() if outbox else None
+            picked = self._pick() if frame is None else None
+        if frame is not None:
+            self._stream.send(*frame)
+        elif picked is not None:
+            self._carry_out(*picked)
+
+    def _pick(self) -> tuple[Transfer, Work] | None:
+        """Under the lock: what the scheduler says, or wait for a change."""
+        link = self._link
+        if self._session.over:
+            return None
+        now = time.monotonic()
+        step = link.scheduler.next(now)
+        if not isinstance(step, Grant):
+            wait = MAX_WAIT if step.until is None else min(MAX_WAIT, max(0.0, step.until - now))
+            link.changed.wait(wait)
+            return None
+        transfer = link.transfers.get(step.flow)
+        claimed = None if transfer is None or not transfer.opened else transfer.claim(step.max_bytes)
+        if transfer is None or claimed is None:
+            link.settle_flow(step.flow)
+            return None
+        work, size = claimed
+        link.scheduler.sent(step.flow, size, now)
+        return transfer, work
+
+    def _carry_out(self, transfer: Transfer, work: Work) -> None:
+        try:
+            if isinstance(work, PackWork):
+                self._send_pack(transfer, work.entries)
+            elif isinstance(work, OpenWork):
+                self._open(transfer, work.entry)
+            else:
+                self._send_chunk(transfer, work)
+        finally:
+            with self._link.changed:
+                transfer.reading -= 1
+                self._link.progressed(transfer)
+
+    # --- small files ------------------------------------------------------------------------------------
+
+    def _send_pack(self, transfer: Transfer, entries: list[Entry]) -> None:
+        files: list[pack.PackedFile] = []
+        items: list[tuple[Entry, Record]] = []
+        later: list[Entry] = []
+        total = 0
+        for at, entry in enumerate(entries):
+            if total > CHUNK_SIZE:
+                later = entries[at:]
+                break
+            packed = self._read(transfer, entry)
+            if packed is not None:
+                files.append(packed[0])
+                items.append((entry, packed[1]))
+                total += packed[1].size
+        with self._link.changed:
+            transfer.queue.extendleft(reversed(later))
+            if not files:
+                return
+            number = transfer.new_pack(items)
+            self._link.begun(transfer)
+        payload = pack.encode(files)
+        header = Header(
+            Kind.PACK, handle=transfer.handle, offset=number, digest=xxhash.xxh3_64_intdigest(payload)
+        )
+        self._stream.send(header, payload)
+        with self._link.changed:
+            transfer.counters.bytes_sent += total
+
+    def _read(self, transfer: Transfer, entry: Entry) -> tuple[pack.PackedFile, Record] | None:
+        """One file for a pack; None when it does not go there (what then, is noted)."""
+        path = entry.dest
+        if entry.kind == 1:
+            return pack.PackedFile(entry.seq, pack.DIRECTORY, path, 0, b""), Record(entry.seq, 0)
+        try:
+            content, identity = reading.read_small(entry.src)
+        except TooLargeError:
+            self._open(transfer, entry)
+            return None
+        except VanishedError:
+            with self._link.changed:
+                transfer.vanished(entry.seq)
+            return None
+        except UnreadableError as error:
+            with self._link.changed:
+                transfer.fail(entry.seq, str(error))
+            return None
+        flags = pack.EXECUTABLE if entry.executable else 0
+        record = Record(
+            entry.seq,
+            Outcome.DELIVERED,
+            identity.size,
+            identity.mtime_ns,
+            identity.ctime_ns,
+            xxhash.xxh3_64_intdigest(content),
+        )
+        return pack.PackedFile(entry.seq, flags, path, _mtime(entry, identity.mtime_ns), content), record
+
+    # --- large files ------------------------------------------------------------------------------------
+
+    def _open(self, transfer: Transfer, entry: Entry, generation: int = 0) -> None:
+        """Begin a file that goes in chunks, whatever its size has become."""
+        try:
+            fd = reading.open_source(entry.src)
+        except VanishedError:
+            with self._link.changed:
+                transfer.vanished(entry.seq)
+            return
+        except UnreadableError as error:
+            with self._link.changed:
+                transfer.fail(entry.seq, str(error))
+            return
+        try:
+            file = begin(transfer, entry, fd, generation)
+        except UnreadableError as error:
+            os.close(fd)
+            with self._link.changed:
+                transfer.fail(entry.seq, str(error))
+            return
+        with self._link.changed:
+            transfer.files[entry.seq] = file
+            self._link.begun(transfer)
+            empty = not file.todo
+            file.busy += empty
+        if empty:
+            self._put_down(transfer, file)
+
+    def _send_chunk(self, transfer: Transfer, work: ChunkWork) -> None:
+        file = work.file
+        try:
+            if not self._transmit(transfer, work):
+                file.changed = True
+        except UnreadableError as error:
+            with self._link.changed:
+                transfer.fail(file.entry.seq, str(error))
+        self._put_down(transfer, file)
+
+    def _transmit(self, transfer: Transfer, work: ChunkWork) -> bool:
+        """Send one chunk or hole; False when the source has become shorter."""
+        file, size = work.file, work.end - work.start
+        header = Header(Kind.CHUNK, 0, file.generation, transfer.handle, file.entry.seq, 0, work.start, 0)
+        if work.hole:
+            self._announce(transfer, file)
+            self._stream.send(header._replace(kind=Kind.HOLE, digest=size))
+            return True
+        view = memoryview(self._buffer)[:size]
+        if reading.read_into(file.fd, view, work.start, file.entry.src) != size:
+            return False
+        self._announce(transfer, file)
+        self._stream.send(header._replace(digest=xxhash.xxh3_64_intdigest(view)), view)
+        with self._link.changed:
+            transfer.counters.bytes_sent += size
+        return True
+
+    def _announce(self, transfer: Transfer, file: LargeFile) -> None:
+        if self._stream.number in file.announced:
+            return
+        file.announced.add(self._stream.number)
+        entry = file.entry
+        self._stream.send_json(
+            Header(Kind.FILE, generation=file.generation, handle=transfer.handle, seq=entry.seq),
+            {
+                "path": os.fsdecode(entry.dest),
+                "identity": file.identity,
+                "flags": pack.EXECUTABLE if entry.executable else 0,
+                "mtimeNs": _mtime(entry, file.identity.mtime_ns),
+            },
+        )
+
+    def _put_down(self, transfer: Transfer, file: LargeFile) -> None:
+        """A chunk is through. Whoever has the last one says that all was sent, once for every round of
+        chunks that had to be sent again."""
+        while True:
+            with self._link.changed:
+                if file.changed:
+                    file.todo.clear()
+                naks = file.naks
+                last = file.busy == 1 and not file.todo and not file.over
+                if not last or not (file.changed or file.answered != naks):
+                    file.busy -= 1
+                    if file.over:
+                        file.close()
+                    return
+            self._finish(transfer, file, naks)
+
+    def _finish(self, transfer: Transfer, file: LargeFile, naks: int) -> None:
+        entry = file.entry
+        if not file.changed and reading.unchanged(file.fd, file.identity):
+            self._announce(transfer, file)
+            self._stream.send(Header(Kind.END, 0, file.generation, transfer.handle, entry.seq, 0, naks))
+            file.answered = naks
+            return
+        with self._link.changed:
+            file.over = True
+            transfer.files.pop(entry.seq, None)
+            entry.attempts += 1
+            if entry.attempts >= reading.ATTEMPTS:
+                transfer.fail(entry.seq, reading.changed_message(entry.src))
+                return
+        self._open(transfer, entry, file.generation + 1)
+
+
+def begin(transfer: Transfer, entry: Entry, fd: int, generation: int) -> LargeFile:
+    """What of an opened file is to be sent. `generation` 0: go on with what the receiver has of it, if that
+    is of the same source. UnreadableError when it is not a regular file."""
+    identity = reading.identify(fd, entry.src)
+    reading.await_tick(identity)
+    stretches = reading.extents(fd, identity.size)
+    partial = transfer.partials.pop(entry.seq, None)
+    if partial is not None and generation == 0 and partial.identity == identity:
+        generation = partial.generation
+        missing = RangeSet(partial.ranges).missing(0, identity.size)
+        stretches = reading.without(stretches, missing)
+    elif partial is not None and generation == 0:
+        generation = partial.generation + 1
+    return LargeFile(entry, fd, identity, max(1, generation), deque(stretches))
+
+
+def _mtime(entry: Entry, mtime_ns: int) -> int:
+    return mtime_ns if entry.mtime_us is None else entry.mtime_us * 1000

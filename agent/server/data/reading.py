@@ -1,0 +1,154 @@
+"""Source files, read so that a change while reading is noticed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from typing import NamedTuple
+
+from agent.server.data.wire import PACK_FILE_SIZE
+
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+ATTEMPTS = 5
+MAX_EXTENTS = 65_536
+_TICK_NS = 10_000_000
+_STAMPS = 5  # CLOCK_REALTIME_COARSE, which the time module does not name
+_GONE = (errno.ENOENT, errno.ENOTDIR)
+
+Extent = tuple[int, int, bool]  # start, end, is a hole
+
+
+class Identity(NamedTuple):
+    """What tells one state of a source file from another."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+class VanishedError(Exception):
+    """The source is not there any more."""
+
+
+class UnreadableError(Exception):
+    """The source cannot be sent; the message says why."""
+
+
+class TooLargeError(Exception):
+    """The source has grown too large for a pack."""
+
+
+def open_source(path: bytes) -> int:
+    """VanishedError or UnreadableError when it cannot be opened as a file."""
+    try:
+        return os.open(path, _OPEN)
+    except OSError as error:
+        if error.errno in _GONE:
+            raise VanishedError from error
+        raise UnreadableError(f"{_shown(path)}: {os.strerror(error.errno or 0)}") from error
+
+
+def identify(fd: int, path: bytes) -> Identity:
+    """UnreadableError when it is not a regular file."""
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        raise UnreadableError(f"{_shown(path)} is not a regular file")
+    return Identity(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+def await_tick(identity: Identity) -> None:
+    """Let the clock that stamps files move on from the last change of this one: a later change then shows.
+    Times of the future are left alone."""
+    while 0 <= identity.ctime_ns - time.clock_gettime_ns(_STAMPS) < _TICK_NS:
+        time.sleep(0.001)
+
+
+def read_small(path: bytes, limit: int = PACK_FILE_SIZE) -> tuple[bytes, Identity]:
+    """The content of a file of at most `limit` bytes, all of one state. TooLargeError, VanishedError,
+    UnreadableError (also when it keeps changing)."""
+    fd = open_source(path)
+    try:
+        for _ in range(ATTEMPTS):
+            before = identify(fd, path)
+            if before.size > limit:
+                raise TooLargeError
+            await_tick(before)
+            content = os.pread(fd, before.size + 1, 0)
+            if len(content) == before.size and identify(fd, path) == before:
+                return content, before
+            time.sleep(0.002)
+        raise UnreadableError(changed_message(path))
+    except OSError as error:
+        raise UnreadableError(f"{_shown(path)}: {os.strerror(error.errno or 0)}") from error
+    finally:
+        os.close(fd)
+
+
+def read_into(fd: int, view: memoryview, offset: int, path: bytes) -> int:
+    """Fill `view`; returns less than its length at the end of the file. UnreadableError."""
+    got = 0
+    try:
+        while got < len(view) and (count := os.preadv(fd, [view[got:]], offset + got)):
+            got += count
+    except OSError as error:
+        raise UnreadableError(f"{_shown(path)}: {os.strerror(error.errno or 0)}") from error
+    return got
+
+
+def unchanged(fd: int, identity: Identity) -> bool:
+    found = os.fstat(fd)
+    return identity == (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+def changed_message(path: bytes) -> str:
+    return f"{_shown(path)} changed while it was sent"
+
+
+def extents(fd: int, size: int) -> list[Extent]:
+    """The file as stretches of content and holes, in order. One stretch where holes cannot be told."""
+    found: list[Extent] = []
+    at = 0
+    blocks = os.fstat(fd).st_blocks * 512
+    if blocks >= size:
+        return [(0, size, False)] if size else []
+    try:
+        while at < size and len(found) < MAX_EXTENTS:
+            start = _next_data(fd, at, size)
+            if start > at:
+                found.append((at, start, True))
+            at = start
+            if at < size:
+                end = min(size, os.lseek(fd, at, os.SEEK_HOLE))
+                found.append((at, end, False))
+                at = end
+    except OSError:
+        pass  # the file system does not tell: the rest goes as content
+    if at < size:
+        found.append((at, size, False))
+    return found
+
+
+def _next_data(fd: int, at: int, size: int) -> int:
+    try:
+        return min(size, os.lseek(fd, at, os.SEEK_DATA))
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return size
+        raise
+
+
+def without(found: list[Extent], missing: list[tuple[int, int]]) -> list[Extent]:
+    """The parts of the extents that are missing at the receiver."""
+    return [
+        (max(start, low), min(end, high), hole)
+        for start, end, hole in found
+        for low, high in missing
+        if max(start, low) < min(end, high)
+    ]
+
+
+def _shown(path: bytes) -> str:
+    return path.decode("utf-8", "backslashreplace")

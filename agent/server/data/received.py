@@ -1,0 +1,166 @@
+"""What the receiver knows of one transfer while it lives."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from typing import TYPE_CHECKING
+
+from agent.server.data.publish import Policy
+from agent.server.data.ranges import RangeSet
+from agent.server.data.staging import Partial, Staging, partial_name
+from agent.server.data.wire import MAX_SEQ, WireError
+from agent.server.results import Outcome
+
+if TYPE_CHECKING:
+    from agent.server.data.serving import Session
+
+_RUNS = re.compile(rb"\x01+|\x02+", re.DOTALL)
+MAX_RUNS = 50_000
+MAX_OPEN_FILES = 4096
+
+Identity = tuple[int, int, int, int]
+
+
+class ReceivedFile:
+    """A file that arrives in chunks. `lock` guards all of it."""
+
+    def __init__(self, seq: int, generation: int, identity: Identity, path: bytes, flags: int) -> None:
+        self.lock = threading.Lock()
+        self.seq = seq
+        self.generation = generation
+        self.identity = identity
+        self.path = path
+        self.flags = flags
+        self.mtime_ns = 0
+        self.fd = -1
+        self.ranges = RangeSet()
+        self.naks = 0
+        self.ended = -1  # how many of our NAKs the sender had answered when it said that all is sent
+        self.closed = False
+        self.pins = 0
+        self.publishing = False
+
+    @property
+    def size(self) -> int:
+        return self.identity[0]
+
+    @property
+    def whole(self) -> bool:
+        return self.ended == self.naks and self.ranges.covers(0, self.size)
+
+    def open(self, staging: Staging, *, keep: bool) -> None:
+        """Open the partial file; emptied unless `keep`."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if keep else os.O_TRUNC)
+        self.fd = os.open(partial_name(self.seq), flags, 0o666, dir_fd=staging.fd)
+        os.ftruncate(self.fd, self.size)
+
+    def pin(self) -> int:
+        """The descriptor, kept open until `unpin`; -1 when the file is closed."""
+        with self.lock:
+            if self.closed:
+                return -1
+            self.pins += 1
+            return self.fd
+
+    def unpin(self) -> None:
+        with self.lock:
+            self.pins -= 1
+            self._close_unpinned()
+
+    def close(self) -> None:
+        """Close as soon as nobody has it pinned."""
+        with self.lock:
+            self.closed = True
+            self._close_unpinned()
+
+    def _close_unpinned(self) -> None:
+        if self.closed and self.pins == 0 and self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class ReceivedTransfer:
+    """`lock` guards `files`, `dropped` and `partials`; the byte array is written one item at a time."""
+
+    def __init__(self, uid: str, root: bytes) -> None:
+        self.uid = uid
+        self.root = root
+        self.lock = threading.Lock()
+        self.policy = Policy()
+        self.destination = b""
+        self.total_size = 0
+        self.session: Session | None = None
+        self.idle_since = 0.0
+        self.staging = Staging(root, uid)
+        self.files: dict[int, ReceivedFile] = {}
+        self.dropped: dict[int, int] = {}  # seq -> generation that failed or was skipped here
+        self.partials = {partial.seq: partial for partial in self.staging.recover()}
+        self.journaled = bool(self.partials)
+        self._outcomes = bytearray()
+
+    def revive(self) -> None:
+        """Make it usable for a new session, after the end of an earlier one or of the transfer itself."""
+        if self.staging.fd < 0:
+            self.staging = Staging(self.root, self.uid)
+            self.partials = {partial.seq: partial for partial in self.staging.recover()}
+            self.journaled = bool(self.partials)
+        self.dropped.clear()
+
+    def record(self, seq: int, outcome: Outcome) -> None:
+        """Remember that a file is final, for a sender that lost the connection before it heard."""
+        if seq >= len(self._outcomes):
+            if seq >= MAX_SEQ:
+                raise WireError(f"seq {seq} is out of range")
+            with self.lock:
+                self._outcomes.extend(bytes(max(seq + 1, len(self._outcomes) * 2) - len(self._outcomes)))
+        self._outcomes[seq] = outcome
+
+    def runs(self) -> list[tuple[int, int, int]]:
+        """(first seq, count, outcome) of what is final. Cut off when there are too many: what is missing
+        is only sent again."""
+        found = []
+        for match in _RUNS.finditer(self._outcomes):
+            found.append((match.start(), match.end() - match.start(), match[0][0]))
+            if len(found) == MAX_RUNS:
+                break
+        return found
+
+    def forget_outcomes(self) -> None:
+        self._outcomes = bytearray()
+
+    def snapshot(self) -> list[Partial]:
+        """The partial files and what of them is written now."""
+        with self.lock:
+            files = list(self.files.values())
+            found = [partial for seq, partial in self.partials.items() if seq not in self.files]
+        for file in files:
+            with file.lock:
+                if not file.closed:
+                    ranges = tuple(file.ranges.ranges())
+                    found.append(Partial(file.seq, file.generation, file.identity, ranges))
+        return found
+
+    def drop(self, seq: int) -> None:
+        """Remove what there is of a partial file."""
+        with self.lock:
+            file = self.files.pop(seq, None)
+            known = self.partials.pop(seq, None)
+        if file is not None:
+            self.dropped[seq] = file.generation
+            file.close()
+        if file is not None or known is not None:
+            try:
+                os.unlink(partial_name(seq), dir_fd=self.staging.fd)
+            except FileNotFoundError:
+                pass  # published meanwhile
+
+    def close_files(self) -> None:
+        """Keep what was written, close the descriptors."""
+        for partial in self.snapshot():
+            with self.lock:
+                file = self.files.pop(partial.seq, None)
+                self.partials[partial.seq] = partial
+            if file is not None:
+                file.close()

@@ -1,0 +1,212 @@
+"""The receiver worker: one process that writes what data sessions bring below the receive root."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from agent.server.data import staging, wire
+from agent.server.data.received import ReceivedTransfer
+from agent.server.data.serving import TAKEOVER_SECONDS, Serving, Session
+from agent.server.data.syncer import Job, Syncer
+from agent.server.data.wire import Stream, WireError
+from agent.server.ipc import Channel, Message
+
+if TYPE_CHECKING:
+    from agent.server.worker import WorkerOptions
+
+MAX_STREAMS = 512
+FORGET_SECONDS = 900.0  # how long a transfer without a session is kept in memory
+SWEEP_SECONDS = 60.0
+FLUSH_SECONDS = 1.0
+
+
+class Receiver:
+    """Sessions and transfers of this process. `_lock` guards both tables."""
+
+    def __init__(self, root: bytes, server_id: str, server_uid: str, channel: Channel) -> None:
+        os.makedirs(root, exist_ok=True)
+        self.root = root
+        self.server_id = server_id
+        self.server_uid = server_uid
+        self.syncer = Syncer(root)
+        self.epoch = secrets.token_hex(8)
+        """Names what this process remembers as published; changes when that can no longer be relied on."""
+        self._channel = channel
+        self._lock = threading.Lock()
+        self._sessions: dict[str, Session] = {}
+        self._transfers: dict[str, ReceivedTransfer] = {}
+        self._streams = 0
+
+    def log(self, event: str, **fields: str) -> None:
+        """One line on stderr, which is the server's log."""
+        text = " ".join(f"{key}={value!r}" for key, value in fields.items())
+        sys.stderr.write(f"receiver: {event} {text}\n")
+
+    def report(self, message: Message) -> None:
+        try:
+            self._channel.send(message)
+        except OSError:
+            pass  # the control process has ended, and so do we
+
+    # --- sessions ---------------------------------------------------------------------------------------
+
+    def serve(self, fd: int) -> None:
+        """Take over an accepted connection."""
+        sock = socket.socket(fileno=fd)
+        sock.setblocking(True)
+        with self._lock:
+            self._streams += 1
+            full = self._streams > MAX_STREAMS
+        stream = Stream(sock)
+        if full:
+            stream.refuse(f"more than {MAX_STREAMS} data streams at once; try again later")
+            sock.close()
+            self._ended()
+            return
+        threading.Thread(target=self._run, args=(stream,), name="stream", daemon=True).start()
+
+    def _run(self, stream: Stream) -> None:
+        try:
+            wire.tune(stream.sock)
+            peer = stream.sock.getpeername()
+            Serving(self, stream, (str(peer[0]), int(peer[1]))).run()
+        except OSError:
+            stream.sock.close()  # gone before it began
+        finally:
+            self._ended()
+
+    def _ended(self) -> None:
+        with self._lock:
+            self._streams -= 1
+
+    def join(self, ident: str, stream: Stream) -> Session:
+        with self._lock:
+            session = self._sessions.get(ident)
+            if session is None:
+                session = self._sessions[ident] = Session(ident)
+            with session.lock:
+                if session.ending:
+                    raise WireError("the session is over; begin a new one")
+                session.streams.add(stream)
+            return session
+
+    def left(self, session: Session, stream: Stream) -> None:
+        """A stream ended, and so does its session; with the last one its transfers are put to rest."""
+        session.end()
+        with session.lock:
+            session.streams.discard(stream)
+            if session.streams:
+                return
+        with self._lock:
+            if self._sessions.get(session.ident) is session:
+                del self._sessions[session.ident]
+        for transfer in set(session.handles.values()):
+            if transfer.session is session:
+                transfer.close_files()
+                transfer.idle_since = time.monotonic()
+                transfer.session = None
+                self.syncer.submit(Job(transfer, lambda _error: None))
+        session.over.set()
+
+    # --- transfers --------------------------------------------------------------------------------------
+
+    def open(self, uid: str, session: Session) -> ReceivedTransfer:
+        """The transfer, taken away from an older session if it has one. OSError when the receive root cannot
+        be written."""
+        while True:
+            with self._lock:
+                transfer = self._transfers.get(uid)
+                if transfer is None:
+                    transfer = self._transfers[uid] = ReceivedTransfer(uid, self.root)
+                owner = transfer.session
+                if owner is None or owner is session:
+                    transfer.session = session
+                    transfer.revive()
+                    return transfer
+            owner.end()
+            if not owner.over.wait(TAKEOVER_SECONDS):
+                raise OSError("the transfer's previous session does not end")
+
+    def release(self, transfer: ReceivedTransfer, flags: int) -> None:
+        """Its session is through with a transfer. After a regular end only the memory of what was published
+        stays for a while: the sender may not hear of the end before its connection breaks."""
+        transfer.close_files()
+        if flags & (wire.FINAL | wire.DISCARD):
+            try:
+                transfer.staging.remove()
+            except OSError as error:
+                self.log("staging not removed", uid=transfer.uid, error=str(error))
+        with self._lock:
+            transfer.idle_since = time.monotonic()
+            transfer.session = None
+            if flags & wire.DISCARD:
+                self._transfers.pop(transfer.uid, None)
+
+    def discard(self, uid: str) -> None:
+        """Forget a transfer that no session has."""
+        if len(uid) != 32 or not uid.isalnum():
+            return
+        with self._lock:
+            transfer = self._transfers.get(uid)
+            if transfer is not None and transfer.session is not None:
+                return
+            self._transfers.pop(uid, None)
+        if transfer is not None:
+            transfer.staging.close()
+        staging.discard(self.root, uid)
+
+    def sync_failed(self, error: OSError) -> None:
+        """What was published since the last good sync may not be on storage, whatever later syncs say."""
+        self.log("sync failed", error=str(error))
+        with self._lock:
+            self.epoch = secrets.token_hex(8)
+            for transfer in self._transfers.values():
+                transfer.forget_outcomes()
+
+    def sweep(self, now: float) -> None:
+        """Drop what nobody came back for, from memory after a while, from storage after two days."""
+        with self._lock:
+            for uid, transfer in list(self._transfers.items()):
+                if transfer.session is None and now - transfer.idle_since > FORGET_SECONDS:
+                    transfer.staging.close()
+                    del self._transfers[uid]
+            active = set(self._transfers)
+        staging.remove_abandoned(self.root, active)
+
+    def flush(self) -> None:
+        """Before an orderly end: journal what is unfinished, within a second."""
+        with self._lock:
+            transfers = [transfer for transfer in self._transfers.values() if transfer.files]
+        done = threading.Semaphore(0)
+        for transfer in transfers:
+            self.syncer.submit(Job(transfer, lambda _error: done.release()))
+        deadline = time.monotonic() + FLUSH_SECONDS
+        for _ in transfers:
+            done.acquire(timeout=max(0.0, deadline - time.monotonic()))
+
+
+def _sweep(receiver: Receiver) -> None:
+    while True:
+        receiver.sweep(time.monotonic())
+        time.sleep(SWEEP_SECONDS)
+
+
+def run_receiver(options: WorkerOptions, channel: Channel) -> None:
+    """Serve until the control process ends."""
+    root = os.fsencode(options.receive_root.absolute())
+    receiver = Receiver(root, options.server_id, options.server_uid, channel)
+    threading.Thread(target=_sweep, args=(receiver,), name="sweep", daemon=True).start()
+    channel.send({"op": "ready"})
+    while (received := channel.receive()) is not None:
+        message, fds = received
+        if message.get("op") == "session" and fds:
+            receiver.serve(fds.pop())
+        for fd in fds:
+            os.close(fd)
+    receiver.flush()

@@ -1,0 +1,146 @@
+"""Where unfinished files of one transfer live: `<receive root>/.lanesync/<uid>/`.
+
+The journal there names the partial files whose content up to the noted ranges is on storage. Whatever else
+lies in the directory when a transfer is opened is debris of a crash and is removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+
+from agent.server.data.confine import STAGING, open_component
+from agent.server.data.ranges import Range
+
+JOURNAL = b"journal"
+_JOURNAL_NEW = b"journal.new"
+_MAX_JOURNAL = 16 << 20
+ABANDONED_SECONDS = 48 * 3600
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A partial file: which source it is of (size, mtime, ctime, inode as the sender saw them) and what of
+    it is here."""
+
+    seq: int
+    generation: int
+    identity: tuple[int, int, int, int]
+    ranges: tuple[Range, ...]
+
+
+def partial_name(seq: int) -> bytes:
+    return b"%d.part" % seq
+
+
+class Staging:
+    """The directory of one transfer, held open."""
+
+    def __init__(self, root: bytes, uid: str) -> None:
+        self._root = root
+        self._name = os.fsencode(uid)
+        self.fd = self._open()
+
+    def _open(self) -> int:
+        root = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for _ in range(_ATTEMPTS):  # another transfer that ends removes the parent when it is empty
+                parent = open_component(STAGING, root, create=True, mode=0o700)
+                try:
+                    return open_component(self._name, parent, create=True, mode=0o700)
+                except FileNotFoundError:
+                    continue
+                finally:
+                    os.close(parent)
+            raise FileNotFoundError(f"{STAGING.decode()} in the receive root keeps being removed")
+        finally:
+            os.close(root)
+
+    def recover(self) -> list[Partial]:
+        """What a crash left that is of use; the rest is removed."""
+        partials = self._read_journal()
+        wanted = {partial_name(partial.seq) for partial in partials} | {JOURNAL}
+        for name in os.listdir(self.fd):
+            if os.fsencode(name) not in wanted:
+                os.unlink(name, dir_fd=self.fd)
+        present = {os.fsencode(name) for name in os.listdir(self.fd)}
+        return [partial for partial in partials if partial_name(partial.seq) in present]
+
+    def _read_journal(self) -> list[Partial]:
+        try:
+            fd = os.open(JOURNAL, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
+        except OSError:
+            return []
+        with os.fdopen(fd, "rb") as file:
+            data = file.read(_MAX_JOURNAL)
+        try:
+            return [
+                Partial(
+                    int(entry["seq"]),
+                    int(entry["generation"]),
+                    (*map(int, entry["identity"]),),  # type: ignore[arg-type]
+                    tuple((int(start), int(end)) for start, end in entry["ranges"]),
+                )
+                for entry in json.loads(data)
+            ]
+        except (ValueError, KeyError, TypeError):
+            return []  # damaged: the files start over, nothing is lost but time
+
+    def write_journal(self, partials: list[Partial]) -> None:
+        """Durable when it returns. The partial files were synced before."""
+        data = json.dumps([asdict(partial) for partial in partials]).encode("ascii")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(_JOURNAL_NEW, flags, 0o600, dir_fd=self.fd)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(_JOURNAL_NEW, JOURNAL, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        os.fsync(self.fd)
+
+    def remove(self) -> None:
+        """Remove the directory and, when it was the last, the parent. Closes the descriptor."""
+        try:
+            for name in os.listdir(self.fd):
+                os.unlink(name, dir_fd=self.fd)
+        finally:
+            self.close()
+        remove_directory(self._root, self._name)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def remove_directory(root: bytes, name: bytes) -> None:
+    """Remove an empty staging directory, and the parent with the last one."""
+    for path in (os.path.join(root, STAGING, name), os.path.join(root, STAGING)):
+        try:
+            os.rmdir(path)
+        except OSError:
+            return  # not empty: in use
+
+
+def discard(root: bytes, uid: str) -> None:
+    """Remove what is left of a transfer that will not go on."""
+    if os.path.isdir(os.path.join(root, STAGING, os.fsencode(uid))):
+        Staging(root, uid).remove()
+
+
+def remove_abandoned(root: bytes, active: set[str], now: float | None = None) -> None:
+    """Remove the staging of transfers that nobody came back for."""
+    oldest = (time.time() if now is None else now) - ABANDONED_SECONDS
+    try:
+        found = list(os.scandir(os.path.join(root, STAGING)))
+    except OSError:
+        return  # nothing unfinished
+    for entry in found:
+        uid = os.fsdecode(entry.name)
+        if uid in active or not entry.is_dir(follow_symlinks=False):
+            continue
+        if entry.stat(follow_symlinks=False).st_mtime < oldest:
+            discard(root, uid)

@@ -1,0 +1,278 @@
+"""File content that arrives on one stream, on its way to a final name."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+
+import xxhash
+
+from agent.server.data import pack
+from agent.server.data.confine import Directories, FileError, Parts, reason, shown, split
+from agent.server.data.pack import PackedFile
+from agent.server.data.publish import Staged, keeps_existing, publish
+from agent.server.data.received import MAX_OPEN_FILES, Identity, ReceivedFile, ReceivedTransfer
+from agent.server.data.staging import partial_name
+from agent.server.data.syncer import Syncer
+from agent.server.data.wire import MAX_SEQ, Header, Json, Kind, Stream, WireError
+from agent.server.results import Outcome
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
+
+_temporary = itertools.count(1)
+
+
+def target(transfer: ReceivedTransfer, path: bytes) -> tuple[Parts, bytes]:
+    """(directory, name) of a file of the transfer. FileError for a path that is not below the root."""
+    parts = split(transfer.destination + b"/" + path)
+    if not split(path):
+        raise FileError("a file without a name was sent")
+    return parts[:-1], parts[-1]
+
+
+def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
+    written = os.pwrite(fd, data, offset)
+    while written < len(data):
+        written += os.pwrite(fd, memoryview(data)[written:], offset + written)
+
+
+class Writer:
+    """Handles PACK, FILE, CHUNK, HOLE and END frames of one stream, in its thread."""
+
+    def __init__(self, stream: Stream, directories: Directories, syncer: Syncer) -> None:
+        self._stream = stream
+        self._directories = directories
+        self._syncer = syncer
+
+    def pack(self, transfer: ReceivedTransfer, header: Header, payload: memoryview) -> None:
+        """Publish every file of a pack, and answer with what became of each."""
+        if xxhash.xxh3_64_intdigest(payload) != header.digest:
+            self._stream.send(Header(Kind.NAK, handle=header.handle, offset=header.offset))
+            return
+        answer = bytearray()
+        failed: list[tuple[int, str]] = []
+        for file in pack.decode(payload):
+            try:
+                outcome = self._small(transfer, file)
+                transfer.record(file.seq, outcome)
+                answer += pack.OUTCOME.pack(file.seq, outcome)
+            except FileError as error:
+                failed.append((file.seq, str(error)))
+            except OSError as error:
+                failed.append((file.seq, f"{shown(file.path)}: {reason(error)} at the destination"))
+        if answer:
+            self._stream.send(Header(Kind.DONE, handle=header.handle, offset=header.offset), answer)
+        self._failed(header.handle, failed)
+
+    def _small(self, transfer: ReceivedTransfer, file: PackedFile) -> Outcome:
+        directory, name = target(transfer, file.path)
+        if file.seq in transfer.files or file.seq in transfer.partials:
+            transfer.drop(file.seq)
+        if file.flags & pack.DIRECTORY:
+            self._directories.get((*directory, name))
+            self._syncer.published((*directory, name), None)
+            return Outcome.DELIVERED
+        temporary = b"%d" % next(_temporary)
+        mode = 0o777 if file.flags & pack.EXECUTABLE else 0o666
+        fd = os.open(temporary, _CREATE, mode, dir_fd=transfer.staging.fd)
+        try:
+            try:
+                if file.content:
+                    write_all(fd, file.content, 0)
+                if transfer.policy.write_mtime:
+                    os.utime(fd, ns=(file.mtime_ns, file.mtime_ns))
+            finally:
+                os.close(fd)
+            return self._publish(transfer, temporary, directory, name, file.mtime_ns)
+        except (OSError, FileError):
+            _unlink(temporary, transfer.staging.fd)
+            raise
+
+    def _publish(
+        self, transfer: ReceivedTransfer, temporary: bytes, directory: Parts, name: bytes, mtime_ns: int
+    ) -> Outcome:
+        def once() -> Outcome:
+            fd = self._directories.get(directory)
+            return publish(transfer.policy, Staged(transfer.staging.fd, temporary, fd, name, mtime_ns))
+
+        try:
+            outcome = once()
+        except FileNotFoundError:  # the directory was removed since we opened it
+            self._directories.forget(directory)
+            outcome = once()
+        if outcome is Outcome.DELIVERED:
+            self._syncer.published(directory, name)
+        return outcome
+
+    def file(self, transfer: ReceivedTransfer, header: Header, value: Json) -> None:
+        """A file that will come in chunks. Every stream that carries some of it announces it."""
+        seq, generation = header.seq, header.generation
+        if seq >= MAX_SEQ:
+            raise WireError(f"seq {seq} is out of range")
+        with transfer.lock:
+            known = transfer.files.get(seq)
+            if known is not None and known.generation >= generation:
+                return
+            if transfer.dropped.get(seq, -1) >= generation:
+                return
+            if len(transfer.files) >= MAX_OPEN_FILES:
+                raise WireError(f"more than {MAX_OPEN_FILES} files were begun at once")
+            try:
+                file = _announced(seq, generation, value)
+                transfer.files[seq] = file
+                skipped = self._prepare(transfer, file)
+            except (FileError, OSError) as error:
+                transfer.dropped[seq] = generation
+                message = (
+                    str(error) if isinstance(error, FileError) else f"{reason(error)} at the destination"
+                )
+                failure: list[tuple[int, str]] = [(seq, message)]
+            else:
+                failure = []
+        if known is not None:
+            known.close()
+        if failure or skipped:
+            transfer.drop(seq)
+        if failure:
+            self._failed(header.handle, failure)
+        elif skipped:
+            self._done(transfer, header.handle, seq, Outcome.SKIPPED)
+
+    def _prepare(self, transfer: ReceivedTransfer, file: ReceivedFile) -> bool:
+        """Open the partial file; True when the destination's file is to stay instead."""
+        directory, name = target(transfer, file.path)
+        if transfer.policy.only_newer and keeps_existing(
+            transfer.policy, self._directories.get(directory), name, file.mtime_ns
+        ):
+            return True
+        partial = transfer.partials.pop(file.seq, None)
+        keep = (
+            partial is not None
+            and partial.generation == file.generation
+            and partial.identity == file.identity
+        )
+        file.open(transfer.staging, keep=keep)
+        if keep and partial is not None:
+            for start, end in partial.ranges:
+                file.ranges.add(start, min(end, file.size))
+        return False
+
+    def chunk(self, transfer: ReceivedTransfer, header: Header, payload: memoryview) -> None:
+        file = self._current(transfer, header)
+        if file is None:
+            return
+        start, end = header.offset, header.offset + header.length
+        if end > file.size:
+            raise WireError("a chunk lies beyond the end of its file")
+        if xxhash.xxh3_64_intdigest(payload) != header.digest:
+            with file.lock:
+                file.naks += 1
+            self._stream.send(Header(*header[:5], 0, start, header.length)._replace(kind=Kind.NAK))
+            return
+        fd = file.pin()
+        if fd < 0:
+            return
+        try:
+            write_all(fd, payload, start)
+        except OSError as error:
+            transfer.drop(file.seq)
+            text = f"{shown(file.path)}: {reason(error)} at the destination"
+            self._failed(header.handle, [(file.seq, text)])
+            return
+        finally:
+            file.unpin()
+        self._arrived(transfer, header.handle, file, lambda: file.ranges.add(start, end))
+
+    def hole(self, transfer: ReceivedTransfer, header: Header) -> None:
+        """A range without content: the partial file was made empty, so there is nothing to write."""
+        file = self._current(transfer, header)
+        if file is None:
+            return
+        start, end = header.offset, header.offset + header.digest
+        if end > file.size:
+            raise WireError("a hole lies beyond the end of its file")
+        self._arrived(transfer, header.handle, file, lambda: file.ranges.add(start, end))
+
+    def end(self, transfer: ReceivedTransfer, header: Header) -> None:
+        """All was sent, and the source is still what it was."""
+        file = self._current(transfer, header)
+        if file is None:
+            return
+
+        def ended() -> None:
+            file.ended = max(file.ended, header.offset)
+
+        self._arrived(transfer, header.handle, file, ended)
+
+    def _current(self, transfer: ReceivedTransfer, header: Header) -> ReceivedFile | None:
+        """The file a frame is about; None when it is about an attempt that is over."""
+        file = transfer.files.get(header.seq)
+        return file if file is not None and file.generation == header.generation else None
+
+    def _arrived(
+        self, transfer: ReceivedTransfer, handle: int, file: ReceivedFile, note: Callable[[], None]
+    ) -> None:
+        """Note progress; whoever makes the file whole publishes it."""
+        with file.lock:
+            if file.closed or file.publishing:
+                return
+            note()
+            if not file.whole:
+                return
+            file.publishing = True
+        try:
+            outcome = self._finish(transfer, file)
+        except (OSError, FileError) as error:
+            transfer.drop(file.seq)
+            text = str(error) if isinstance(error, FileError) else f"{shown(file.path)}: {reason(error)}"
+            self._failed(handle, [(file.seq, text)])
+            return
+        with transfer.lock:
+            transfer.files.pop(file.seq, None)
+            transfer.dropped[file.seq] = file.generation
+        file.close()
+        self._done(transfer, handle, file.seq, outcome)
+
+    def _finish(self, transfer: ReceivedTransfer, file: ReceivedFile) -> Outcome:
+        fd = file.pin()
+        try:
+            if file.flags & pack.EXECUTABLE:
+                os.fchmod(fd, 0o777 & ~_UMASK)
+            if transfer.policy.write_mtime:
+                os.utime(fd, ns=(file.mtime_ns, file.mtime_ns))
+        finally:
+            file.unpin()
+        directory, name = target(transfer, file.path)
+        return self._publish(transfer, partial_name(file.seq), directory, name, file.mtime_ns)
+
+    def _done(self, transfer: ReceivedTransfer, handle: int, seq: int, outcome: Outcome) -> None:
+        transfer.record(seq, outcome)
+        self._stream.send(Header(Kind.DONE, handle=handle), pack.OUTCOME.pack(seq, outcome))
+
+    def _failed(self, handle: int, failed: list[tuple[int, str]]) -> None:
+        if failed:
+            self._stream.send_json(Header(Kind.FAILED, handle=handle), {"files": failed})
+
+
+def _announced(seq: int, generation: int, value: Json) -> ReceivedFile:
+    try:
+        size, mtime, ctime, inode = (int(part) for part in value["identity"])
+        identity: Identity = (size, mtime, ctime, inode)
+        path, flags, mtime_ns = str(value["path"]), int(value["flags"]), int(value["mtimeNs"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise WireError("a FILE frame is malformed") from error
+    if not 0 <= size < 1 << 63:
+        raise WireError("a FILE frame announces an impossible size")
+    file = ReceivedFile(seq, generation, identity, os.fsencode(path), flags)
+    file.mtime_ns = mtime_ns
+    return file
+
+
+def _unlink(name: bytes, directory: int) -> None:
+    try:
+        os.unlink(name, dir_fd=directory)
+    except OSError:
+        pass  # it has its final name, or the staging directory is gone
