@@ -339,6 +339,7 @@ def test_a_missing_root_is_waited_for(watcher: Watcher, tmp_path: Path, told: To
     late = tmp_path / "late"
     watch(watcher, late, told)
     assert watcher.state(str(late)).reason is Reason.SOURCE_SUSPECT
+    assert told.until(lambda: told.reasons == [Reason.SOURCE_SUSPECT])
     late.mkdir()
     assert told.until(lambda: told.whole >= 1)
     assert told.until(lambda: told.reasons == [Reason.SOURCE_SUSPECT, None])

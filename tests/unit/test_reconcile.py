@@ -1,0 +1,295 @@
+"""Reconciling a mapping: what is sent, what waits, what survives a crash, what is removed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from unit.reconcile_bench import DESTINATION, MAPPING, Bench
+
+from agent.engines.memory import MemoryEngine
+from agent.engines.port import TransferRequest
+from agent.model.observed import ObservedTransfer
+from agent.model.outcome import UnreachableError
+from agent.model.spec import Deletions, DestinationSpec, OnRemove, RetryPolicy
+from agent.reconcile.service import AgentService
+
+
+@pytest.fixture
+def b(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.agent.context.state.close()
+
+
+def put(b: Bench, name: str, text: str = "x") -> None:
+    path = b.source / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_what_is_there_is_delivered_and_then_nothing_is_planned(b: Bench) -> None:
+    """After delivery a whole survey finds nothing to do."""
+    put(b, "a"), put(b, "dir/b"), (b.source / "empty").mkdir()
+    b.converge()
+    assert set(b.at_destination) == {"/a", "/dir/b", "/empty"}
+    assert AgentService(b.agent).plan([])["empty"] is True
+    assert b.transfers() == [], "finished transfers of ours are removed from the server"
+
+
+def test_a_to_b_to_a_is_really_sent_again(b: Bench) -> None:
+    """Identity is the attempt, not the content: going back to an old content is a new delivery."""
+    put(b, "a", "first")
+    b.converge()
+    before = os.stat(b.source / "a")
+    put(b, "a", "other")
+    put(b, "a", "first")
+    os.utime(b.source / "a", ns=(before.st_atime_ns, before.st_mtime_ns))
+    b.touch("a")
+    assert b.transfers() != []
+    b.converge()
+
+
+def test_a_change_while_in_flight_is_sent_after_it(b: Bench) -> None:
+    """Two transfers never carry the same path at once, and the last version wins."""
+    b.destination = replace(b.destination, send_rate_max=8.0)  # 1,000 bytes a second
+    b.take()
+    put(b, "a", "x" * 3000)
+    b.settle()
+    assert len(b.transfers()) == 1
+    b.pass_time(0.5)
+    put(b, "a", "y" * 100)
+    b.touch("a")
+    assert len(b.transfers()) == 1
+    for _ in range(4):
+        b.pass_time(1.0)
+    b.converge()
+    assert b.at_destination["/a"].size == 100
+    assert b.agent.context.state.ledger.entry("m", "d", "/a").size == 100  # type: ignore[union-attr]
+
+
+class LostAnswer(MemoryEngine):
+    """The transfer is created, its answer never arrives."""
+
+    lose_next = True
+
+    def start_transfer(self, request: TransferRequest) -> ObservedTransfer:
+        made = super().start_transfer(request)
+        if self.lose_next:
+            self.lose_next = False
+            raise UnreachableError("the connection broke")
+        return made
+
+
+def test_lost_answer_is_adopted_not_doubled(tmp_path: Path) -> None:
+    """An attempt whose creation was cut off is found by its tag after a crash."""
+    b = Bench(tmp_path, LostAnswer())
+    put(b, "a")
+    b.settle()
+    assert len(b.transfers()) == 1
+    only = b.transfers()[0]
+    b.crash()
+    b.open()
+    b.settle()
+    assert b.transfers() == [only]
+    b.converge()
+    assert set(b.at_destination) == {"/a"}
+
+
+class NothingCreated(MemoryEngine):
+    fail_next = True
+
+    def start_transfer(self, request: TransferRequest) -> ObservedTransfer:
+        if self.fail_next:
+            self.fail_next = False
+            raise UnreachableError("the connection broke")
+        return super().start_transfer(request)
+
+
+def test_attempt_that_created_nothing_is_made_again(tmp_path: Path) -> None:
+    """Nothing with its tag on the server: the attempt is closed and the files are planned again."""
+    b = Bench(tmp_path, NothingCreated())
+    put(b, "a")
+    b.settle()
+    b.pass_time(10.0)
+    b.converge()
+    assert set(b.at_destination) == {"/a"}
+
+
+def test_transfer_that_the_server_lost_is_sent_again(b: Bench) -> None:
+    """Lost is not delivered: the files are looked at again."""
+    b.destination = replace(b.destination, send_rate_max=8.0)
+    b.take()
+    put(b, "a", "x" * 3000)
+    b.settle()
+    b.engine.lose(b.transfers()[0])
+    b.destination = replace(b.destination, send_rate_max=None)
+    b.take()
+    b.pass_time(1.0)
+    b.look()
+    b.converge()
+    assert b.at_destination["/a"].size == 3000
+
+
+def test_failed_files_are_retried_with_backoff_and_the_rest_is_delivered(b: Bench) -> None:
+    """One unreadable file does not hold up the others; it is tried again and finally asks for a person."""
+    b.change(retry=RetryPolicy(1.0, 4.0))
+    put(b, "good"), put(b, "bad")
+    b.settle()
+    (b.source / "bad").unlink()
+    (b.source / "bad").mkdir()  # not a regular file when its turn comes
+    (b.source / "bad" / "in the way").write_text("x")
+    b.pass_time(0.1)
+    assert set(b.at_destination) == {"/good"}
+    assert "Retrying" in b.reasons()
+    assert "/bad" in b.status().detail["deliveries"][0]["lastError"]
+    b.pass_time(5.0)
+    b.converge()
+    assert "/bad/in the way" in b.at_destination
+
+
+def test_deletion_waits_for_what_is_in_flight_on_its_path(b: Bench) -> None:
+    """No late transfer brings a deleted file back."""
+    b.change(prune=True)
+    put(b, "keep"), put(b, "a", "old")
+    b.converge()
+    b.destination = replace(b.destination, send_rate_max=8.0)
+    b.take()
+    put(b, "a", "x" * 3000)
+    b.touch("a")
+    (b.source / "a").unlink()
+    b.touch("a")
+    assert "/a" in b.at_destination
+    b.destination = replace(b.destination, send_rate_max=None)
+    b.take()
+    for _ in range(3):
+        b.pass_time(1.0)
+    b.look()
+    b.converge()
+    assert set(b.at_destination) == {"/keep"}
+
+
+def test_too_many_deletions_are_held_as_a_whole_until_approved(b: Bench) -> None:
+    """Checked before the first delete; additions proceed; approve lets through exactly what is held."""
+    b.change(prune=True, deletions=Deletions(max_count=2))
+    for name in "abcdef":
+        put(b, name)
+    b.converge()
+    for name in "abc":
+        (b.source / name).unlink()
+    put(b, "new")
+    b.look()
+    b.pass_time(1.0)
+    assert "DeletionsHeld" in b.reasons()
+    assert set(b.at_destination) == {"/" + n for n in "abcdef"} | {"/new"}
+    b.touch("d")
+    assert "DeletionsHeld" in b.reasons(), "a later look elsewhere does not forget what is held"
+    AgentService(b.agent).approve("Mapping/m", "somebody")
+    b.settle()
+    b.converge()
+    assert set(b.at_destination) == {"/d", "/e", "/f", "/new"}
+
+
+def test_deletions_piece_by_piece_meet_the_same_limit(b: Bench) -> None:
+    """A large removal that is noticed file by file is still one."""
+    b.change(prune=True, deletions=Deletions(max_count=2))
+    for name in "abcdef":
+        put(b, name)
+    b.converge()
+    for name in "abcd":
+        (b.source / name).unlink()
+        b.touch(name)
+        b.pass_time(0.1)
+    assert "DeletionsHeld" in b.reasons()
+    assert len(b.at_destination) == 4
+
+
+def test_suspended_mapping_suspends_what_runs_and_goes_on_afterwards(b: Bench) -> None:
+    """Suspend in the spec stops a running transfer; taking it back resumes the same one."""
+    b.destination = replace(b.destination, send_rate_max=8.0)
+    b.take()
+    put(b, "a", "x" * 2000)
+    b.settle()
+    only = b.transfers()
+    b.change(suspend=True)
+    b.settle()
+    b.pass_time(10.0)
+    assert "Suspended" in {str(c.type) for c in b.status().conditions}
+    assert "/a" not in b.at_destination
+    b.change(suspend=False)
+    b.settle()
+    assert b.transfers() == only
+    b.pass_time(3.0)
+    b.converge()
+
+
+def test_new_address_starts_with_an_empty_ledger(b: Bench) -> None:
+    """Another address is another place: everything is delivered there too."""
+    put(b, "a")
+    b.converge()
+    b.destination = DestinationSpec("d", "elsewhere", 2, server="s")
+    b.take()
+    b.settle()
+    b.pass_time(1.0)
+    b.converge()
+    assert set(b.at_destination) == {"/a"}
+
+
+def test_stray_transfer_of_a_closed_attempt_is_removed(b: Bench) -> None:
+    """What a lost answer left on the server is swept up at the next look at the destination."""
+    put(b, "a")
+    b.converge()
+    tag = replace(b.agent.context.tag(b.status().key), attempt=999)
+    state = b.engine.observe(b.agent.context.state.agent_id)
+    request = TransferRequest(
+        state.destinations[0].id, (), "Normal", 100, None, b.destination.transfer_defaults.overwrite,
+        True, 30.0, 0.0, 0.0, tag,
+    )  # fmt: skip
+    b.engine.start_transfer(request)
+    b.agent.context.queue.add(DESTINATION)
+    b.settle()
+    assert b.transfers() == []
+
+
+@pytest.mark.parametrize("on_remove", list(OnRemove))
+def test_mapping_that_left_is_handled_as_on_remove_says(b: Bench, on_remove: OnRemove) -> None:
+    """Orphan and cancel leave the files, delete takes them back; then the mapping is forgotten."""
+    b.change(on_remove=on_remove)
+    put(b, "a")
+    b.converge()
+    b.mapping = None  # type: ignore[assignment]
+    b.agent._take(b.agent.context.desired, b.desired())
+    b.settle()
+    b.pass_time(1.0)
+    b.pass_time(31.0)
+    assert set(b.at_destination) == (set() if on_remove is OnRemove.DELETE else {"/a"})
+    assert b.agent.context.board.get(MAPPING) is None
+
+
+def test_renamed_mapping_hands_over_what_it_delivered(b: Bench) -> None:
+    """A new name for the same sources, paths and destination sends nothing again and deletes nothing."""
+    b.change(on_remove=OnRemove.DELETE)
+    put(b, "a")
+    b.converge()
+    old, b.mapping = b.mapping, None  # type: ignore[assignment]
+    desired = b.desired()
+    desired.mappings["renamed"] = replace(old, name="renamed")
+    b.agent._take(b.agent.context.desired, desired)
+    b.settle()
+    assert b.transfers() == []
+    b.pass_time(40.0)
+    assert set(b.at_destination) == {"/a"}
+
+
+def test_unreachable_server_makes_it_wait_and_heals(b: Bench) -> None:
+    """A server that does not answer is a retry, never a person's problem."""
+    put(b, "a")
+    b.engine.reachable = False
+    b.settle()
+    assert not b.status().ready
+    b.engine.reachable = True
+    b.pass_time(60.0)
+    b.converge()
