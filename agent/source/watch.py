@@ -33,7 +33,7 @@ def _ignore_state(root: str, state: WatchState) -> None:
 
 
 class Watcher:
-    """Thread-safe. Callbacks come from the watcher's own threads, never from a caller's, and should be quick."""
+    """Thread-safe. Callbacks come from the watcher's own threads, never a caller's, and should be quick."""
 
     def __init__(
         self,
