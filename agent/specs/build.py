@@ -120,7 +120,7 @@ def _secret(reference: dict[str, str] | None) -> SecretRef | None:
 
 
 def _lanes(name: str, spec: dict[str, Any], fail: Report) -> PriorityLanesSpec:
-    lanes = tuple(Lane(lane["name"], parse_proportion(lane["share"])) for lane in spec["lanes"])
+    lanes = tuple(Lane(lane["name"], round(parse_proportion(lane["share"]), 9)) for lane in spec["lanes"])
     for message in validate_lanes([(lane.name, lane.share) for lane in lanes]):
         fail(("spec", "lanes"), message)
     return PriorityLanesSpec(name, lanes)
