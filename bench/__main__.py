@@ -1,0 +1,89 @@
+"""`python -m bench`: measure, and write docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from bench import large, machine, nochange, reaction, report, small
+from bench.measure import Result, say
+from bench.workload import QUICK, Scale
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+MEMORY = Path("/dev/shm")
+ROOM = 3  # times the size of what is measured must be free
+
+Workload = Callable[[Path], Result]
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _parse(arguments)
+    scale = QUICK if options.quick else Scale()
+    folder = Path(tempfile.mkdtemp(prefix="lanesync-bench-", dir=options.directory))
+    shape = machine.shape(folder.parent, MEMORY)
+    results = []
+    try:
+        for name, (base, workload) in _workloads(scale, folder).items():
+            if options.only and not any(name.startswith(wanted) for wanted in options.only):
+                continue
+            results.append(_one(name, base, workload))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not results:
+        say(
+            f"no workload is named {', '.join(options.only)}; "
+            f"there are {', '.join(_workloads(scale, folder))}"
+        )
+        return 2
+    command = " ".join(["python -m bench", *arguments])
+    remark = (
+        "A `--quick` run: smaller sizes, fewer rounds. Not the figures of record." if options.quick else ""
+    )
+    text = report.page(shape, command, results, remark)
+    print(text)
+    target = options.output or (None if options.only else PAGE)
+    if target is not None:
+        report.write(target, text, results)
+        say(f"written: {target}")
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, three rounds")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a workload (repeatable)")
+    parser.add_argument("--output", type=Path, help="page to write; with --only none is written unless named")
+    parser.add_argument("--directory", help="where to measure on disk [default: the temporary folder]")
+    return parser.parse_args(arguments)
+
+
+def _workloads(scale: Scale, disk: Path) -> dict[str, tuple[Path, Workload]]:
+    """Name -> where its files go, and what measures it."""
+    found: dict[str, tuple[Path, Workload]] = {
+        "large": (disk, partial(large.run, scale=scale)),
+        "small-disk": (disk, partial(small.run, scale=scale, name="small-disk")),
+        "small-memory": (MEMORY, partial(small.run, scale=scale, name="small-memory")),
+    }
+    for files in scale.unchanged_files:
+        found[f"nochange-{files}"] = (disk, partial(nochange.run, scale=scale, files=files))
+    found["reaction"] = (disk, partial(reaction.run, scale=scale))
+    return found
+
+
+def _one(name: str, base: Path, workload: Workload) -> Result:
+    """Measure below a folder of its own, which is gone afterwards."""
+    say(f"{name} …")
+    work = Path(tempfile.mkdtemp(prefix=f"lanesync-bench-{name}-", dir=base))
+    try:
+        return workload(work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,68 @@
+"""What the numbers were measured on."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+def shape(*folders: Path) -> dict[str, str]:
+    """The machine in words: cores, memory, kernel, file systems, programs, load, date."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        memory = int(file.readline().split()[1]) / (1 << 20)
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "cores": f"{os.cpu_count()} ({_processor()})",
+        "memory": f"{memory:.0f} GiB",
+        "kernel": platform.release(),
+        "file systems": ", ".join(f"{folder}: {file_system(folder)}" for folder in folders),
+        "Python": platform.python_version(),
+        "rsync": version("rsync"),
+        "cp": version("cp"),
+        "lsyncd": version("lsyncd"),
+        "load at start": "{:.2f} (1 min), {:.2f} (5 min)".format(*os.getloadavg()[:2]),
+    }
+
+
+def _processor() -> str:
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def file_system(folder: Path) -> str:
+    """Type of the file system that holds `folder`."""
+    best, kind = "", "unknown"
+    with open("/proc/mounts", encoding="utf-8") as file:
+        for line in file:
+            _, point, found, *_ = line.split()
+            inside = str(folder) == point or str(folder).startswith(point.rstrip("/") + "/")
+            if inside and len(point) >= len(best):
+                best, kind = point, found
+    return kind
+
+
+def version(program: str) -> str:
+    """First line of what `program --version` says; "missing" when it is not installed."""
+    if shutil.which(program) is None:
+        return "missing"
+    for option in ("--version", "-version"):
+        done = subprocess.run([program, option], capture_output=True, text=True, check=False, timeout=20)
+        if done.returncode == 0 and done.stdout.strip():
+            return done.stdout.strip().splitlines()[0]
+    return "present"
+
+
+def sync_file_system(folder: Path) -> None:
+    """Have everything that was written to the file system of `folder` on storage."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(fd) != 0:
+            raise OSError(ctypes.get_errno(), "syncfs")
+    finally:
+        os.close(fd)

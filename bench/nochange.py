@@ -1,0 +1,42 @@
+"""A pass over a tree in which nothing changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench import ours, peers, processes, trees
+from bench.measure import Contender, Result, alternate
+from bench.workload import Scale
+
+NAME = "nochange"
+APPLY = "lanesync apply, cold agent"
+FIXED = "lanesync apply of a single file (fixed cost: start agent and two servers, end them)"
+START = "lanesync --version (start of the interpreter and the command line)"
+
+
+def run(work: Path, scale: Scale, files: int) -> Result:
+    """Everything has been delivered before; the inodes of the source are in memory."""
+    source, log = work / "source" / "tree", work / "peers.log"
+    trees.make_tree(source, files)
+    one = work / "one"
+    trees.make_tree(one, 1)
+    wanted = trees.fingerprint(source)
+    result = Result(f"{NAME}-{files}", f"No-change pass over {files:,} files", baseline=APPLY)
+    agent, small = ours.agent_for(work / "agent", source), ours.agent_for(work / "small", one)
+    result.notes.append(f"The first delivery by `lanesync apply` took {agent.apply():.2f} s.")
+    small.apply()
+    trees.check(agent.target, wanted)
+
+    contenders = [
+        Contender(lambda: {APPLY: agent.apply()}, verify=lambda: trees.check(agent.target, wanted)),
+        Contender(lambda: {FIXED: small.apply()}),
+        Contender(lambda: {START: processes.run([*ours.LANESYNC, "--version"], log)}),
+    ]
+    with peers.rsync_daemon(work / "rsync", work / "received") as daemon:
+        if daemon is None:
+            result.missing.append("rsync")
+        else:
+            daemon.send(str(source))
+            contenders.append(Contender(lambda: {"rsync daemon": daemon.send(str(source))}))
+        alternate(result, contenders, scale.rounds)
+    return result

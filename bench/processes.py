@@ -1,0 +1,91 @@
+"""Starting other programs, and ending what was started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+
+
+@contextmanager
+def running(
+    command: Sequence[str], log: Path, pass_fds: Sequence[int] = (), pipes: bool = False
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program for as long as the block lasts; ended by SIGTERM, by SIGKILL when that does not help."""
+    pipe = subprocess.PIPE if pipes else None
+    with open(log, "ab") as file:
+        process = subprocess.Popen(
+            command,
+            stdin=pipe or subprocess.DEVNULL,
+            stdout=pipe or file,
+            stderr=file,
+            pass_fds=pass_fds,
+        )
+    try:
+        yield process
+    finally:
+        _end(process)
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def run(command: Sequence[str], log: Path) -> float:
+    """Run to the end; returns seconds. RuntimeError with the end of its output when it fails."""
+    with open(log, "ab") as file:
+        start = time.monotonic()
+        code = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False
+        ).returncode
+        seconds = time.monotonic() - start
+    if code != 0:
+        raise RuntimeError(f"{' '.join(command[:4])} … ended with {code}:\n{tail(log)}")
+    return seconds
+
+
+def tail(log: Path) -> str:
+    with open(log, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 2000))
+        return file.read().decode(errors="replace")
+
+
+def free_port() -> int:
+    """A port that nobody listened on a moment ago (for programs that cannot choose one themselves)."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def wait_until(true: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
+    """TimeoutError when it is not true within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.01)
+
+
+def listens(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False

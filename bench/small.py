@@ -1,0 +1,48 @@
+"""Many small files to a cold destination, on disk and in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import ours, peers, trees
+from bench.machine import file_system
+from bench.measure import Contender, Result, alternate
+from bench.workload import Scale, clean_start, timed_sync
+
+NAME = "small"
+
+
+def run(work: Path, scale: Scale, name: str = NAME) -> Result:
+    """A tree of small files, a hundred in a directory; the source is in the page cache."""
+    source, received, log = work / "source", work / "received", work / "peers.log"
+    target = received / "in"
+    trees.make_tree(source, scale.small_files)
+    wanted = trees.fingerprint(source)
+    title = f"{scale.small_files:,} files of 1 to 16 KiB, cold destination, on {file_system(work)}"
+    result = Result(name, title, baseline=ours.PUBLISHED)
+
+    def check() -> None:
+        trees.check(target, wanted)
+
+    def contender(who: str, send: Callable[[], float]) -> Contender:
+        return Contender(timed_sync(who, send, target), clean_start(target), check)
+
+    with (
+        ours.server_pair(work / "servers", received) as pair,
+        peers.rsync_daemon(work / "rsync", target) as daemon,
+    ):
+        contenders = [
+            Contender(lambda: pair.send(source, "in"), clean_start(target), check),
+            contender("cp -r", lambda: peers.copy(f"{source}/.", target, log)),
+        ]
+        if daemon is None:
+            result.missing.append("rsync")
+        else:
+            contenders.append(contender("rsync daemon", lambda: daemon.send(f"{source}/")))
+        alternate(result, contenders, scale.rounds)
+    result.notes += [
+        "LaneSync's times begin at `createManifest` of the directory, so that everyone walks the source. "
+        "`All published` is the change time of the file that got its final name last.",
+    ]
+    return result
