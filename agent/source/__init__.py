@@ -1,0 +1,1 @@
+"""The source trees: which files count, what is there, and what changes."""
