@@ -13,7 +13,10 @@ import structlog
 from agent.model.change import FileStat
 from agent.model.observed import FileOutcome, FileResult, ObservedTransfer, TransferState
 from agent.model.outcome import NotFoundError
+from agent.model.paths import is_below, parent
+from agent.planning.pruning import mapping_roots
 from agent.reconcile.context import Connected, Context
+from agent.source.scan import EMPTY
 from agent.state.attempts import Attempt
 
 log = structlog.get_logger(__name__)
@@ -28,6 +31,7 @@ class Collected:
     failures: list[str] = field(default_factory=list)  # "path: why", or why a whole attempt ended
     ended: bool = False  # an attempt ended; what it did not deliver must be looked at again
     deleting: int = 0  # deletions on their way
+    emptied: list[str] = field(default_factory=list)  # directories that deletions left empty and in place
 
 
 def collect(context: Context, connected: Connected, mapping: str, destination: str) -> Collected:
@@ -150,6 +154,24 @@ def _close(
     )
 
 
+def _note_emptied(context: Context, attempt: Attempt, gone: list[str], kept: list[str]) -> list[str]:
+    """A directory whose last file was deleted while the source still had it is now an empty one of ours:
+    the ledger says so, and it goes when the source's goes."""
+    spec = context.desired.mappings.get(attempt.mapping)
+    roots = mapping_roots(spec) if spec is not None else ("/",)
+    passed, emptied = {*gone, *kept, *roots}, []
+    for path in gone:
+        above = parent(path)
+        if above in passed or not any(is_below(above, root) for root in roots):
+            continue
+        passed.add(above)
+        if not context.state.ledger.has_under(attempt.mapping, attempt.destination, above):
+            emptied.append(above)
+    rows = [(path, EMPTY, "", attempt.number) for path in emptied]
+    context.state.ledger.record(attempt.mapping, attempt.destination, rows, context.clock.time())
+    return emptied
+
+
 def _collect_deletion(context: Context, connected: Connected, attempt: Attempt, found: Collected) -> None:
     try:
         deletion = connected.engine.deletion(attempt.transfer_id or "")
@@ -166,6 +188,7 @@ def _collect_deletion(context: Context, connected: Connected, attempt: Attempt, 
     kept = [r.path for r in deletion.results if r.outcome is FileOutcome.SKIPPED]
     with context.state.transaction():
         context.state.ledger.forget(attempt.mapping, attempt.destination, gone + kept)
+        found.emptied += _note_emptied(context, attempt, gone, kept)
         context.state.attempts.finish(attempt.number, "done", deletion.error, context.clock.time())
     context.delivered.add_deleted(attempt.mapping, attempt.destination, len(gone))
     found.failures += [f"{r.path}: {r.error}" for r in deletion.results if r.outcome is FileOutcome.FAILED]

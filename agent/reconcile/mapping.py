@@ -98,6 +98,7 @@ class Mappings:
             self.context, delivery.live_scene.connected, spec.name, delivery.destination.name
         )
         self._note_failures(spec, delivery)
+        memory.pending |= hints_for(spec, delivery.collected.emptied)
         if delivery.collected.ended or delivery.collected.delivered:
             memory.pending |= memory.waiting
             memory.waiting = Hints()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from agent.model.change import Change, ChangeSet, Deletion, FileKind, FileStat, Suspect, SuspectReason
+from agent.model.change import Change, ChangeSet, Deletion, FileStat, Suspect, SuspectReason
 from agent.model.paths import destination_prefixes, is_below, join, parent
 from agent.model.spec import MappingSpec, PathMapping
 from agent.planning.changes import compare
@@ -173,8 +173,6 @@ class _Walk:
         else:
             rows = ledger.directory(self.spec.name, gathered.name, directory)
             flying = attempts.in_flight_directory(self.spec.name, gathered.name, directory)
-        listed = {join(directory, name) for name in listing.subdirectories}
-        rows = {path: stat for path, stat in rows.items() if path not in listed or not _is_empty(stat)}
         clean = self._compare(gathered, sources, rows, {path: stat for path, (stat, _) in flying.items()})
         if clean and not single:
             gathered.digests[directory] = listing.digest
@@ -296,10 +294,6 @@ class _Walk:
         for gathered in self.gathered:
             if gathered.digests:
                 self.context.state.ledger.set_digests(self.spec.name, gathered.name, gathered.digests)
-
-
-def _is_empty(stat: FileStat) -> bool:
-    return stat.kind is FileKind.EMPTY_DIRECTORY
 
 
 def _sources(root: str, prefix: str, listing: Listing) -> Iterator[tuple[str, tuple[str, FileStat]]]:

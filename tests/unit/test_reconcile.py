@@ -172,6 +172,24 @@ def test_deletion_waits_for_what_is_in_flight_on_its_path(b: Bench) -> None:
     assert set(b.at_destination) == {"/keep"}
 
 
+def test_directory_that_goes_after_its_files_goes_at_the_destination_too(b: Bench) -> None:
+    """A removal seen halfway (files gone, directories still there) ends with no directory left behind."""
+    b.change(prune=True)
+    put(b, "keep"), put(b, "gone/deeper/file")
+    b.converge()
+    (b.source / "gone/deeper/file").unlink()
+    (b.source / "gone/deeper").rmdir()
+    b.touch("gone/deeper/file")
+    b.pass_time(0.1)
+    (b.source / "gone").rmdir()
+    b.touch("gone/deeper", "gone")
+    b.converge()
+    ledger = b.agent.context.state.ledger
+    assert [path for path, _ in ledger.under("m", "d", "/")] == ["/keep"]
+    asked = [path for _, _, directories in b.engine._deletions.values() for path in directories]
+    assert asked == ["/gone/deeper", "/gone"]
+
+
 def test_too_many_deletions_are_held_as_a_whole_until_approved(b: Bench) -> None:
     """Checked before the first delete; additions proceed; approve lets through exactly what is held."""
     b.change(prune=True, deletions=Deletions(max_count=2))
