@@ -79,6 +79,7 @@ def _prepare(db: Database) -> str:
             f"{db.path} is not an agent's state; it was left as it is; name another --state-dir"
         )
     db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA journal_size_limit=67108864")
     db.execute("PRAGMA cache_size=-16000")
     db.execute("PRAGMA temp_store=MEMORY")
     if not tables:

@@ -119,6 +119,41 @@ def test_a_foreign_database_is_left_alone(tmp_path: Path) -> None:
         open_state(str(tmp_path))
 
 
+_FILLER = """
+import resource, sys
+from agent.model.change import FileKind, FileStat
+from agent.model.outcome import RetryableError
+from agent.state.db import open_state
+state = open_state(sys.argv[1])
+stat = FileStat(FileKind.FILE, 1, 2, 3, 4, False)
+resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, resource.RLIM_INFINITY))
+done = 0
+try:
+    while done < 1_000_000:
+        state.ledger.record("m", "d", [(f"/{done}-{n}", stat, "", 1) for n in range(100)], 1.0)
+        done += 100
+except RetryableError as error:
+    print(error)
+assert state.ledger.count("m", "d") == done, done
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+state.ledger.record("m", "d", [("/last", stat, "", 1)], 2.0)
+assert len(list(state.ledger.under("m", "d", "/"))) == done + 1
+"""
+
+
+def test_a_full_disk_passes(tmp_path: Path) -> None:
+    """Writing fails with an error that says so and may be tried again; nothing half-written stays."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FILLER, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cannot be written or read now" in done.stdout
+
+
 def test_many_threads_may_use_one_state(state: Opened) -> None:
     """Writers in several threads neither fail nor lose a row."""
 
