@@ -48,7 +48,7 @@ from agent.model.spec import Lane, TransferDefaults, default_lane
 __all__ = ["Credentials", "JetstreamEngine", "Login"]
 
 _RESULTS_PAGE = 20_000
-_MANIFEST_KEYS = ("lanesync.agent", "lanesync.spec", "lanesync.attempt")
+_MANIFEST_KEYS = ("lanesync.agent", "lanesync.spec")
 _MANIFEST_POLL_MIN, _MANIFEST_POLL_MAX = 0.001, 0.05
 
 
@@ -148,7 +148,18 @@ class JetstreamEngine:
 
     def set_lanes(self, destination_id: str, lanes: tuple[Lane, ...]) -> None:
         shares = {lane.name: lane.share for lane in lanes}
-        self._request("setPriorityLanesAsync", destination_id, shares)
+        try:
+            self._request("setPriorityLanesAsync", destination_id, shares)
+        except outcome.PermanentError as error:
+            # Lanes in use keep their names and number; once the transfers are over it will pass.
+            if self._busy(destination_id):
+                raise outcome.RetryableError(str(error)) from error
+            raise
+
+    def _busy(self, destination_id: str) -> bool:
+        api = self._session.api()
+        with agent_errors():
+            return bool(api.send.getDestination(destination_id).get("numTransfersQueued"))
 
     def set_send_rate(self, destination_id: str, send_rate_max: float | None) -> None:
         self._request("setSendRateMaxAsync", destination_id, convert.to_rate(send_rate_max))

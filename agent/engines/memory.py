@@ -7,13 +7,13 @@ turn comes, so results tell what was there. Lanes are recorded; the order of wor
 from __future__ import annotations
 
 import itertools
-import os
-import stat as modes
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
+from agent.engines.memory_transfer import MemoryTransfer, progress, read
 from agent.engines.port import DeletionState, DestinationRequest, Entry, TransferRequest
+from agent.lanes import validate_lanes
 from agent.model.observed import (
     Capabilities,
     EngineState,
@@ -25,18 +25,10 @@ from agent.model.observed import (
     Tag,
     TransferState,
 )
-from agent.model.outcome import NotFoundError, PermanentError, UnreachableError
+from agent.model.outcome import NotFoundError, PermanentError, RetryableError, UnreachableError
 from agent.model.spec import DEFAULT_LANES, Lane, TransferDefaults, default_lane
 
 UNLIMITED_BYTES_PER_SECOND = 1e9
-
-
-@dataclass(slots=True)
-class _Transfer:
-    seen: ObservedTransfer
-    todo: list[Entry]
-    results: list[FileResult] = field(default_factory=list)
-    partial: int = 0  # bytes of the first of `todo` that are over
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +53,7 @@ class MemoryEngine:
         self._lock = threading.RLock()
         self._ids = itertools.count(1)
         self._destinations: dict[str, ObservedDestination] = {}
-        self._transfers: dict[str, _Transfer] = {}
+        self._transfers: dict[str, MemoryTransfer] = {}
         self._manifests: dict[str, tuple[Entry, ...]] = {}
         self._deletions: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {}
         self._deleted: dict[str, tuple[FileResult, ...]] = {}
@@ -112,7 +104,7 @@ class MemoryEngine:
         return events
 
     def _send(
-        self, destination: ObservedDestination, transfer: _Transfer, budget: float, seconds: float
+        self, destination: ObservedDestination, transfer: MemoryTransfer, budget: float, seconds: float
     ) -> float:
         """Send up to `budget` bytes of one transfer; returns the bytes used."""
         if transfer.seen.send_rate_max is not None:
@@ -129,11 +121,11 @@ class MemoryEngine:
                 break
             used += left
             transfer.partial = 0
-            result = _read(transfer.todo.pop(0))
+            result = read(transfer.todo.pop(0))
             transfer.results.append(result)
             if result.outcome is FileOutcome.DELIVERED:
                 tree[entry.path] = result
-        transfer.seen = _progress(transfer)
+        transfer.seen = progress(transfer)
         return used
 
     def _delete_at(self, destination: ObservedDestination) -> list[str]:
@@ -211,6 +203,9 @@ class MemoryEngine:
     def set_lanes(self, destination_id: str, lanes: tuple[Lane, ...]) -> None:
         with self._lock:
             found = self._destination(destination_id)
+            broken = validate_lanes([(lane.name, lane.share) for lane in lanes])
+            if broken:
+                raise PermanentError("; ".join(broken))
             active = {
                 t.seen.lane
                 for t in self._transfers.values()
@@ -218,7 +213,7 @@ class MemoryEngine:
             }
             names = {lane.name for lane in lanes}
             if not active <= names or (active and len(lanes) != len(found.lanes or ())):
-                raise PermanentError("lanes in use cannot be renamed, nor their number changed")
+                raise RetryableError("lanes in use cannot be renamed, nor their number changed")
             self._change(destination_id, lanes=lanes)
 
     def set_send_rate(self, destination_id: str, send_rate_max: float | None) -> None:
@@ -247,7 +242,7 @@ class MemoryEngine:
                 total_bytes=sum(entry.size for entry in request.entries),
                 total_files=len(request.entries),
             )
-            self._transfers[made] = _Transfer(seen, list(request.entries))
+            self._transfers[made] = MemoryTransfer(seen, list(request.entries))
             return seen
 
     def transfer(self, transfer_id: str) -> ObservedTransfer:
@@ -334,7 +329,7 @@ class MemoryEngine:
             raise NotFoundError(f"destination {destination_id} was not found")
         return self._destinations[destination_id]
 
-    def _transfer(self, transfer_id: str) -> _Transfer:
+    def _transfer(self, transfer_id: str) -> MemoryTransfer:
         self._reach()
         if transfer_id not in self._transfers:
             raise NotFoundError(f"transfer {transfer_id} was not found")
@@ -365,36 +360,4 @@ def _defaults(defaults: TransferDefaults, lanes: tuple[Lane, ...]) -> ObservedDe
         defaults.checkpoint_interval,
         defaults.overwrite,
         defaults.modification_time_tolerance,
-    )
-
-
-def _read(entry: Entry) -> FileResult:
-    """Look at a source as a sender would."""
-    try:
-        found = os.stat(entry.source)
-    except FileNotFoundError:
-        if entry.is_directory:
-            return FileResult(entry.path, FileOutcome.DELIVERED)
-        return FileResult(entry.path, FileOutcome.VANISHED)
-    except OSError as error:
-        return FileResult(entry.path, FileOutcome.FAILED, error=str(error.strerror))
-    if not entry.is_directory and not modes.S_ISREG(found.st_mode):
-        return FileResult(entry.path, FileOutcome.FAILED, error="not a regular file")
-    size = 0 if entry.is_directory else found.st_size
-    return FileResult(entry.path, FileOutcome.DELIVERED, size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-def _progress(transfer: _Transfer) -> ObservedTransfer:
-    failed = [result for result in transfer.results if result.outcome is FileOutcome.FAILED]
-    state, error = transfer.seen.state, ""
-    if not transfer.todo:
-        state = TransferState.ERROR if failed else TransferState.COMPLETE
-        error = f"{failed[0].path}: {failed[0].error}" if failed else ""
-    left = sum(entry.size for entry in transfer.todo) - transfer.partial
-    return replace(
-        transfer.seen,
-        state=state,
-        error=error,
-        done_bytes=transfer.seen.total_bytes - left,
-        done_files=len(transfer.results),
     )

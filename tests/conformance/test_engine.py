@@ -24,7 +24,7 @@ from agent.model.observed import (
     Tag,
     TransferState,
 )
-from agent.model.outcome import NotFoundError, PermanentError
+from agent.model.outcome import NotFoundError, PermanentError, RetryableError
 from agent.model.spec import DEFAULT_LANES, Lane, Overwrite, TransferDefaults
 
 T = TypeVar("T")
@@ -216,15 +216,29 @@ def test_lanes_are_set_whole_and_in_order(rig: Rig) -> None:
         assert rig.observed(found).lanes == lanes
 
 
-def test_a_lane_in_use_cannot_be_renamed(rig: Rig) -> None:
-    """Renaming the lane of a running transfer is refused, new shares are not."""
+def test_a_lane_in_use_keeps_its_name_until_its_transfers_end(rig: Rig) -> None:
+    """Renaming it, or another number of lanes, is worth trying again later; new shares act at once."""
     found = rig.destination(present=False)
-    rig.start(found, rig.entry(rig.file("a")), lane="High")
-    with pytest.raises(PermanentError):
-        rig.engine.set_lanes(found, (Lane("Top", 0.7), *DEFAULT_LANES[1:]))
+    transfer = rig.start(found, rig.entry(rig.file("a")), lane="High")
+    renamed = (Lane("Top", 0.7), *DEFAULT_LANES[1:])
+    for lanes in (renamed, (Lane("High", 1.0),)):
+        with pytest.raises(RetryableError):
+            rig.engine.set_lanes(found, lanes)
     shares = (Lane("High", 0.6), Lane("Normal", 0.3), Lane("Low", 0.1), Lane("Idle", 0.0))
     rig.engine.set_lanes(found, shares)
     assert rig.observed(found).lanes == shares
+    rig.engine.cancel(transfer.id, "not wanted")
+    rig.engine.set_lanes(found, renamed)
+    assert rig.observed(found).lanes == renamed
+
+
+def test_lanes_that_break_a_rule_need_a_person(rig: Rig) -> None:
+    """Refused for good while nothing is under way."""
+    found = rig.destination()
+    for lanes in ((), (Lane("A", 0.5),), (Lane("A", 1.0), Lane("B", 0.0), Lane("C", 0.0))):
+        with pytest.raises(PermanentError):
+            rig.engine.set_lanes(found, lanes)
+    assert rig.observed(found).lanes == DEFAULT_LANES
 
 
 def test_defaults_come_back_as_set(rig: Rig) -> None:

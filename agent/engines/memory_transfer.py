@@ -1,0 +1,52 @@
+"""One transfer of the engine in memory: what is left of it, and what its sources say when they are read."""
+
+from __future__ import annotations
+
+import os
+import stat as modes
+from dataclasses import dataclass, field, replace
+
+from agent.engines.port import Entry
+from agent.model.observed import FileOutcome, FileResult, ObservedTransfer, TransferState
+
+
+@dataclass(slots=True)
+class MemoryTransfer:
+    """A transfer and what is left of it."""
+
+    seen: ObservedTransfer
+    todo: list[Entry]
+    results: list[FileResult] = field(default_factory=list)
+    partial: int = 0  # bytes of the first of `todo` that are over
+
+
+def read(entry: Entry) -> FileResult:
+    """Look at a source as a sender would."""
+    try:
+        found = os.stat(entry.source)
+    except FileNotFoundError:
+        if entry.is_directory:
+            return FileResult(entry.path, FileOutcome.DELIVERED)
+        return FileResult(entry.path, FileOutcome.VANISHED)
+    except OSError as error:
+        return FileResult(entry.path, FileOutcome.FAILED, error=str(error.strerror))
+    if not entry.is_directory and not modes.S_ISREG(found.st_mode):
+        return FileResult(entry.path, FileOutcome.FAILED, error="not a regular file")
+    size = 0 if entry.is_directory else found.st_size
+    return FileResult(entry.path, FileOutcome.DELIVERED, size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def progress(transfer: MemoryTransfer) -> ObservedTransfer:
+    failed = [result for result in transfer.results if result.outcome is FileOutcome.FAILED]
+    state, error = transfer.seen.state, ""
+    if not transfer.todo:
+        state = TransferState.ERROR if failed else TransferState.COMPLETE
+        error = f"{failed[0].path}: {failed[0].error}" if failed else ""
+    left = sum(entry.size for entry in transfer.todo) - transfer.partial
+    return replace(
+        transfer.seen,
+        state=state,
+        error=error,
+        done_bytes=transfer.seen.total_bytes - left,
+        done_files=len(transfer.results),
+    )
