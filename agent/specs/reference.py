@@ -63,7 +63,7 @@ def _paragraph(field: dict[str, Any]) -> str:
     if schema.get("examples"):
         facts.append(f"for example `{_value(schema['examples'][0])}`")
     rule = schema.get("x-lanesync-rule")
-    return text + (f" It {rule}." if rule else "") + "\n\n" + "; ".join(facts) + "."
+    return text + (f" It {rule}." if rule else "") + "\n\nType: " + "; ".join(facts) + "."
 
 
 def _type(schema: Schema) -> str:
