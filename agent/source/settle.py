@@ -17,6 +17,7 @@ class Touch(Enum):
     WRITTEN = auto()  # created, modified or its attributes changed: may go on
     CLOSED = auto()  # its writer closed it
     MOVED_IN = auto()  # appeared whole: a rename or a hard link
+    EMPTY = auto()  # a new directory without content: it may be about to get some
     DELETED = auto()  # removed or renamed away
     DIRECTORY = auto()  # everything below may have changed
 
@@ -45,6 +46,11 @@ class Settle:
         self._pending[path] = (now if known is None else known[0], due)
         if known is None:
             heapq.heappush(self._queue, (due, path))
+
+    def discard(self, path: str) -> None:
+        """No longer of interest; unknown paths are harmless."""
+        self._pending.pop(path, None)
+        self._ready.pop(path, None)
 
     def due(self, now: float) -> tuple[str, ...]:
         """Paths that are ready; each is handed out once."""

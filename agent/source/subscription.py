@@ -51,6 +51,7 @@ class Subscription:
         self.symlinks = symlinks
         self._settle = Settle(trigger.ready, trigger.settle, trigger.max_wait)
         self._subtrees: set[str] = set()
+        self._empty: set[str] = set()  # directories whose only news is that they are empty
         self._whole = False
 
     def touch(self, path: str, touch: Touch, now: float) -> bool:
@@ -63,13 +64,26 @@ class Subscription:
             return False
         if not self._whole:
             self._settle.on_event(path, touch, now)
+            self._fill(path, touch)
             if len(self._settle) > MAX_PENDING:
                 self.touch_whole()
         return True
 
+    def _fill(self, path: str, touch: Touch) -> None:
+        """What is in a new directory speaks for itself: scanning the directory because it was empty a moment
+        ago would find files that are still being written."""
+        if touch is Touch.EMPTY:
+            self._empty.add(path)
+        if self._empty:
+            parent = path.rpartition("/")[0]
+            if parent in self._empty:
+                self._empty.discard(parent)
+                self._settle.discard(parent)
+
     def touch_whole(self) -> None:
         self._settle.clear()
         self._subtrees.clear()
+        self._empty.clear()
         self._whole = True
 
     def take(self, now: float) -> Dirty | None:
@@ -82,6 +96,7 @@ class Subscription:
             return None
         subtrees = tuple(path for path in ready if path in self._subtrees)
         self._subtrees.difference_update(subtrees)
+        self._empty.difference_update(ready)
         if "" in subtrees:
             return Dirty(whole=True)
         single = tuple(path for path in ready if path not in subtrees) if subtrees else ready

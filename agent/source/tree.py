@@ -81,7 +81,8 @@ class TreeWatch:
         return len(self._paths)
 
     def _arm_below(self, start: str, seen: list[str]) -> None:
-        """Watch `start` and all directories below; files and empty directories there are added to `seen`.
+        """Watch `start` and all directories below; what is there is added to `seen`: files, and
+        empty directories with a slash at the end.
 
         Each directory is watched before it is read, so nothing appears in it unnoticed.
         """
@@ -123,7 +124,7 @@ class TreeWatch:
                     seen.append(path)
                 empty = False
         if empty:
-            seen.append(directory)
+            seen.append(directory + "/")
         return found
 
     def _watch(self, absolute: str, directory: str) -> bool:
@@ -215,7 +216,10 @@ class TreeWatch:
             self._events.touched(path, Touch.DIRECTORY)
             return
         for found in seen:
-            self._events.touched(found, Touch.WRITTEN)
+            if found.endswith("/"):
+                self._events.touched(found[:-1], Touch.EMPTY)
+            else:
+                self._events.touched(found, Touch.WRITTEN)
 
     def _file(self, event: InotifyEvent, path: str) -> None:
         if event.is_close_write:

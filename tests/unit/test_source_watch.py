@@ -154,6 +154,23 @@ def test_an_empty_directory_is_told(watcher: Watcher, root: Path, told: Told) ->
     assert told.until(lambda: "empty" in told.paths | told.subtrees)
 
 
+def test_a_new_directory_is_not_told_before_its_files_are_ready(
+    watcher: Watcher, root: Path, told: Told
+) -> None:
+    """A file still being written in a directory made just before is not told through the directory."""
+    subscription = watch(watcher, root, told, Trigger(settle=1.0))
+    (root / "new").mkdir()
+    with open(root / "new" / "clip", "w") as file:
+        deadline = time.monotonic() + 20
+        while watcher.waiting(subscription) != ("new/clip",):
+            file.write("x")
+            file.flush()
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        assert told.dirty == []
+    assert told.until(lambda: told.paths == {"new/clip"})
+
+
 def test_a_directory_that_moves_is_told_as_subtrees(
     watcher: Watcher, root: Path, tmp_path: Path, told: Told
 ) -> None:
