@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from agent.engines.jetstream import Credentials, JetstreamEngine
 from agent.engines.port import DestinationRequest, Entry, TransferRequest
 from agent.jetstream import APIInterface, Jetstream
 from agent.model.observed import Tag, TransferState
-from agent.model.outcome import AuthenticationError, NotFoundError, UnreachableError
+from agent.model.outcome import AuthenticationError, NotFoundError, PermanentError, UnreachableError
 from agent.model.spec import Overwrite
 
 pytestmark = pytest.mark.e2e
@@ -159,6 +162,59 @@ def test_a_server_without_extensions_is_polled(server: Server, tmp_path: Path) -
     eventually(lambda: engine.transfer(transfer).state is TransferState.COMPLETE)
     eventually(lambda: ("transfer", transfer) in told)
     assert engine.results(transfer, 0) == ((), 0)
+    engine.close()
+
+
+def test_a_server_that_stands_still_is_unreachable(server: Server) -> None:
+    """Nobody waits for ever: calls end in time, and work again when the server goes on."""
+
+    def hasty(address: str, port: int) -> APIInterface:
+        return Jetstream().api(address, port, timeout=0.3, requestTimeout=0.3, waitTimeout=0.3)
+
+    engine = JetstreamEngine("127.0.0.1", server.port, make_api=hasty)
+    engine.connect()
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(UnreachableError):
+            engine.observe("agent")
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+    def answered() -> bool:
+        try:
+            return engine.observe("agent").destinations == ()
+        except UnreachableError:
+            return False
+
+    eventually(answered)
+    engine.close()
+
+
+def test_a_refused_transfer_leaves_no_manifest(server: Server, tmp_path: Path) -> None:
+    """What was made for a transfer that the server refuses is taken away again."""
+    engine = JetstreamEngine("127.0.0.1", server.port)
+    destination = engine.create_destination(DestinationRequest("127.0.0.1", server.port, None, TAG))
+    entry = Entry("/a", str(tmp_path / "a"), 1, False, False)
+    with pytest.raises(PermanentError, match="Nowhere"):
+        engine.start_transfer(replace(request(destination, entry), lane="Nowhere"))
+    with server.api() as api:
+        assert api.send.getManifests() == []
+    engine.close()
+
+
+def test_twenty_thousand_entries_are_one_transfer(server: Server, tmp_path: Path) -> None:
+    """The largest manifest an agent sends, with long names, is taken and read back whole."""
+    engine = JetstreamEngine("127.0.0.1", server.port)
+    destination = engine.create_destination(DestinationRequest("127.0.0.1", 1, None, TAG))
+    folder = "長い名前の" * 6  # 8 MB of paths, what a plan puts into one attempt
+    entries = tuple(
+        Entry(f"/{folder}/{number:06}", f"/mnt/{folder}/{number:06}", number, False, False)
+        for number in range(20_000)
+    )
+    transfer = engine.start_transfer(request(destination, *entries))
+    assert (transfer.total_files, transfer.total_bytes) == (20_000, sum(range(20_000)))
+    assert list(engine.manifest_paths(transfer.manifest_id)) == [entry.path for entry in entries]
+    engine.cancel(transfer.id, "the test is over")
     engine.close()
 
 
