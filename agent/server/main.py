@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import threading
@@ -51,6 +52,8 @@ def run(serve: ServeOptions) -> int:
     log.configure()
     options.check(serve)
     access = _access(serve)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     lock_fd = statedir.lock(serve.state_dir)
     try:
         sock = bind(serve.host, serve.port)

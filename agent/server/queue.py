@@ -37,7 +37,8 @@ class RequestQueue:
             raise CommandError(f"{MAX_PENDING} requests are pending; wait for some to finish")
         owner = session.user or ""
         request_id = await self._core.database.run(requests.create, method, owner, self._core.clock.wall_us())
-        session.requests.add(request_id)
+        if session.user is None:
+            session.requests.add(request_id)
         task = asyncio.create_task(self._carry_out(request_id, method, work), name=method)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -10,6 +10,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, NoReturn
 
 import structlog
@@ -70,12 +71,12 @@ class Dispatcher:
         """The answer to one parsed line; None when it has none (notifications)."""
         if not isinstance(message, list):
             answer = await self._answer(session, message)
-            return None if answer is None else _bounded(answer)
+            return None if answer is None else _bounded(answer, answer["id"])
         if not 0 < len(message) <= MAX_BATCH:
             return error_line(RpcError(ERROR_INVALID_REQUEST, f"a batch has 1 to {MAX_BATCH} requests"))
         answers = await asyncio.gather(*(self._answer(session, item) for item in message))
         kept = [answer for answer in answers if answer is not None]
-        return encode(kept) if kept else None
+        return _bounded(kept, None) if kept else None
 
     async def _answer(self, session: Session, message: object) -> dict[str, Any] | None:
         request_id: object = None
@@ -113,7 +114,8 @@ class Dispatcher:
             return await command.function(session, **arguments)
         if command.check is not None:
             await command.check(session, **arguments)
-        return await self._queue.submit(session, command.name, lambda: command.function(session, **arguments))
+        work = partial(command.function, session, **arguments)
+        return await self._queue.submit(session, command.name, work)
 
     async def _whole(self, work: Coroutine[Any, Any, Any]) -> Any:
         """A command that began is carried out whole, even when its caller leaves in the middle."""
@@ -147,9 +149,9 @@ def _identify(message: object) -> dict[str, Any]:
     return message
 
 
-def _bounded(answer: dict[str, Any]) -> bytes:
+def _bounded(answer: object, request_id: object) -> bytes:
     line = encode(answer)
     if len(line) > MAX_MESSAGE_BYTES:
         message = f"the answer has {len(line)} bytes, more than {MAX_MESSAGE_BYTES}; ask for less with limit"
-        return error_line(CommandError(message), answer["id"])
+        return error_line(CommandError(message), request_id)
     return line

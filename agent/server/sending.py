@@ -25,6 +25,8 @@ from agent.server.supervisor import Callbacks, Worker
 _log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 15.0
+DISCARD_SECONDS = 60.0
+LAST_DISCARD_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ class Sender:
         callbacks = Callbacks(self._ready, self._message, self._gone)
         self._worker = Worker("sender", arguments, keep_fds, callbacks)
         self._told: dict[int, Message] = {}  # destinations as the worker knows them
-        self._started: set[int] = set()
+        self._started: dict[int, int] = {}  # transfer -> destination
+        self._discards: dict[int, set[asyncio.Task[None]]] = {}  # by destination
         self._stops: dict[int, asyncio.Future[None]] = {}
         self._remote: dict[int, asyncio.Future[Message]] = {}
         self._numbers = itertools.count(1)
@@ -92,7 +95,7 @@ class Sender:
         if transfer.id in self._started or transfer.id in self._stops:
             return
         self.tell(order.destination, order.rate)
-        self._started.add(transfer.id)
+        self._started[transfer.id] = transfer.destination_id
         self._worker.post(
             {
                 "op": "start",
@@ -128,6 +131,14 @@ class Sender:
             self._told[destination.id] = message
             self._worker.post(message)
 
+    async def settle_discards(self, destination_id: int) -> None:
+        """Before a destination goes: let what is being discarded there end, for a moment."""
+        tasks = self._discards.pop(destination_id, set())
+        if tasks:
+            await asyncio.wait(tasks, timeout=LAST_DISCARD_SECONDS)
+        for task in tasks:
+            task.cancel()
+
     def remove_destination(self, destination_id: int) -> None:
         self._core.live.links.pop(destination_id, None)
         if self._told.pop(destination_id, None) is not None:
@@ -140,21 +151,15 @@ class Sender:
             self._worker.post({**message, "priority": transfer.priority, "rate": transfer.rate_max})
 
     async def stop_transfer(self, transfer: Transfer, *, discard: bool) -> None:
-        """Have the worker stop; returns once it sends nothing more of the transfer (or is gone)."""
-        known = transfer.id in self._started or (discard and transfer.destination_id in self._told)
-        if not self._worker.ready or not known:
+        """Have the worker stop; returns once it sends nothing more of the transfer (or is gone). `discard`
+        also removes what the receiver has of unfinished files, as soon as it can be reached."""
+        if not self._worker.ready or transfer.id not in self._started:
+            if discard:
+                self._discard_later(transfer)
             return
         stopped = self._stops.setdefault(transfer.id, asyncio.get_running_loop().create_future())
-        self._started.discard(transfer.id)
-        self._worker.post(
-            {
-                "op": "stop",
-                "id": str(transfer.id),
-                "discard": discard,
-                "uid": transfer.uid,
-                "destinationId": str(transfer.destination_id),
-            }
-        )
+        self._started.pop(transfer.id, None)
+        self._worker.post({"op": "stop", "id": str(transfer.id), "discard": discard})
         try:
             await asyncio.wait_for(asyncio.shield(stopped), STOP_SECONDS)
         except TimeoutError:
@@ -163,6 +168,20 @@ class Sender:
             ) from None
         finally:
             self._stops.pop(transfer.id, None)
+
+    def _discard_later(self, transfer: Transfer) -> None:
+        """Best effort: a receiver that stays away clears what is left by age."""
+        tasks = self._discards.setdefault(transfer.destination_id, set())
+        task = asyncio.create_task(self._discard(transfer), name=f"discard {transfer.id}")
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async def _discard(self, transfer: Transfer) -> None:
+        try:
+            destination = await self._core.database.run(destinations.get, transfer.destination_id)
+            await self.remote(destination, "discard", {"uids": [transfer.uid]}, DISCARD_SECONDS)
+        except CommandError as error:
+            _log.info("leftovers at the receiver not removed", transfer=str(transfer.id), reason=str(error))
 
     async def remote(
         self, destination: Destination, verb: str, args: dict[str, Any], timeout: float
@@ -204,6 +223,9 @@ class Sender:
             self.tell(destination, rate, only_known=True)
 
     async def stop(self) -> None:
+        for tasks in self._discards.values():
+            for task in tasks:
+                task.cancel()
         await self._worker.stop()
 
     # --- what the worker reports -----------------------------------------------------------------------
@@ -253,14 +275,15 @@ class Sender:
             transfers.save(connection, replace(transfer, status=states.SENDING, start_us=start))
 
     async def _on_progress(self, message: Message) -> None:
-        now = self._core.clock.wall_us()
+        now, moved = self._core.clock.wall_us(), set[int]()
         for transfer_id, *counters in message["transfers"]:
             if int(transfer_id) in self._started:
+                moved.add(self._started[int(transfer_id)])
                 self._core.live.progress[int(transfer_id)] = Counters(*(int(value) for value in counters))
                 self._core.events.post("transfer", int(transfer_id))
-        for link in self._core.live.links.values():
-            if link.state == "connected":
-                link.last_send_us = link.last_recv_us = now
+        for destination_id in moved:
+            link = self._core.live.link(destination_id)
+            link.last_send_us = link.last_recv_us = now
 
     async def _on_checkpoint(self, message: Message) -> None:
         transfer_id = int(message["id"])
@@ -270,7 +293,7 @@ class Sender:
     async def _on_finished(self, message: Message) -> None:
         transfer_id = int(message["id"])
         finished = await self._core.database.run(self._finish, transfer_id, message)
-        self._started.discard(transfer_id)
+        self._started.pop(transfer_id, None)
         self._core.live.progress.pop(transfer_id, None)
         await self._on_stopped(message)
         self._core.events.post("transfer", transfer_id)

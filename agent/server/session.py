@@ -18,7 +18,7 @@ class Session:
     """One API connection."""
 
     user: str | None = None  # None = not logged in
-    requests: set[int] = field(default_factory=set)  # made on this connection
+    requests: set[int] = field(default_factory=set)  # made on this connection before logging in
 
 
 @dataclass(frozen=True, slots=True)

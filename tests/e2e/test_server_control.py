@@ -1,56 +1,23 @@
-"""The control port of a real `lanesync serve`."""
+"""The control port of a real `lanesync serve`: its protocol and its objects."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rawclient import Lines, explicit, free_port
 from servers import Server, eventually, start_server
 
-from agent.jetstream import CommandError, constants
-from agent.server import accounts
-from agent.server.store.schema import DATABASE_NAME
+from agent.jetstream import constants
 
 pytestmark = pytest.mark.e2e
 
 LIMIT = constants.MAX_MESSAGE_BYTES
-
-
-class Lines:
-    """A raw client: bytes out, parsed lines in."""
-
-    def __init__(self, port: int) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=30)
-        self.file = self.sock.makefile("rb")
-
-    def say(self, data: bytes) -> None:
-        self.sock.sendall(data)
-
-    def hear(self) -> Any:
-        line = self.file.readline()
-        return json.loads(line) if line else None
-
-    def call(self, method: str, request_id: object = 1, **params: Any) -> Any:
-        request = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
-        self.say(json.dumps(request).encode() + b"\n")
-        return self.hear()
-
-    def __enter__(self) -> Lines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-        self.sock.close()
 
 
 @pytest.fixture(scope="module")
@@ -63,16 +30,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def client(server: Server) -> Iterator[Lines]:
     with Lines(server.port) as lines:
         yield lines
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-def _explicit(count: int) -> dict[str, Any]:
-    return {f"/d/{number}": {"src": "/nowhere", "size": 1} for number in range(count)}
 
 
 # --- JSON-RPC ------------------------------------------------------------------------------------------
@@ -190,7 +147,7 @@ def test_a_manifest_is_pending_when_answered_and_complete_when_waited_for(
 ) -> None:
     """Also one without any I/O; the totals come with completion."""
     (tmp_path / "f").write_text("12345")
-    for mappings, files, size in ((_explicit(3), 3, 3), ({"/x": str(tmp_path)}, 1, 5)):
+    for mappings, files, size in ((explicit(3), 3, 3), ({"/x": str(tmp_path)}, 1, 5)):
         made = client.call("send.createManifest", mappings=mappings)["result"]
         pending = {"status": "pending", "processing": True, "totalFiles": None, "errorMessage": None}
         assert pending.items() <= made.items()
@@ -200,7 +157,7 @@ def test_a_manifest_is_pending_when_answered_and_complete_when_waited_for(
 
 def test_a_large_manifest_pages_and_deletes(client: Lines) -> None:
     """20,000 entries in one call; getManifestFiles honours limit; deleting is allowed any time."""
-    made = client.call("send.createManifest", mappings=_explicit(20_000))["result"]
+    made = client.call("send.createManifest", mappings=explicit(20_000))["result"]
     assert client.call("send.waitForManifest", manifestId=made)["result"]["totalFiles"] == 20_000
     listed = client.call("send.getManifestFiles", manifestId=made, limit=3)["result"]["fileMappings"]
     assert [entry["destPath"] for entry in listed] == ["/d/0", "/d/1", "/d/2"]
@@ -226,7 +183,7 @@ def test_a_missing_source_is_refused_at_the_call(client: Lines) -> None:
 
 def test_list_cursors_are_exclusive(client: Lines) -> None:
     """before and after take ids or structures and leave them out."""
-    made = [client.call("send.createManifest", mappings=_explicit(1))["result"] for _ in range(4)]
+    made = [client.call("send.createManifest", mappings=explicit(1))["result"] for _ in range(4)]
     ids = [manifest["manifestId"] for manifest in made]
     listed = client.call("send.getManifests", after=made[0], before=ids[3])["result"]
     assert [manifest["manifestId"] for manifest in listed] == ids[1:3]
@@ -238,9 +195,9 @@ def test_list_cursors_are_exclusive(client: Lines) -> None:
 def transfer(client: Lines) -> dict[str, Any]:
     """A transfer to a port where nobody listens: it stays active."""
     destination = client.call(
-        "send.createDestination", destinationAddress="127.0.0.1", destinationPort=_free_port(), exclusive=True
+        "send.createDestination", destinationAddress="127.0.0.1", destinationPort=free_port(), exclusive=True
     )["result"]
-    manifest = client.call("send.createManifest", mappings=_explicit(2))["result"]
+    manifest = client.call("send.createManifest", mappings=explicit(2))["result"]
     made = client.call("send.createTransfer", destinationId=destination, manifestId=manifest)["result"]
     assert isinstance(made, dict)
     return made
@@ -317,10 +274,10 @@ def test_a_destination_with_active_transfers_stays(client: Lines, transfer: dict
 def test_defaults_apply_to_new_transfers(client: Lines) -> None:
     """updateTransferDefaults changes only what is given; createTransfer overrides it."""
     destination = client.call(
-        "send.createDestination", destinationAddress="127.0.0.1", destinationPort=_free_port(), exclusive=True
+        "send.createDestination", destinationAddress="127.0.0.1", destinationPort=free_port(), exclusive=True
     )["result"]
     client.call("send.updateTransferDefaults", destinationId=destination, priority=7, priorityLane="Low")
-    manifest = client.call("send.createManifest", mappings=_explicit(1))["result"]
+    manifest = client.call("send.createManifest", mappings=explicit(1))["result"]
     both = {"destinationId": destination, "manifestId": manifest}
     made = client.call("send.createTransfer", **both)["result"]
     assert (made["priority"], made["priorityLane"], made["checkpointFrequencySeconds"]) == (7, "Low", 30)
@@ -353,168 +310,3 @@ def test_waiters_hear_of_changes(client: Lines, server: Server, transfer: dict[s
         assert answer["events"], "timed out"
         found += answer["events"]
         cursor = answer["next"]
-
-
-# --- who may command -----------------------------------------------------------------------------------
-
-
-def test_a_control_token_comes_before_everything(tmp_path: Path) -> None:
-    """Nothing but authToken is answered before it, and a wrong one opens nothing."""
-    token = tmp_path / "token"
-    token.write_text("t" * 40)
-    token.chmod(0o600)
-    with start_server(tmp_path / "s", control_token_file=token) as server, Lines(server.port) as lines:
-        for method in ("server.getServerInfo", "server.echo", "send.getTransfers", "server.auth", "no.such"):
-            assert lines.call(method)["error"]["code"] == constants.ERROR_AUTHENTICATION
-        assert (
-            lines.call("server.authToken", token="wrong")["error"]["code"] == constants.ERROR_AUTHENTICATION
-        )
-        assert lines.call("server.authToken", token="t" * 40)["result"] is None
-        assert lines.call("send.getTransfers")["result"] == []
-        assert "t" * 40 not in server.log()
-
-
-def test_accounts_are_needed_where_there_are_some(tmp_path: Path) -> None:
-    """Right name and password open the connection they were given on; little is told before."""
-    file = tmp_path / "accounts.json"
-    accounts.add(file, "jsmith", "secret-word")
-    with start_server(tmp_path / "s", accounts=file) as server, Lines(server.port) as lines:
-        info = lines.call("server.getServerInfo")["result"]
-        assert info["authRequired"] and "hostName" not in info
-        assert lines.call("send.getTransfers")["error"]["code"] == constants.ERROR_AUTHENTICATION
-        for user, password in (("jsmith", "wrong"), ("nobody", "secret-word")):
-            error = lines.call("server.auth", user=user, password=password)["error"]
-            assert error["message"] == "user name or password is wrong"
-        request = lines.call("server.authAsync", user="jsmith", password="secret-word")["result"]
-        assert lines.call("server.getRequestResult", requestId=request)["result"] is None
-        assert lines.call("send.getTransfers")["result"] == []
-        accounts.add(file, "late", "another-word")
-        with Lines(server.port) as other:
-            assert other.call("server.auth", user="late", password="another-word")["result"] is None
-        assert "secret-word" not in server.log()
-
-
-def test_without_accounts_nobody_can_log_in_and_the_log_warns(server: Server) -> None:
-    """auth is refused with what to do; the log says who may command the server."""
-    with server.api() as api, pytest.raises(CommandError, match="no accounts"):
-        api.server.auth("jsmith", "secret")
-    assert "every user of this machine" in server.log()
-
-
-# --- life ----------------------------------------------------------------------------------------------
-
-
-def test_a_second_server_names_the_first(server: Server) -> None:
-    """One process owns a state directory."""
-    command = [sys.executable, "-m", "agent.server", "--listen", "127.0.0.1:0"]
-    second = subprocess.run(
-        [*command, "--state-dir", str(server.state_dir)], capture_output=True, text=True, timeout=30
-    )
-    assert second.returncode == 1
-    assert f"process id {server.pid}" in second.stderr and "Traceback" not in second.stderr
-
-
-def test_everything_survives_a_kill(tmp_path: Path) -> None:
-    """After kill -9 the objects are there, and an active transfer is active by itself."""
-    with start_server(tmp_path / "s") as server:
-        with Lines(server.port) as lines:
-            destination = lines.call(
-                "send.createDestination",
-                destinationAddress="127.0.0.1",
-                destinationPort=_free_port(),
-                permanent=True,
-            )["result"]
-            lines.call("send.setPriorityLanes", destinationId=destination, priorityLanes={"A": 0.9, "B": 0.1})
-            manifest = lines.call("send.createManifest", mappings=_explicit(2))["result"]
-            both = {"destinationId": destination, "manifestId": manifest}
-            active = lines.call("send.createTransfer", **both, userData={"tag": "t"})["result"]
-            paused = lines.call("send.createTransfer", **both)["result"]
-            lines.call("send.suspendTransfer", transferId=paused)
-        server.kill()
-        server.start()
-        with Lines(server.port) as lines:
-            after = lines.call("send.getTransfer", transferId=active)["result"]
-            assert after["processing"] and after["userData"] == {"tag": "t"}
-            assert lines.call("send.getTransfer", transferId=paused)["result"]["status"] == "suspended"
-            kept = lines.call("send.getDestination", destinationId=destination)["result"]
-            assert kept["priorityLanes"] == {"A": 0.9, "B": 0.1}
-            eventually(lambda: server.worker("sender"), what="the sender starts by itself")
-
-
-def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
-    """The control process stays, the transfer stays active, another sender takes it up."""
-    with start_server(tmp_path / "s") as server, Lines(server.port) as lines:
-        destination = lines.call(
-            "send.createDestination", destinationAddress="127.0.0.1", destinationPort=_free_port()
-        )["result"]
-        manifest = lines.call("send.createManifest", mappings=_explicit(1))["result"]
-        made = lines.call("send.createTransfer", destinationId=destination, manifestId=manifest)["result"]
-        first = eventually(lambda: server.worker("sender"))
-        os.kill(first, signal.SIGKILL)
-        eventually(lambda: server.worker("sender") not in (None, first))
-        assert lines.call("send.getTransfer", transferId=made)["result"]["processing"]
-        assert lines.call("send.suspendTransfer", transferId=made)["result"]
-
-
-@pytest.mark.parametrize("content", [b"not a database at all, but long enough to be read as one" * 100, b""])
-def test_a_damaged_database_is_refused_with_what_to_do(tmp_path: Path, content: bytes) -> None:
-    """The server does not start on top of it, and does not overwrite it (an empty file is a new one)."""
-    state = tmp_path / "s"
-    state.mkdir()
-    (state / DATABASE_NAME).write_bytes(content)
-    if not content:
-        start_server(state).stop()
-        return
-    command = [sys.executable, "-m", "agent.server", "--listen", "127.0.0.1:0", "--state-dir", str(state)]
-    refused = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert refused.returncode == 1
-    assert "is damaged" in refused.stderr and "Traceback" not in refused.stderr
-    assert (state / DATABASE_NAME).read_bytes() == content
-
-
-def test_the_server_ends_with_its_parent(tmp_path: Path) -> None:
-    """The end of the parent's pipe is the end of the server and its workers."""
-    ready, told = os.pipe()
-    theirs, ours = os.pipe()
-    command = [
-        sys.executable,
-        "-m",
-        "agent.server",
-        "--listen",
-        "127.0.0.1:0",
-        "--state-dir",
-        str(tmp_path / "s"),
-    ]
-    command += ["--ready-fd", str(told), "--parent-pipe-fd", str(theirs)]
-    process = subprocess.Popen(command, pass_fds=(told, theirs), stderr=subprocess.DEVNULL)
-    os.close(told)
-    os.close(theirs)
-    try:
-        with os.fdopen(ready) as file:
-            assert json.loads(file.readline())["pid"] == process.pid
-        os.close(ours)
-        assert process.wait(20) == 0
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
-def test_a_stop_is_quick_with_clients_and_workers_about(tmp_path: Path) -> None:
-    """SIGTERM ends it with exit code 0 while a client waits and the sender runs."""
-    with start_server(tmp_path / "s") as server, Lines(server.port) as lines:
-        destination = lines.call(
-            "send.createDestination", destinationAddress="127.0.0.1", destinationPort=_free_port()
-        )["result"]
-        manifest = lines.call("send.createManifest", mappings=_explicit(1))["result"]
-        made = lines.call("send.createTransfer", destinationId=destination, manifestId=manifest)["result"]
-        lines.say(
-            json.dumps(
-                {"jsonrpc": "2.0", "id": 1, "method": "send.waitForTransfer", "params": {"transferId": made}}
-            ).encode()
-            + b"\n"
-        )
-        eventually(lambda: server.worker("sender"))
-        began = time.monotonic()
-        assert server.stop() == 0
-        print(f"stopped in {time.monotonic() - began:.2f} s")

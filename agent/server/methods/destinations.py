@@ -125,6 +125,7 @@ class DestinationMethods:
         suspended = await self._core.database.run(_require_no_active, destinationId)
         for transfer in suspended:
             await self._sender.stop_transfer(transfer, discard=True)
+        await self._sender.settle_discards(destinationId)
         gone = await self._core.database.run(_delete, destinationId)
         self._sender.remove_destination(destinationId)
         for transfer_id in gone:

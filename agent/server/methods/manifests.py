@@ -30,7 +30,7 @@ from agent.server.traversal import Traversal, TraversalError
 
 _log = structlog.get_logger(__name__)
 
-BATCH = 5000  # entries a transaction
+BATCH = 2000  # entries a transaction: others wait no longer than for one
 INLINE = 64  # up to so many explicit entries are stored within the call
 PURGE_ROWS = 20_000
 _SYMLINKS = (constants.SYMLINKS_COPY_CONTENTS, constants.SYMLINKS_IGNORE)
@@ -58,11 +58,15 @@ class ManifestMethods:
             raise CommandError(
                 f"symlinkOptions {symlinkOptions} is unknown; use one of the SYMLINKS_* constants"
             )
-        items = parsing.parse(fileMappings, mappings)
+        loop = asyncio.get_running_loop()
+        if len(mappings or fileMappings or ()) > INLINE:
+            items = await loop.run_in_executor(self._core.io, parsing.parse, fileMappings, mappings)
+        else:
+            items = parsing.parse(fileMappings, mappings)
         follow = symlinkOptions != constants.SYMLINKS_IGNORE
         roots = [item for item in items if isinstance(item, Root)]
         if roots:
-            await asyncio.get_running_loop().run_in_executor(self._core.io, _require_sources, roots)
+            await loop.run_in_executor(self._core.io, _require_sources, roots)
         owner, now = session.user or "", self._core.clock.wall_us()
         if not roots and len(items) <= INLINE:
             entries = [item for item in items if isinstance(item, Entry)]
