@@ -32,8 +32,8 @@ class Loaded:
     """What was read.
 
     `desired` is None when anything is wrong. `valid` holds the objects that are valid and whose references
-    are, for a service in which each invalid object stalls alone. `invalid` says why the others are not, by
-    key, or by file where no object can be named. `complete` is False when something could not be read far
+    are, for a service in which each invalid object stalls alone. `invalid` says what is wrong, by key, or by
+    file where no object can be named; `blocked` are valid objects that refer to invalid ones. `complete` is False when something could not be read far
     enough to know which objects it holds: then no object counts as removed.
     """
 
@@ -43,6 +43,7 @@ class Loaded:
     omitted: int  # errors beyond those listed
     warnings: tuple[SpecError, ...]
     invalid: dict[Key | str, list[SpecError]]
+    blocked: dict[Key, list[SpecError]]
     positions: dict[Key, str]  # "file:line"
     files: tuple[str, ...]
     complete: bool
@@ -60,9 +61,14 @@ class Loaded:
         kept = {
             key: spec
             for key, spec in before.items()
-            if key in self.invalid or (key not in declared and not self.complete)
+            if (key in declared and key not in self.candidates) or (key not in declared and not self.complete)
         }
         return _resolve(self.revision, {**self.candidates, **kept}, prefer=frozenset(kept))
+
+    def stalled(self, in_force: DesiredState) -> dict[Key | str, list[SpecError]]:
+        """`invalid`, and of `blocked` what is not in force although it is valid."""
+        without = {key: why for key, why in self.blocked.items() if in_force.get(key) is None}
+        return {**self.invalid, **without}
 
 
 @dataclass(slots=True)
@@ -115,7 +121,6 @@ class _Loader:
         revision = self._revision(objects)
         errors, omitted = self._errors.shown()
         valid = _resolve(revision, candidates) if errors else _state(revision, Index.of(candidates))
-        self._explain_dependents(candidates, frozenset(broken))
         return Loaded(
             desired=None if errors else valid,
             valid=valid,
@@ -123,6 +128,7 @@ class _Loader:
             omitted=omitted,
             warnings=self._warnings.shown()[0],
             invalid=self._invalid,
+            blocked=_blocked(candidates, frozenset(broken), self._declared),
             positions={key: f"{docs[0].file}:{docs[0].root.line}" for key, docs in self._declared.items()},
             files=tuple(self._files),
             complete=self._complete,
@@ -237,22 +243,26 @@ class _Loader:
                             SpecError(document.file, node.line, node.column, path_text(path), message)
                         )
 
-    def _explain_dependents(self, candidates: Objects, broken: frozenset[Key]) -> None:
-        """Objects that are right themselves but refer to a broken one stall too, and say why."""
-        while True:
-            new = [(k, needed) for k, needed in dependents(Index.of(candidates, broken)) if k not in broken]
-            if not new:
-                return
-            for key, needed in new:
-                document = self._declared[key][0]
-                message = f"refers to {needed}, which is not valid"
-                error = SpecError(document.file, document.root.line, document.root.column, "spec", message)
-                self._invalid.setdefault(key, []).append(error)
-            broken |= {key for key, _ in new}
-
     def _revision(self, objects: Objects) -> str:
         parts = sorted([*self._hash, *(f"{key} {spec!r}" for key, spec in objects.items())])
         return "digest:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def _blocked(
+    candidates: Objects, broken: frozenset[Key], declared: Mapping[Key, list[_Document]]
+) -> dict[Key, list[SpecError]]:
+    """Objects that are right themselves but refer, directly or not, to one that is broken."""
+    found: dict[Key, list[SpecError]] = {}
+    while True:
+        new = [(key, needed) for key, needed in dependents(Index.of(candidates, broken)) if key not in broken]
+        for key, needed in new:
+            document = declared[key][0]
+            message = f"refers to {needed}, which is not valid"
+            error = SpecError(document.file, document.root.line, document.root.column, "spec", message)
+            found.setdefault(key, []).append(error)
+        if not new:
+            return found
+        broken |= {key for key, _ in new}
 
 
 def _key_of(root: Node) -> Key | None:
