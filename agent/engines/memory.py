@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from agent.engines.memory_transfer import MemoryTransfer, progress, read
+from agent.engines.memory_transfer import MemoryTransfer, progress, publish
 from agent.engines.port import DeletionState, DestinationRequest, Entry, TransferRequest
 from agent.lanes import validate_lanes
 from agent.model.observed import (
@@ -121,10 +121,7 @@ class MemoryEngine:
                 break
             used += left
             transfer.partial = 0
-            result = read(transfer.todo.pop(0))
-            transfer.results.append(result)
-            if result.outcome is FileOutcome.DELIVERED:
-                tree[entry.path] = result
+            transfer.results.append(publish(transfer.todo.pop(0), transfer.overwrite, tree))
         transfer.seen = progress(transfer)
         return used
 
@@ -242,7 +239,7 @@ class MemoryEngine:
                 total_bytes=sum(entry.size for entry in request.entries),
                 total_files=len(request.entries),
             )
-            self._transfers[made] = MemoryTransfer(seen, list(request.entries))
+            self._transfers[made] = MemoryTransfer(seen, list(request.entries), request.overwrite)
             return seen
 
     def transfer(self, transfer_id: str) -> ObservedTransfer:

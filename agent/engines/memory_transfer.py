@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from agent.engines.port import Entry
 from agent.model.observed import FileOutcome, FileResult, ObservedTransfer, TransferState
+from agent.model.spec import Overwrite
 
 
 @dataclass(slots=True)
@@ -16,8 +17,21 @@ class MemoryTransfer:
 
     seen: ObservedTransfer
     todo: list[Entry]
+    overwrite: Overwrite
     results: list[FileResult] = field(default_factory=list)
     partial: int = 0  # bytes of the first of `todo` that are over
+
+
+def publish(entry: Entry, overwrite: Overwrite, tree: dict[str, FileResult]) -> FileResult:
+    """Read a source and put it in the destination's tree, as far as the overwrite mode allows."""
+    result, there = read(entry), tree.get(entry.path)
+    if result.outcome is not FileOutcome.DELIVERED:
+        return result
+    newer = there is None or result.mtime_ns > there.mtime_ns
+    if (overwrite is Overwrite.NEVER and there is not None) or (overwrite is Overwrite.NEWER and not newer):
+        return replace(result, outcome=FileOutcome.SKIPPED)
+    tree[entry.path] = result
+    return result
 
 
 def read(entry: Entry) -> FileResult:

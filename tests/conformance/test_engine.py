@@ -453,15 +453,27 @@ def test_a_manifest_names_its_paths(rig: Rig) -> None:
     assert sorted(rig.engine.manifest_paths(transfer.manifest_id)) == sorted(e.path for e in entries)
 
 
-def test_overwriting_is_as_asked(rig: Rig) -> None:
-    """`always` replaces what is there."""
+@pytest.mark.parametrize(
+    ("overwrite", "age", "outcome"),
+    [
+        (Overwrite.ALWAYS, +60, FileOutcome.DELIVERED),
+        (Overwrite.BACKUP, 0, FileOutcome.DELIVERED),
+        (Overwrite.NEVER, 0, FileOutcome.SKIPPED),
+        (Overwrite.NEWER, -60, FileOutcome.DELIVERED),
+        (Overwrite.NEWER, +60, FileOutcome.SKIPPED),
+    ],
+)
+def test_overwriting_is_as_asked(rig: Rig, overwrite: Overwrite, age: int, outcome: FileOutcome) -> None:
+    """What the mode leaves as it is counts as skipped, which is no failure."""
     found = rig.destination()
     path = rig.file("a", b"first")
+    os.utime(path, (1_700_000_000, 1_700_000_000))
     rig.finish(rig.start(found, rig.entry(path)))
     path.write_bytes(b"second time")
-    again = rig.start(found, rig.entry(path))
-    rig.finish(again)
-    assert rig.results(again)[rig.entry(path).path].size == 11
+    os.utime(path, (1_700_000_000 - age, 1_700_000_000 - age))
+    again = rig.start(found, rig.entry(path), overwrite=overwrite)
+    assert rig.finish(again).state is TransferState.COMPLETE
+    assert rig.results(again)[rig.entry(path).path].outcome is outcome
 
 
 # Deletions
