@@ -22,8 +22,8 @@ from agent.server.ipc import Channel, Message, socketpair
 
 WAIT = 60.0
 TABLES = """
-CREATE TABLE IF NOT EXISTS manifest_files(manifest_id INTEGER NOT NULL, seq INTEGER NOT NULL, dest BLOB NOT NULL,
-  src BLOB NOT NULL, kind INTEGER NOT NULL, size INTEGER NOT NULL, executable INTEGER NOT NULL,
+CREATE TABLE IF NOT EXISTS manifest_files(manifest_id INTEGER NOT NULL, seq INTEGER NOT NULL,
+  dest BLOB NOT NULL, src BLOB NOT NULL, kind INTEGER NOT NULL, size INTEGER NOT NULL, executable INTEGER NOT NULL,
   mtime_us INTEGER, PRIMARY KEY(manifest_id, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS transfer_results(transfer_id INTEGER NOT NULL, batch INTEGER NOT NULL,
   data BLOB NOT NULL, PRIMARY KEY(transfer_id, batch)) WITHOUT ROWID;

@@ -66,7 +66,7 @@ class Link:
         self._handles: dict[int, Transfer] = {}
         self._numbers = itertools.count(1)
 
-    # --- what the control process wants ----------------------------------------------------------------------
+    # --- what the control process wants ------------------------------------------------------------
 
     def configure(self, lanes: list[tuple[str, float]], rate: float | None) -> None:
         with self.changed:
@@ -132,7 +132,7 @@ class Link:
             self.broken(self.session, "the destination was removed")
             self.changed.notify_all()
 
-    # --- the session -----------------------------------------------------------------------------------------
+    # --- the session -------------------------------------------------------------------------------
 
     @property
     def wanted(self) -> bool:
@@ -193,7 +193,7 @@ class Link:
                 call.posted = True
                 self._post(session, Header(Kind.REMOTE, offset=call.number), call.payload)
 
-    # --- answers of the receiver (under the lock) ------------------------------------------------------------
+    # --- answers of the receiver (under the lock) --------------------------------------------------
 
     def by_handle(self, handle: int) -> Transfer | None:
         return self._handles.get(handle)
@@ -237,7 +237,7 @@ class Link:
                 message["results"] = value.get("results", [])
             self.report(message)
 
-    # --- progress (under the lock) ---------------------------------------------------------------------------
+    # --- progress (under the lock) -----------------------------------------------------------------
 
     def begun(self, transfer: Transfer) -> None:
         if not transfer.begun:
@@ -313,7 +313,7 @@ class Link:
         if self.session is not None and idle and (due or unconfirmed > MAX_UNCONFIRMED):
             self._checkpoint(self.session, transfer, 0)
 
-    # --- the end of a transfer (under the lock) --------------------------------------------------------------
+    # --- the end of a transfer (under the lock) ----------------------------------------------------
 
     def _report_results(self, transfer: Transfer, records: bytearray) -> None:
         size = MAX_RECORDS * RECORD.size

@@ -54,7 +54,7 @@ class Receiver:
         except OSError:
             pass  # the control process has ended, and so do we
 
-    # --- sessions ---------------------------------------------------------------------------------------
+    # --- sessions ----------------------------------------------------------------------------------
 
     def serve(self, fd: int) -> None:
         """Take over an accepted connection."""
@@ -114,7 +114,7 @@ class Receiver:
                 self.syncer.submit(Job(transfer, lambda _error: None))
         session.over.set()
 
-    # --- transfers --------------------------------------------------------------------------------------
+    # --- transfers ---------------------------------------------------------------------------------
 
     def open(self, uid: str, session: Session) -> ReceivedTransfer:
         """The transfer, taken away from an older session if it has one. OSError when the receive root cannot
