@@ -190,6 +190,22 @@ def test_a_server_that_stands_still_is_unreachable(server: Server) -> None:
     engine.close()
 
 
+def test_what_was_accepted_survives_a_kill(server: Server, tmp_path: Path) -> None:
+    """A transfer whose creation was answered is there after kill -9, tagged, and completes by itself."""
+    engine = JetstreamEngine("127.0.0.1", server.port)
+    for number in range(4):
+        source = tmp_path / f"file-{number}"
+        source.write_bytes(os.urandom(200_000))
+        transfer = deliver(engine, server, source)
+        server.kill()
+        server.start()
+        found = {t.id: t.tag for t in engine.observe("agent").transfers}
+        assert found[transfer] == TAG
+        eventually(lambda t=transfer: engine.transfer(t).state is TransferState.COMPLETE)
+        assert (server.receive_root / source.name).read_bytes() == source.read_bytes()
+    engine.close()
+
+
 def test_a_refused_transfer_leaves_no_manifest(server: Server, tmp_path: Path) -> None:
     """What was made for a transfer that the server refuses is taken away again."""
     engine = JetstreamEngine("127.0.0.1", server.port)
