@@ -238,7 +238,7 @@ class DesiredState:
         spec: Spec | None = found[key.kind].get(key.name)
         return spec
 
-    def keys(self) -> tuple[Key, ...]:
+    def all_keys(self) -> tuple[Key, ...]:
         """Every object, in the order in which they depend on each other."""
         return (
             *(Key(Kind.SERVER, n) for n in sorted(self.servers)),

@@ -139,8 +139,7 @@ class Agent:
             self._held = "" if approved else held(before, after)
             if self._held:
                 log.warning("revision held", why=self._held)
-                return
-            self._take(before, after)
+            self._take(before, before if self._held else after)
 
     def _take(self, before: DesiredState, after: DesiredState) -> None:
         found = difference(before, after)

@@ -35,9 +35,6 @@ from agent.state.attempts import Failures
 
 log = structlog.get_logger(__name__)
 
-AGAIN_SECONDS = 1.0
-"""A directory that vanished while it was read is looked at again after this."""
-
 
 @dataclass(slots=True)
 class Mappings:
@@ -168,14 +165,14 @@ class Mappings:
             if plan.suspects:
                 memory.survey_due = min(memory.survey_due, now + RECHECK_SUSPECT)
             if not surveyed.again.empty:
-                context.queue.add(Key(Kind.MAPPING, spec.name), delay=AGAIN_SECONDS)
+                context.queue.add(Key(Kind.MAPPING, spec.name), delay=max(spec.trigger.settle, 0.05))
         deleting = [a for a in plan.actions if isinstance(a, DeletePaths)]
         if deleting and not self._use_up_approvals(spec):
             memory.deletions.append((now, sum(len(a.files) for a in deleting)))
         found.held, found.suspects, found.active = memory.held, memory.suspects, active
         found.deleting = delivery.collected.deleting + len(deleting)
         found.in_flight = context.state.attempts.in_flight_count(spec.name, delivery.destination.name)
-        found.settling = self.sources.settling(spec.name)
+        found.settling = self.sources.settling(spec.name) + len(memory.pending.paths)
         if delivery.surveyed is not None or delivery.collected.ended:
             memory.files = context.state.ledger.count(spec.name, delivery.destination.name)
             memory.bytes = context.state.ledger.total_bytes(spec.name, delivery.destination.name)

@@ -22,21 +22,20 @@ HEAD_START = 5.0
 class Hints:
     """What a reconcile need look at. Hints only say where to look; what is there decides.
 
-    `paths` and `subtrees` are (source root, path relative to it).
+    `paths` are (source root, path relative to it); a directory stands for all below it.
     """
 
     whole: bool = False
     paths: frozenset[tuple[str, str]] = frozenset()
-    subtrees: frozenset[tuple[str, str]] = frozenset()
 
     def __or__(self, other: Hints) -> Hints:
         if self.whole or other.whole:
             return WHOLE
-        return Hints(False, self.paths | other.paths, self.subtrees | other.subtrees)
+        return Hints(False, self.paths | other.paths)
 
     @property
     def empty(self) -> bool:
-        return not (self.whole or self.paths or self.subtrees)
+        return not (self.whole or self.paths)
 
 
 WHOLE = Hints(whole=True)

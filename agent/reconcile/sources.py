@@ -131,7 +131,4 @@ class Sources:
 def _hints(root: str, dirty: Dirty) -> Hints:
     if dirty.whole:
         return WHOLE
-    return Hints(
-        paths=frozenset((root, path) for path in dirty.paths),
-        subtrees=frozenset((root, path) for path in dirty.subtrees),
-    )
+    return Hints(paths=frozenset((root, path) for path in (*dirty.paths, *dirty.subtrees)))

@@ -32,7 +32,7 @@ MAX_HINTS = 10_000
 @dataclass(frozen=True, slots=True)
 class Survey:
     changes: ChangeSet = ChangeSet()
-    again: Hints = Hints()  # subtrees that changed under the walk: to be looked at soon
+    again: Hints = Hints()  # changed under the walk, or a moment before it: to be looked at soon
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class _Gathered:
             tuple(self.waiting),
             partial,
         )
-        return Survey(changes, Hints(subtrees=frozenset(self.again)))
+        return Survey(changes, Hints(paths=frozenset(self.again)))
 
 
 Sources = dict[str, tuple[str, FileStat]]
@@ -66,8 +66,8 @@ def survey(
     context: Context, spec: MappingSpec, destinations: list[str], hints: Hints, *, keep: bool = True
 ) -> dict[str, Survey]:
     """By destination. With `keep`, what was learned is remembered (digests, root identities)."""
-    whole = hints.whole or len(hints.paths) + len(hints.subtrees) > MAX_HINTS
-    walk = _Walk(context, spec, [_Gathered(name) for name in destinations], keep)
+    whole = hints.whole or len(hints.paths) > MAX_HINTS
+    walk = _Walk(context, spec, [_Gathered(name) for name in destinations], keep, context.clock.time())
     for entry, prefix in zip(spec.paths, destination_prefixes(spec), strict=True):
         if whole:
             walk.whole(entry, prefix)
@@ -115,6 +115,7 @@ class _Walk:
     spec: MappingSpec
     gathered: list[_Gathered]
     keep: bool
+    now: float  # Unix seconds
 
     # -- whole trees
 
@@ -154,15 +155,24 @@ class _Walk:
         for problem in listing.problems:
             log.warning("left out", mapping=self.spec.name, path=problem.path, why=problem.text)
         sources: Sources | None = None
+        fresh: set[str] = set()
         for gathered in self.gathered:
             ledger = self.context.state.ledger
             if ledger.digest_of(self.spec.name, gathered.name, directory) == listing.digest:
                 continue
             if sources is None:
                 sources = dict(_sources(entry.source, prefix, listing))
-            self._directory(gathered, directory, sources, listing)
+                fresh = {path for path, (_, stat) in sources.items() if self._fresh(stat)}
+            self._directory(gathered, directory, sources, listing, fresh)
 
-    def _directory(self, gathered: _Gathered, directory: str, sources: Sources, listing: Listing) -> None:
+    def _fresh(self, stat: FileStat) -> bool:
+        """Changed so short a while ago that it may be being written. (A time to come says nothing.)"""
+        age = self.now - stat.mtime_ns / 1e9
+        return -1.0 < age < self.spec.trigger.settle
+
+    def _directory(
+        self, gathered: _Gathered, directory: str, sources: Sources, listing: Listing, fresh: set[str]
+    ) -> None:
         """One directory against the ledger; one that needs nothing is remembered by its digest."""
         single = "" in listing.entries  # the root is a file: its row lies in the directory above
         ledger, attempts = self.context.state.ledger, self.context.state.attempts
@@ -173,8 +183,14 @@ class _Walk:
         else:
             rows = ledger.directory(self.spec.name, gathered.name, directory)
             flying = attempts.in_flight_directory(self.spec.name, gathered.name, directory)
-        clean = self._compare(gathered, sources, rows, {path: stat for path, (stat, _) in flying.items()})
-        if clean and not single:
+        in_flight = {path: stat for path, (stat, _) in flying.items()}
+        if fresh:
+            gathered.again |= hints_for(self.spec, fresh).paths
+            sources = {path: found for path, found in sources.items() if path not in fresh}
+            rows = {path: stat for path, stat in rows.items() if path not in fresh}
+            in_flight = {path: stat for path, stat in in_flight.items() if path not in fresh}
+        clean = self._compare(gathered, sources, rows, in_flight)
+        if clean and not fresh and not single:
             gathered.digests[directory] = listing.digest
 
     def _compare(
@@ -235,26 +251,24 @@ class _Walk:
 
     def hinted(self, entry: PathMapping, prefix: str, hints: Hints) -> None:
         paths = sorted(path for root, path in hints.paths if root == entry.source)
-        subtrees = sorted(path for root, path in hints.subtrees if root == entry.source)
-        if not paths and not subtrees:
+        if not paths:
             return
         filter_ = Filter(entry.include, entry.exclude)
         for found in scan_paths(entry.source, paths, filter_, self.spec.symlinks):
-            if found.error is None:
-                self._found(entry, prefix, found, subtrees)
-        for subtree in subtrees:
-            walked: set[str] = set()
-            for listing in scan_tree(entry.source, filter_, self.spec.symlinks, subtree):
-                walked.add(join(prefix, listing.directory))
-                self._listing(entry, prefix, listing)
-            self._vanished_directories(join(prefix, subtree), walked)
+            if found.is_directory:
+                self._subtree(entry, prefix, filter_, found.path)
+            elif found.error is None:
+                self._found(entry, prefix, found)
 
-    def _found(self, entry: PathMapping, prefix: str, found: Found, subtrees: list[str]) -> None:
+    def _subtree(self, entry: PathMapping, prefix: str, filter_: Filter, subtree: str) -> None:
+        walked: set[str] = set()
+        for listing in scan_tree(entry.source, filter_, self.spec.symlinks, subtree):
+            walked.add(join(prefix, listing.directory))
+            self._listing(entry, prefix, listing)
+        self._vanished_directories(join(prefix, subtree), walked)
+
+    def _found(self, entry: PathMapping, prefix: str, found: Found) -> None:
         path = join(prefix, found.path)
-        if found.is_directory:
-            if found.path not in subtrees:
-                subtrees.append(found.path)
-            return
         sources: Sources = {}
         if found.stat is not None:
             sources[path] = (
