@@ -19,6 +19,7 @@ from agent.server.store import manifests, meta, requests, transfers
 from agent.server.store.database import Database
 
 IO_THREADS = 4
+IO_THREAD_NAME = "io-worker"
 
 
 @dataclass(slots=True)
@@ -33,7 +34,7 @@ class Core:
     port: int = 0
     """Threads for what may hang on a file system or a name server."""
     io: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(max_workers=IO_THREADS, thread_name_prefix="io")
+        default_factory=lambda: ThreadPoolExecutor(max_workers=IO_THREADS, thread_name_prefix=IO_THREAD_NAME)
     )
 
 

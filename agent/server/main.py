@@ -19,7 +19,7 @@ from agent.server import collect, log, notify, options, statedir
 from agent.server.accounts import Accounts, AccountsError
 from agent.server.clock import SystemClock
 from agent.server.connection import Connection, Limits
-from agent.server.core import Core, open_core, process_owner
+from agent.server.core import IO_THREAD_NAME, Core, open_core, process_owner
 from agent.server.errors import StartError
 from agent.server.listener import Listener, bind
 from agent.server.methods.control import ControlMethods
@@ -65,7 +65,17 @@ def run(serve: ServeOptions) -> int:
             database.close()
     finally:
         os.close(lock_fd)
+    _leave_stuck_threads()
     return 0
+
+
+def _leave_stuck_threads() -> None:
+    """A thread that hangs in a file system or name server must not keep the process: all is closed by now."""
+    deadline = time.monotonic() + 0.5
+    while any(thread.name.startswith(IO_THREAD_NAME) for thread in threading.enumerate()):
+        if time.monotonic() > deadline:
+            os._exit(0)
+        time.sleep(0.01)
 
 
 def _access(serve: ServeOptions) -> Access:
@@ -180,7 +190,7 @@ async def _until_end(serve: ServeOptions, background: list[asyncio.Task[None]]) 
             _log.info("stopping", reason=reason)
             ended.set_result(None)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, end, number.name)
     if serve.parent_pipe_fd is not None:
         threading.Thread(target=_watch_parent, args=(serve.parent_pipe_fd, loop, end), daemon=True).start()

@@ -54,7 +54,7 @@ def parse(file_mappings: dict[str, Any] | None, mappings: dict[str, Any] | None)
 def normalise(path: str) -> str:
     """`a//b/` -> `/a/b`. CommandError for `..` components."""
     if ".." in path.split("/"):
-        raise CommandError(f"createManifest: destination path {path[:200]!r} must not contain '..'")
+        raise CommandError(f"destination path {path[:200]!r} must not contain '..'")
     return posixpath.normpath("/" + path.lstrip("/"))
 
 

@@ -16,8 +16,20 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from agent.jetstream.constants import ERROR_INVALID_PARAMS, ERROR_METHOD_NOT_FOUND
-from agent.server.errors import RpcError
+from agent.server.errors import RpcError, not_supported
 from agent.server.params import Convert
+
+NOT_SUPPORTED = frozenset(
+    "server." + name
+    for name in (
+        *("createAPIToken", "deleteAPIToken", "getAPIToken", "getAPITokens", "superuser", "terminate"),
+        *("deleteSandboxMapping", "getSandboxMappings", "setSandboxMapping", "updateBandwidthLimits"),
+        *("garbageCollect", "getGarbageCollectSettings", "updateGarbageCollectSettings"),
+        *("getEventLog", "getThirdPartyLicenses", "setLicenseKey"),
+        *("du", "ls", "lsRoots", "mkdir", "mv", "rm", "recvDiscoverPacket", "sendDiscoverPacket"),
+    )
+)
+"""Documented methods that this version does not carry out; refused by name, also with `Async`."""
 
 Function = Callable[..., Awaitable[Any]]
 F = TypeVar("F", bound=Function)
@@ -127,6 +139,8 @@ class Registry:
     def find(self, name: str) -> Command:
         """RpcError (-32601) with the nearest known name when there is none."""
         found = self._commands.get(name)
+        if found is None and name.removesuffix("Async") in NOT_SUPPORTED:
+            raise not_supported(name)
         if found is None:
             known = list(self._commands)
             raise RpcError(

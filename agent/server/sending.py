@@ -115,6 +115,10 @@ class Sender:
             }
         )
 
+    def works_on(self, transfer_id: int) -> bool:
+        """Whether the worker was told to send the transfer, and not to stop since."""
+        return transfer_id in self._started
+
     def tell(self, destination: Destination, rate: float | None, *, only_known: bool = False) -> None:
         """Create or change a destination; nothing is sent when the worker knows it like that."""
         if not self._worker.ready or (only_known and destination.id not in self._told):

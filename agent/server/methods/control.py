@@ -31,15 +31,20 @@ class ControlMethods:
         self._core = core
         self._sender = sender
         self._locks: dict[int, asyncio.Lock] = {}
+        self._waiting: dict[int, int] = {}  # holders and waiters of each lock
 
     @asynccontextmanager
     async def _alone(self, transfer_id: int) -> AsyncIterator[None]:
         """Changes of one transfer's state wait for each other."""
         lock = self._locks.setdefault(transfer_id, asyncio.Lock())
-        async with lock:
-            yield
-        if not lock.locked() and self._locks.get(transfer_id) is lock:
-            del self._locks[transfer_id]
+        self._waiting[transfer_id] = self._waiting.get(transfer_id, 0) + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            self._waiting[transfer_id] -= 1
+            if not self._waiting[transfer_id]:
+                del self._waiting[transfer_id], self._locks[transfer_id]
 
     async def check(self, session: Session, transferId: int, **_: object) -> None:
         await self._core.database.run(transfers.get, transferId)
@@ -53,6 +58,8 @@ class ControlMethods:
         rule(transfer.id, transfer.status)
         await self._sender.stop_transfer(transfer, discard=discard)
         stopped = await self._core.database.run(self._store_stop, transfer_id, rule, status, message)
+        if self._sender.works_on(transfer_id):  # a new worker took it up from the store in between
+            await self._sender.stop_transfer(transfer, discard=discard)
         self._core.live.progress.pop(transfer_id, None)
         self._core.events.post("transfer", transfer_id)
         await self._sender.settle(transfer.destination_id)

@@ -33,6 +33,7 @@ _log = structlog.get_logger(__name__)
 BATCH = 2000  # entries a transaction: others wait no longer than for one
 INLINE = 64  # up to so many explicit entries are stored within the call
 PURGE_ROWS = 20_000
+STOP_SECONDS = 1.0
 _SYMLINKS = (constants.SYMLINKS_COPY_CONTENTS, constants.SYMLINKS_IGNORE)
 
 
@@ -152,8 +153,10 @@ class ManifestMethods:
             rounds -= 1
 
     async def stop(self) -> None:
+        """Have walks end; one that hangs in a file system is left behind."""
         self._stop.set()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
 
 
 def _require_sources(roots: list[Root]) -> None:
