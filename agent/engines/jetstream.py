@@ -32,7 +32,7 @@ from agent.engines.jetstream_watch import (
     stop_quietly,
 )
 from agent.engines.port import DeletionState, DestinationRequest, TransferRequest
-from agent.jetstream import CommandError, Jetstream, NotFoundError
+from agent.jetstream import CommandError, Jetstream
 from agent.jetstream.structures import Transfer
 from agent.model import outcome
 from agent.model.observed import (
@@ -48,7 +48,7 @@ from agent.model.spec import Lane, TransferDefaults, default_lane
 __all__ = ["Credentials", "JetstreamEngine", "Login"]
 
 _RESULTS_PAGE = 20_000
-_MANIFEST_KEYS = ("lanesync.agent", "lanesync.spec")
+TAG_AGENT = "lanesync.agent"
 _MANIFEST_POLL_MIN, _MANIFEST_POLL_MAX = 0.001, 0.05
 
 
@@ -188,14 +188,14 @@ class JetstreamEngine:
             )["manifestId"]
             try:
                 self._wait_for_manifest(api, manifest)
+                # Its owner is all that a manifest tells: the full tag is on its transfer, and each key is a
+                # round trip on the way of files that somebody waits for.
+                api.send.updateObjectUserData(manifest, TAG_AGENT, request.tag.agent)
                 made = _create_transfer(api, manifest, request)
             except (CommandError, outcome.LaneSyncError):
                 with contextlib.suppress(CommandError):
                     api.send.deleteManifest(manifest)
                 raise
-            # Only now, when files are on their way already; without a tag the server still collects it.
-            with contextlib.suppress(NotFoundError):
-                _set_tag(api, manifest, request.tag, _MANIFEST_KEYS)
         return convert.transfer(made)
 
     def _wait_for_manifest(self, api: Api, manifest: str) -> None:
@@ -310,11 +310,10 @@ def _default_api(address: str, port: int) -> Api:
     return Jetstream().api(address, port, requestTimeout=REQUEST_TIMEOUT, waitTimeout=WAIT_TIMEOUT)
 
 
-def _set_tag(api: Api, object_id: str, tag: Tag, keys: tuple[str, ...] = ()) -> None:
+def _set_tag(api: Api, object_id: str, tag: Tag) -> None:
     """Agent and spec come first: with these an object is known as ours, whatever happens next."""
     for key, value in tag.to_user_data().items():
-        if not keys or key in keys:
-            api.send.updateObjectUserData(object_id, key, value)
+        api.send.updateObjectUserData(object_id, key, value)
 
 
 def _default_lane(api: Api, destination_id: str) -> str | None:

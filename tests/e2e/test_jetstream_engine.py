@@ -86,6 +86,19 @@ def test_the_watcher_survives_a_restart(server: Server, tmp_path: Path) -> None:
     engine.close()
 
 
+def test_manifests_name_their_owner(server: Server, tmp_path: Path) -> None:
+    """Everything that the agent makes says whose it is, the manifest of a transfer too."""
+    source = tmp_path / "a"
+    source.write_bytes(b"a")
+    engine = JetstreamEngine("127.0.0.1", server.port)
+    transfer = deliver(engine, server, source)
+    with server.api() as api:
+        manifest = api.send.getManifest(engine.transfer(transfer).manifest_id)
+        assert manifest["userData"] == {"lanesync.agent": "agent"}
+        assert api.send.getTransfer(transfer)["userData"] == TAG.to_user_data()
+    engine.close()
+
+
 def test_closing_ends_the_watcher(server: Server) -> None:
     """After close() no thread of the adapter is left and nothing is told any more."""
     engine = JetstreamEngine("127.0.0.1", server.port)
