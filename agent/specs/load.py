@@ -33,8 +33,9 @@ class Loaded:
 
     `desired` is None when anything is wrong. `valid` holds the objects that are valid and whose references
     are, for a service in which each invalid object stalls alone. `invalid` says what is wrong, by key, or by
-    file where no object can be named; `blocked` are valid objects that refer to invalid ones. `complete` is False when something could not be read far
-    enough to know which objects it holds: then no object counts as removed.
+    file where no object can be named; `blocked` are valid objects that refer to invalid ones. `complete` is
+    False when something could not be read far enough to know which objects it holds: then no object counts
+    as removed.
     """
 
     desired: DesiredState | None
@@ -67,8 +68,9 @@ class Loaded:
 
     def stalled(self, in_force: DesiredState) -> dict[Key | str, list[SpecError]]:
         """`invalid`, and of `blocked` what is not in force although it is valid."""
-        without = {key: why for key, why in self.blocked.items() if in_force.get(key) is None}
-        return {**self.invalid, **without}
+        found = dict(self.invalid)
+        found.update({key: why for key, why in self.blocked.items() if in_force.get(key) is None})
+        return found
 
 
 @dataclass(slots=True)

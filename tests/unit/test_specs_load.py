@@ -103,8 +103,9 @@ def test_every_field_reaches_the_model(tmp_path: Path) -> None:
         ),
         mapping(
             "{destinations: [archive], destinationPath: //paris/./x/, lane: Fast, priority: 0, "
-            "sendRateMax: 1kbit/s, symlinks: ignore, overwrite: backup, preserve: {mtime: false, executable: false}, "
-            "prune: true, trigger: {watch: false, ready: quiet, settle: 2s, maxWait: 3m, interval: 4h}, "
+            "sendRateMax: 1kbit/s, symlinks: ignore, overwrite: backup, "
+            "preserve: {mtime: false, executable: false}, prune: true, "
+            "trigger: {watch: false, ready: quiet, settle: 2s, maxWait: 3m, interval: 4h}, "
             "deletions: {maxCount: 7, maxPercent: 50%}, retry: {interval: 1s, maxInterval: 2s}, "
             "publish: file, receipt: none, suspend: true, onRemove: cancel, "
             "paths: {/a: {source: /b, include: ['*.x'], exclude: [y]}}}"
