@@ -342,6 +342,33 @@ def test_the_server_describes_itself(api: APIInterface, server: Server) -> None:
     assert api.server.echo("hello") == "hello"
 
 
+def test_the_receiver_tells_what_came_and_from_whom(api: APIInterface, server: Server, readme: Path) -> None:
+    """Receive Transfer and Source have the documented fields."""
+    destination = api.send.createDestination("localhost", destinationPort=server.port)
+    api.send.waitForTransfer(api.send.createTransfer(destination, ready_manifest(api, readme), "/received"))
+    found = eventually(
+        lambda: [
+            t
+            for t in api.recv.getTransfers()
+            if t["destinationPath"] == "/received" and t["status"] == "complete"
+        ]
+    )
+    names = "destinationPath lastErrorTime lastRecvTime lastSendTime sourceIP sourcePort status totalSize"
+    assert {*names.split(), "transferId"} <= found[0].keys()
+    assert (found[0]["sourceIP"], found[0]["status"]) == ("127.0.0.1", "complete")
+    sources = api.server.getRequestResult(api.recv.getSourcesAsync())
+    assert [source["sourceIP"] for source in sources] == ["127.0.0.1"]
+    assert sources[0]["completeTransferCount"] >= 1
+
+
+@pytest.mark.parametrize("name", ["lsRootsAsync", "getEventLog", "superuser", "getAPITokens"])
+def test_methods_of_later_versions_answer_with_an_error(api: APIInterface, name: str) -> None:
+    """What the server does not carry out is refused, and the connection goes on."""
+    with pytest.raises(CommandError):
+        getattr(api.server, name)()
+    assert api.server.echo("still here") == "still here"
+
+
 # The console
 
 
