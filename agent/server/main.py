@@ -22,6 +22,7 @@ from agent.server.connection import Connection, Limits
 from agent.server.core import IO_THREAD_NAME, Core, open_core, process_owner
 from agent.server.errors import StartError
 from agent.server.listener import Listener, bind
+from agent.server.methods.connections import ConnectionMethods
 from agent.server.methods.control import ControlMethods
 from agent.server.methods.destinations import DestinationMethods
 from agent.server.methods.extension import ExtensionMethods
@@ -144,6 +145,7 @@ def _wire(core: Core, access: Access, lock_fd: int) -> _Server:
     families: tuple[Any, ...] = (
         ServerMethods(core, access, queue),
         DestinationMethods(core, sender),
+        ConnectionMethods(core, sender),
         manifests,
         TransferMethods(core, sender),
         ControlMethods(core, sender),

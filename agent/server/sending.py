@@ -7,7 +7,7 @@ import base64
 import binascii
 import itertools
 import sqlite3
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -17,6 +17,7 @@ from agent.server.clock import since_request
 from agent.server.core import Core
 from agent.server.errors import CommandError
 from agent.server.ipc import Message
+from agent.server.orders import Order, active_orders, effective_rate, limited_connection, rates_of
 from agent.server.store import destinations, transfers
 from agent.server.store.destinations import Destination
 from agent.server.store.transfers import Counters, Transfer
@@ -27,37 +28,6 @@ _log = structlog.get_logger(__name__)
 STOP_SECONDS = 15.0
 DISCARD_SECONDS = 60.0
 LAST_DISCARD_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A transfer that the sender is to work on, with all that it needs."""
-
-    transfer: Transfer
-    destination: Destination
-    rate: float | None  # of the destination, connection limits included
-    shared_limit: bool  # the connection has a limit of its own, so others' shares change
-
-
-def effective_rate(connection: sqlite3.Connection, destination: Destination) -> float | None:
-    """kbit/s for a destination: its own limit, and its share of its connection's. Destinations that reach
-    the same server share the connection's limit evenly while they have transfers."""
-    shared = destinations.get_connection(connection, destination.connection_id).rate_max
-    if shared is None:
-        return destination.rate_max
-    busy = transfers.active_counts(connection)
-    rows = connection.execute(
-        "SELECT id FROM destinations WHERE connection_id=?", (destination.connection_id,)
-    )
-    sharing = sum(1 for (found,) in rows if found in busy or found == destination.id)
-    share = shared / max(1, sharing)
-    return share if destination.rate_max is None else min(share, destination.rate_max)
-
-
-def order_for(connection: sqlite3.Connection, transfer: Transfer) -> Order:
-    destination = destinations.get(connection, transfer.destination_id)
-    shared = destinations.get_connection(connection, destination.connection_id).rate_max is not None
-    return Order(transfer, destination, effective_rate(connection, destination), shared)
 
 
 class Sender:
@@ -223,7 +193,7 @@ class Sender:
 
     async def refresh(self, connection_id: int) -> None:
         """Tell the worker the rates of a connection's destinations anew."""
-        for destination, rate in await self._core.database.run(_rates_of, connection_id):
+        for destination, rate in await self._core.database.run(rates_of, connection_id):
             self.tell(destination, rate, only_known=True)
 
     async def stop(self) -> None:
@@ -235,7 +205,7 @@ class Sender:
     # --- what the worker reports -----------------------------------------------------------------------
 
     async def _ready(self) -> None:
-        for order in await self._core.database.run(_active_orders):
+        for order in await self._core.database.run(active_orders):
             self._start(order)
 
     async def _gone(self) -> None:
@@ -331,7 +301,7 @@ class Sender:
 
     async def settle(self, destination_id: int) -> None:
         """A transfer of the destination came or went: others on its connection may get another share."""
-        connection_id = await self._core.database.run(_limited_connection, destination_id)
+        connection_id = await self._core.database.run(limited_connection, destination_id)
         if connection_id is not None:
             await self.refresh(connection_id)
 
@@ -372,21 +342,3 @@ def _store_report(connection: sqlite3.Connection, transfer_id: int, message: Mes
     if "bytesSent" in message:
         counters = Counters(int(message["bytesSent"]), int(message["bytesDone"]), int(message["filesDone"]))
     transfers.add_results(connection, transfer_id, data, errors, counters)
-
-
-def _active_orders(connection: sqlite3.Connection) -> list[Order]:
-    return [order_for(connection, transfer) for transfer in transfers.active(connection)]
-
-
-def _rates_of(connection: sqlite3.Connection, connection_id: int) -> list[tuple[Destination, float | None]]:
-    rows = [row for row in destinations.get_all(connection) if row.connection_id == connection_id]
-    return [(row, effective_rate(connection, row)) for row in rows]
-
-
-def _limited_connection(connection: sqlite3.Connection, destination_id: int) -> int | None:
-    row = connection.execute(
-        "SELECT c.id FROM destinations d JOIN connections c ON c.id=d.connection_id"
-        " WHERE d.id=? AND c.rate_max IS NOT NULL",
-        (destination_id,),
-    ).fetchone()
-    return None if row is None else int(row[0])

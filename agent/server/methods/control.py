@@ -16,9 +16,10 @@ from agent.server.clock import since_request
 from agent.server.core import Core
 from agent.server.errors import CommandError
 from agent.server.methods import checks
+from agent.server.orders import Order, order_for
 from agent.server.params import Priority, Rate, Text, TransferId
 from agent.server.registry import command
-from agent.server.sending import Order, Sender, order_for
+from agent.server.sending import Sender
 from agent.server.session import Session
 from agent.server.store import destinations, manifests, transfers
 from agent.server.store.transfers import Transfer

@@ -14,6 +14,7 @@ from agent.server.core import Core
 from agent.server.errors import CommandError
 from agent.server.mappings import normalise
 from agent.server.methods import checks
+from agent.server.orders import Order, order_for
 from agent.server.params import (
     Boolean,
     Count,
@@ -30,7 +31,7 @@ from agent.server.params import (
     UserData,
 )
 from agent.server.registry import command
-from agent.server.sending import Order, Sender, order_for
+from agent.server.sending import Sender
 from agent.server.session import Session
 from agent.server.store import destinations, manifests, objects, transfers
 from agent.server.store.transfers import Transfer

@@ -1,0 +1,90 @@
+"""`send.*` about connections: what destinations that reach the same server share."""
+
+# ruff: noqa: ARG002 - every method takes the session and its documented parameters
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from typing import Any
+
+from agent.server import structures
+from agent.server.core import Core
+from agent.server.live import Link
+from agent.server.methods import checks
+from agent.server.params import Boolean, ConnectionId, Count, Rate, Seconds, Small
+from agent.server.registry import command
+from agent.server.sending import Sender
+from agent.server.session import Session
+from agent.server.store import destinations, transfers
+from agent.server.store.destinations import Connection
+
+Found = tuple[Connection, list[int], int]
+
+
+class ConnectionMethods:
+    def __init__(self, core: Core, sender: Sender) -> None:
+        self._core = core
+        self._sender = sender
+
+    @command("send.getConnection")
+    async def get_connection(self, session: Session, connectionId: ConnectionId) -> dict[str, Any]:
+        return self._connection(*await self._core.database.run(_read_connection, connectionId))
+
+    @command("send.getConnections")
+    async def get_connections(self, session: Session, limit: Count = 0) -> list[dict[str, Any]]:
+        return [self._connection(*found) for found in await self._core.database.run(_read_connections, limit)]
+
+    def _connection(self, row: Connection, sharing: list[int], queued: int) -> dict[str, Any]:
+        links = [self._core.live.links[found] for found in sharing if found in self._core.live.links]
+        order = ("disconnected", "negotiating", "connected")
+        best = max(links, key=lambda link: order.index(link.state), default=Link())
+        return structures.connection(row, best, queued)
+
+    @command("send.updateConnectionParams", twin=True, check="check_connection")
+    async def update_connection(
+        self,
+        session: Session,
+        connectionId: ConnectionId,
+        sendRateMin: Seconds | None = None,
+        sendRateMax: Rate | None = None,
+        sendRate: Rate | None = None,
+        rateControlEnabled: Boolean | None = None,
+        rateControlMethod: Small | None = None,
+    ) -> None:
+        given = {
+            "rate_min": sendRateMin,
+            "rate": checks.unlimited(sendRate),
+            "rate_control": rateControlEnabled,
+            "rate_method": rateControlMethod,
+        }
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if sendRateMax is not None:
+            changes["rate_max"] = checks.unlimited(sendRateMax)
+
+        def change(connection: sqlite3.Connection) -> None:
+            row = destinations.get_connection(connection, connectionId)
+            destinations.put_connection(connection, replace(row, **changes))
+
+        await self._core.database.run(change)
+        await self._sender.refresh(connectionId)
+
+    async def check_connection(self, session: Session, connectionId: int, **_: object) -> None:
+        await self._core.database.run(destinations.get_connection, connectionId)
+
+
+def _read_connection(connection: sqlite3.Connection, connection_id: int) -> Found:
+    row = destinations.get_connection(connection, connection_id)
+    sharing = [found.id for found in destinations.get_all(connection) if found.connection_id == connection_id]
+    counts = transfers.active_counts(connection)
+    return row, sharing, sum(counts.get(found, 0) for found in sharing)
+
+
+def _read_connections(connection: sqlite3.Connection, limit: int) -> list[Found]:
+    rows = destinations.get_connections(connection, limit)
+    counts = transfers.active_counts(connection)
+    sharing: dict[int, list[int]] = {row.id: [] for row in rows}
+    for found in destinations.get_all(connection):
+        if found.connection_id in sharing:
+            sharing[found.connection_id].append(found.id)
+    return [(row, sharing[row.id], sum(counts.get(found, 0) for found in sharing[row.id])) for row in rows]
