@@ -172,7 +172,8 @@ class Agent:
         """The plain answer. Objects that were not looked at yet make it converging."""
         statuses = self.statuses()
         seen = {status.key for status in statuses}
-        missing = [key for key in self.context.desired.all_keys() if key not in seen]
+        wanted = (*self.context.desired.all_keys(), *(key_of(s) for s in self.context.removing()))
+        missing = [key for key in wanted if key not in seen]
         found = overall(statuses, self._problems())
         if missing and found.state is not State.CONVERGING:
             return Overall(State.CONVERGING, f"{missing[0]} has not been looked at yet")

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from agent.engines.port import Engine
 from agent.model.observed import Capabilities, Tag
-from agent.model.spec import DesiredState, DestinationSpec, Key, Kind, ServerSpec, digest
+from agent.model.spec import DesiredState, DestinationSpec, Key, Kind, ServerSpec, Spec, digest
 from agent.planning.destination import destination_digest
 from agent.reconcile.delivered import Delivered
 from agent.reconcile.queue import WorkQueue
@@ -99,6 +99,11 @@ class Context:
             attempt=attempt,
             change_digest=change_digest,
         )
+
+    def removing(self) -> list[Spec]:
+        """Objects that left the specs and whose removal has not been carried out yet."""
+        gone = [key for key in self.state.specs.keys() if self.desired.get(key) is None]  # noqa: SIM118
+        return [applied.spec for key in gone if (applied := self.state.specs.get(key)) is not None]
 
     def mappings_of(self, destination: str) -> list[Key]:
         return [

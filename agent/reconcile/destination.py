@@ -11,7 +11,7 @@ from agent.model.condition import ConditionType, Reason
 from agent.model.observed import EngineState, ObservedDestination, ObservedTransfer
 from agent.model.outcome import Done, NotFoundError, Outcome, Wait
 from agent.model.plan import Plan
-from agent.model.spec import DestinationSpec, Key, Kind
+from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec, OnRemove
 from agent.planning.destination import plan_destination, plan_destination_removal
 from agent.reconcile.act import Scene, execute
 from agent.reconcile.context import Connected, Context
@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 INTERVAL = 60.0
 """Seconds between two looks at a destination that is as it should be."""
+
+REMOVAL_INTERVAL = 5.0
 
 
 def reconcile_destination(context: Context, name: str, report: Report) -> Outcome:
@@ -126,10 +128,14 @@ def _remove(context: Context, name: str, report: Report) -> Outcome:
     spec = applied.spec if applied is not None else None
     if not isinstance(spec, DestinationSpec):
         return Done()
+    users = [m.name for m in context.removing() if isinstance(m, MappingSpec) and name in m.destinations]
+    if users:
+        report.message = f"waits for Mapping/{users[0]} to be removed"
+        return Wait(Reason.PROGRESSING, REMOVAL_INTERVAL)
     connected = context.connected(spec.server)
-    if connected is None and spec.server in context.desired.servers:
+    if connected is None and spec.on_remove is not OnRemove.ORPHAN:
         report.message = f"waits for Server/{spec.server} to be removed there"
-        return Wait(Reason.DEPENDENCY_NOT_READY)
+        return Wait(Reason.PROGRESSING, REMOVAL_INTERVAL)
     if connected is not None:
         state = connected.engine.observe(context.state.agent_id)
         observed = _ours(state, report.key)

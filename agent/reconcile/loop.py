@@ -93,6 +93,8 @@ class Loop:
         self.context.board.remove(key)
         self.context.queue.forget(key)
         log.info("removed", key=str(key))
+        for spec in self.context.removing():
+            self.context.queue.add(key_of(spec))  # it may have waited for this one
 
     def _remember(self, spec: Spec) -> None:
         """Keep the version that is applied: its `onRemove` is needed when it leaves the specs."""

@@ -26,7 +26,7 @@ def remove_mapping(context: Context, name: str, report: Report) -> Outcome:
     waiting = [d for d in applied.spec.destinations if not _removed_at(context, applied.spec, d)]
     if waiting:
         report.message = f"being removed at {', '.join(waiting)} (onRemove: {applied.spec.on_remove})"
-        return Wait(Reason.PROGRESSING, 30.0)
+        return Wait(Reason.PROGRESSING, 5.0)
     for destination in applied.spec.destinations:
         context.state.ledger.drop(name, destination)
     context.state.roots.forget(name)
@@ -41,7 +41,7 @@ def _removed_at(context: Context, spec: MappingSpec, name: str) -> bool:
         return _abandon(context, spec, name)
     connected = context.connected(destination.server)
     if connected is None:
-        return destination.server not in context.desired.servers and _abandon(context, spec, name)
+        return spec.on_remove is OnRemove.ORPHAN and _abandon(context, spec, name)
     collected = collect(context, connected, spec.name, name)
     if collected.deleting:
         return False

@@ -21,8 +21,9 @@ from agent.model.outcome import (
     PermanentError,
     RetryableError,
     Stalled,
+    Wait,
 )
-from agent.model.spec import EngineKind, Key, Kind, ServerSpec
+from agent.model.spec import DestinationSpec, EngineKind, Key, Kind, ServerSpec
 from agent.reconcile.context import Connected, Context
 from agent.reconcile.embedded import EmbeddedServer, Listening
 from agent.reconcile.engines import EngineFactory, Login, login_of
@@ -53,7 +54,7 @@ class Servers:
         self._lock = threading.Lock()
 
     def reconcile(self, name: str, report: Report) -> Outcome:
-        spec = self._context.desired.servers.get(name)
+        spec = self._context.desired.servers.get(name) or self._still_needed(name)
         running = self._running.get(name)
         if running is not None and (spec != running.spec or not _alive(running)):
             self.stop(name)
@@ -84,7 +85,19 @@ class Servers:
             "pid": running.listening.pid or None,
             "receiveRoot": self.receive_root(spec) if spec.engine is EngineKind.EMBEDDED else None,
         }
+        if name not in self._context.desired.servers:
+            return Wait(Reason.PROGRESSING, INTERVAL)
         return Done(INTERVAL)
+
+    def _still_needed(self, name: str) -> ServerSpec | None:
+        """A server that left the specs stays until what is removed from it has been."""
+        applied = self._context.state.specs.get(Key(Kind.SERVER, name))
+        users = [
+            spec
+            for spec in self._context.removing()
+            if isinstance(spec, DestinationSpec) and spec.server == name
+        ]
+        return applied.spec if users and applied and isinstance(applied.spec, ServerSpec) else None
 
     def receive_root(self, spec: ServerSpec) -> str:
         """Absolute; a relative one is below the state directory."""
