@@ -44,7 +44,7 @@ class WorkerProcess:
     def __init__(self, role: str, state: Path, root: Path, on_message: Callable[[Message], None]) -> None:
         ours, theirs = socketpair()
         arguments = ["--ipc-fd", str(theirs.fileno()), "--state-dir", str(state), "--receive-root", str(root)]
-        arguments += ["--server-id", "test", "--server-uid", "uid-test"]
+        arguments += ["--server-id", "test", "--server-uid", "uid-test", "--streams", os.environ.get("STREAMS", "2")]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "agent.server.worker", role, *arguments], pass_fds=[theirs.fileno()]
         )

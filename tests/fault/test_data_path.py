@@ -1,4 +1,4 @@
-"""The data path between two real worker processes: everything arrives whole, whatever is killed or in the way."""
+"""The data path between two real worker processes: all arrives whole, whatever is killed or in the way."""
 
 from __future__ import annotations
 

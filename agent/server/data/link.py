@@ -22,6 +22,7 @@ from agent.server.ipc import Message
 from agent.server.results import MAX_RECORDS, RECORD
 
 IDLE_SECONDS = 60.0
+CALL_SECONDS = 10.0  # how long a call waits for a connection
 MAX_UNCONFIRMED = 200_000 * RECORD.size  # bytes of records that make a checkpoint due early
 
 Frame = tuple[Header, bytes]
@@ -46,6 +47,7 @@ class RemoteCall:
     number: int  # ours, unique in this process
     request: int | None  # the control process's; None when nobody waits for the answer
     payload: bytes
+    asked: float
     posted: bool = False
 
 
@@ -106,7 +108,7 @@ class Link:
                 return False
             transfer.discard = transfer.discard or discard
             transfer.stopping = True
-            if self.session is None or not transfer.opened:
+            if self.session is None:
                 self._stopped(transfer)
             else:
                 self.progressed(transfer)
@@ -119,7 +121,7 @@ class Link:
         if len(payload) > wire.MAX_JSON:
             raise wire.WireError("the request is too long; ask for fewer paths at once")
         with self.changed:
-            self.calls[number] = RemoteCall(number, request, payload)
+            self.calls[number] = RemoteCall(number, request, payload, time.monotonic())
             if self.session is not None:
                 self._post_calls(self.session)
             self.changed.notify_all()
@@ -129,6 +131,7 @@ class Link:
             self.removed = True
             for transfer in list(self.transfers.values()):
                 self._forget(transfer)
+            self._refuse_calls("the destination was removed")
             self.broken(self.session, "the destination was removed")
             self.changed.notify_all()
 
@@ -169,6 +172,9 @@ class Link:
                 self.scheduler.set_ready(transfer.flow, False)
                 if transfer.stopping:
                     self._stopped(transfer)
+            self._refuse_calls(
+                "the connection was lost before the destination answered; ask again", posted=True
+            )
             for call in self.calls.values():
                 call.posted = False
 
@@ -237,6 +243,14 @@ class Link:
                 message["results"] = value.get("results", [])
             self.report(message)
 
+    def _refuse_calls(self, error: str, *, posted: bool = False, before: float = float("inf")) -> None:
+        """Answer calls that somebody waits for with an error. They are never carried out later than that:
+        what was right to delete then may be wanted by now."""
+        for call in list(self.calls.values()):
+            if call.request is not None and call.asked < before and (call.posted or not posted):
+                del self.calls[call.number]
+                self.report({"op": "remoteResult", "request": call.request, "error": error})
+
     # --- progress (under the lock) -----------------------------------------------------------------
 
     def begun(self, transfer: Transfer) -> None:
@@ -292,6 +306,8 @@ class Link:
         """Start checkpoints that are due, fail what waited too long; returns what to tell of progress."""
         rows: list[list[str | int]] = []
         with self.changed:
+            if self.session is None:
+                self._refuse_calls("the destination cannot be reached; try again", before=now - CALL_SECONDS)
             for transfer in list(self.transfers.values()):
                 self._check_times(transfer, now)
                 counters = transfer.counters

@@ -5,6 +5,7 @@ Whatever happens, a name shows either what was there before or the whole new fil
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -70,6 +71,13 @@ def _rename(file: Staged, name: bytes) -> None:
         os.rename(file.temporary, name, src_dir_fd=file.staging, dst_dir_fd=file.directory)
     except (IsADirectoryError, NotADirectoryError) as error:
         raise FileError(f"{shown(name)} is a directory at the destination") from error
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        raise FileError(
+            f"{shown(name)} lies on another file system than the receive root, where nothing can appear at "
+            "once; give that file system a receive root of its own"
+        ) from error
 
 
 def _publish_new(file: Staged) -> Outcome:

@@ -15,7 +15,7 @@ from agent.server.data.manifest import Entry
 from agent.server.data.outgoing import ChunkWork, LargeFile, OpenWork, PackWork, Transfer, Work
 from agent.server.data.ranges import RangeSet
 from agent.server.data.reading import TooLargeError, UnreadableError, VanishedError
-from agent.server.data.wire import CHUNK_SIZE, Header, Kind, Stream
+from agent.server.data.wire import CHUNK_SIZE, MAX_GENERATION, Header, Kind, Stream
 from agent.server.results import Outcome, Record
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ class Pump:
             if entry.attempts >= reading.ATTEMPTS:
                 transfer.fail(entry.seq, reading.changed_message(entry.src))
                 return
-        self._open(transfer, entry, file.generation + 1)
+        self._open(transfer, entry, file.generation % MAX_GENERATION + 1)
 
 
 def begin(transfer: Transfer, entry: Entry, fd: int, generation: int) -> LargeFile:
@@ -260,7 +260,7 @@ def begin(transfer: Transfer, entry: Entry, fd: int, generation: int) -> LargeFi
         missing = RangeSet(partial.ranges).missing(0, identity.size)
         stretches = reading.without(stretches, missing)
     elif partial is not None and generation == 0:
-        generation = partial.generation + 1
+        generation = partial.generation % MAX_GENERATION + 1
     return LargeFile(entry, fd, identity, max(1, generation), deque(stretches))
 
 

@@ -168,6 +168,9 @@ class Receiver:
             self.epoch = secrets.token_hex(8)
             for transfer in self._transfers.values():
                 transfer.forget_outcomes()
+            sessions = list(self._sessions.values())
+        for session in sessions:
+            session.end()
 
     def sweep(self, now: float) -> None:
         """Drop what nobody came back for, from memory after a while, from storage after two days."""

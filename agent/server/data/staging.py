@@ -103,6 +103,8 @@ class Staging:
 
     def remove(self) -> None:
         """Remove the directory and, when it was the last, the parent. Closes the descriptor."""
+        if self.fd < 0:
+            return
         try:
             for name in os.listdir(self.fd):
                 os.unlink(name, dir_fd=self.fd)

@@ -15,9 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent.server.data.confine import Directories, FileError, Parts
-from agent.server.data.received import ReceivedFile, ReceivedTransfer
+from agent.server.data.received import ReceivedTransfer
+from agent.server.data.staging import partial_name
 
 FEW_FILES = 16
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -80,9 +82,9 @@ class Syncer:
             self._sync_all()
         else:
             self._sync_each(dirty.files)
-            for transfer, _ in partials:
-                for file in list(transfer.files.values()):
-                    _sync_partial(file)
+            for transfer, found in partials:
+                for partial in found:
+                    _sync_partial(transfer, partial.seq)
         for transfer, found in partials:
             if (found or transfer.journaled) and transfer.staging.fd >= 0:
                 transfer.staging.write_journal(found)
@@ -115,20 +117,20 @@ class Syncer:
             directories.clear()
 
 
-def _sync_partial(file: ReceivedFile) -> None:
-    fd = file.pin()
-    if fd < 0:
-        return
+def _sync_partial(transfer: ReceivedTransfer, seq: int) -> None:
+    try:
+        fd = os.open(partial_name(seq), _READ, dir_fd=transfer.staging.fd)
+    except OSError:
+        return  # published or dropped since
     try:
         os.fsync(fd)
     finally:
-        file.unpin()
+        os.close(fd)
 
 
 def _sync_file(directories: Directories, parts: Parts, name: bytes) -> None:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        fd = os.open(name, flags, dir_fd=directories.get(parts, create=False))
+        fd = os.open(name, _READ, dir_fd=directories.get(parts, create=False))
     except (FileNotFoundError, PermissionError, FileError):
         return  # removed or taken over since
     try:

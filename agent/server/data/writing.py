@@ -264,8 +264,8 @@ def _announced(seq: int, generation: int, value: Json) -> ReceivedFile:
         path, flags, mtime_ns = str(value["path"]), int(value["flags"]), int(value["mtimeNs"])
     except (KeyError, TypeError, ValueError) as error:
         raise WireError("a FILE frame is malformed") from error
-    if not 0 <= size < 1 << 63:
-        raise WireError("a FILE frame announces an impossible size")
+    if not 0 <= size < 1 << 63 or not -(1 << 63) <= mtime_ns < 1 << 63:
+        raise WireError("a FILE frame announces an impossible size or time")
     file = ReceivedFile(seq, generation, identity, os.fsencode(path), flags)
     file.mtime_ns = mtime_ns
     return file
