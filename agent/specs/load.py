@@ -19,10 +19,11 @@ from agent.model.spec import (
     ServerSpec,
     Spec,
 )
-from agent.specs.build import build
-from agent.specs.check import Path, at, check, is_name, path_text, without_errors
+from agent.specs.build import build, destination_path
+from agent.specs.check import check, is_name, without_errors
 from agent.specs.errors import Collector, SpecError
 from agent.specs.files import SpecFile, read_files
+from agent.specs.places import Path, at, path_text
 from agent.specs.references import Index, Objects, dependents, problems, references
 from agent.specs.yamltext import Node, documents
 
@@ -284,8 +285,6 @@ def _place(root: Node, path: Path) -> tuple[Path, Node]:
     if path[:2] == ("spec", "destinations") and "destinations" not in spec:
         path = ("spec", "destination")
     if path[:2] == ("spec", "paths"):
-        from agent.specs.build import destination_path
-
         written = next((key for key in spec["paths"] if destination_path(key)[0] == path[-1]), path[-1])
         path = ("spec", "paths", written)
         parent = at(root, path[:-1])

@@ -199,6 +199,24 @@ def test_wrong_values_are_named(tmp_path: Path, spec: str, expected: str) -> Non
     assert expected in only(read(tmp_path, destination(spec)))
 
 
+@pytest.mark.parametrize("extra", ["oops: 1\n", "apiVersion: lanesync/v2\n"])
+def test_what_is_right_in_a_faulty_document_is_checked_too(tmp_path: Path, extra: str) -> None:
+    """A mistake in one place of a document hides none in another."""
+    text = MAPPING.replace("apiVersion: lanesync/v1\n", "") + extra
+    assert any("no Destination `archive`" in m for m in messages(read(tmp_path, text)))
+
+
+@pytest.mark.parametrize(
+    "spec", ["", "spec: 3\n", "spec: {paths: {/a: /b}}\n", "spec: {destination: 3, paths: {}}\n"]
+)
+def test_what_is_missing_is_not_made_up(tmp_path: Path, spec: str) -> None:
+    """Nothing is said of references that nobody wrote."""
+    text = f"apiVersion: lanesync/v1\nkind: Mapping\nmetadata: {{name: x}}\n{spec}"
+    found = messages(read(tmp_path, text))
+    assert found
+    assert not [m for m in found if "there is no" in m]
+
+
 @pytest.mark.parametrize(
     ("spec", "name"),
     [
