@@ -52,7 +52,7 @@ def without_errors(data: Any, kind: str, paths: list[Path]) -> dict[str, Any] | 
         parent = rest
         for part in path[: end - 1]:
             parent = parent.get(part) if isinstance(parent, dict) else None
-        if end > 1 and isinstance(parent, dict):
+        if isinstance(parent, dict) and path[:end] not in ((), ("spec",)):
             parent.pop(path[end - 1], None)
     if "spec" not in rest:
         return None
