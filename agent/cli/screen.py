@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.cli.text import MARKS, NAMED, answer, bar, mark, notes, why
-from agent.model.units import format_rate, format_size
+from agent.model.units import format_duration, format_rate, format_size
 from agent.planning.describe import printable
 
 Document = Mapping[str, Any]
@@ -57,6 +57,12 @@ def render(document: Document, rates: Rates, now: float, footer: Iterable[str] =
     transfers = _transfers(document, rates, now)
     if transfers.row_count:
         parts += [Text(), transfers]
+    recent = [
+        f"{format_duration(max(0.0, document['time'] - entry['time']))} ago  {printable(entry['path'])}"
+        for entry in reversed(document.get("lastDelivered", ()))
+    ]
+    if recent:
+        parts += [Text(), Text("delivered", style="bold"), *(Text(f"  {line}") for line in recent)]
     problems = [str(error) for errors in document["invalid"].values() for error in errors]
     if problems:
         parts += [Text(), *(Text(printable(error), style="red") for error in problems[:NAMED])]

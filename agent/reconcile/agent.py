@@ -219,7 +219,7 @@ class Agent:
             },
             now=self._clock.time(),
         )
-        return status_document(statuses, facts, self.context.delivered.all())
+        return status_document(statuses, facts, self.context.delivered)
 
     def _write_status(self) -> None:
         """For `status` without a running agent."""

@@ -113,7 +113,7 @@ def _settle(
     sizes = [
         (p, delivered[p].size or (s.size if s else 0)) for p, (s, _) in planned.items() if p in delivered
     ]
-    context.delivered.add(attempt.mapping, attempt.destination, sizes)
+    context.delivered.add(attempt.mapping, attempt.destination, sizes, context.clock.time())
     found.delivered += len(sizes)
     found.failures += [f"{r.path}: {r.error}" for r in results if r.outcome is FileOutcome.FAILED]
 

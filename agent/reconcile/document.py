@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.model.condition import Condition, ConditionType, Reason
 from agent.model.spec import Key
-from agent.reconcile.delivered import Tally
+from agent.reconcile.delivered import Delivered
 from agent.reconcile.status import ObjectStatus, Overall
 
 Document = dict[str, Any]
@@ -27,9 +27,7 @@ class Facts:
     now: float
 
 
-def status_document(
-    statuses: Iterable[ObjectStatus], facts: Facts, delivered: Mapping[tuple[str, str], Tally]
-) -> Document:
+def status_document(statuses: Iterable[ObjectStatus], facts: Facts, delivered: Delivered) -> Document:
     objects = [object_document(status) for status in statuses]
     return {
         "inSync": facts.overall.state == "inSync",
@@ -53,8 +51,9 @@ def status_document(
                 "deleted": tally.deleted,
                 "paths": tally.named,
             }
-            for (mapping, destination), tally in sorted(delivered.items())
+            for (mapping, destination), tally in sorted(delivered.all().items())
         ],
+        "lastDelivered": [{"time": at, "path": path} for at, path in delivered.last()],
     }
 
 

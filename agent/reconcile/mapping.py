@@ -199,7 +199,7 @@ class Mappings:
             "deliveries": [describe(d.found, d.memory, spec) for d in deliveries],
         }
         outcome, delivery = min(judged, key=lambda pair: _weight(pair[0]))
-        report.message = message(delivery.found, outcome, now) or _in_sync_text(deliveries)
+        report.message = message(delivery.found, outcome, now) or _in_sync_text(spec, deliveries)
         for other, at in judged:
             if isinstance(other, Stalled) and not isinstance(outcome, Stalled):
                 report.add(ConditionType.STALLED, other.reason, message(at.found, other, now))
@@ -311,6 +311,7 @@ def _with_next(outcome: Outcome, next_in: float) -> Outcome:
             return outcome
 
 
-def _in_sync_text(deliveries: list[_Delivery]) -> str:
+def _in_sync_text(spec: MappingSpec, deliveries: list[_Delivery]) -> str:
     places = ", ".join(d.destination.name for d in deliveries)
-    return f"{max(d.memory.files for d in deliveries)} files at {places}"
+    origin = spec.paths[0].source if len(spec.paths) == 1 else f"{len(spec.paths)} sources"
+    return f"{max(d.memory.files for d in deliveries)} files at {places}, from {origin}"

@@ -78,6 +78,8 @@ class Servers:
             self._context.set_connected(name, Connected(spec, running.engine, capabilities, self._launches))
             self._wake_dependents(name)
         report.message = f"{spec.engine} at {running.listening.address}:{running.listening.port}"
+        if spec.receive_root is not None:
+            report.message += f", receives below {self.receive_root(spec)}"
         report.detail = {
             "engine": str(spec.engine),
             "address": running.listening.address,
