@@ -144,6 +144,9 @@ class Servers:
         """A hint from the engine: find whom it is about."""
         queue, attempts = self._context.queue, self._context.state.attempts
         if kind == "server":
+            # What happened meanwhile was not told: look after everything that is on its way.
+            for pending in (Key(Kind.MAPPING, a.mapping) for a in attempts.pending()):
+                queue.add(pending)
             queue.add(Key(Kind.SERVER, name))
         elif kind == "destination":
             for key in self._context.destinations_of(name):
