@@ -83,6 +83,8 @@ def _server(name: str, spec: dict[str, Any], fail: Report) -> ServerSpec:
     root = spec.get("receiveRoot")
     if root is not None and ".." in root.split("/"):
         fail(("spec", "receiveRoot"), "must not contain `..`")
+    elif root is not None and root.startswith("~"):
+        fail(("spec", "receiveRoot"), "`~` is not expanded; write the absolute path")
     return ServerSpec(name, engine, address, port, receive_root=root)
 
 

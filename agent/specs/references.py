@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -68,7 +69,7 @@ class Index:
 
 def problems(index: Index) -> Iterator[Problem]:
     """Everything that is wrong between objects. A collision yields one problem for each side."""
-    yield from _listeners(index)
+    yield from _embedded(index)
     for name, destination in index.destinations.items():
         yield from references(index, Key(Kind.DESTINATION, name), destination)
     for name, mapping in index.mappings.items():
@@ -100,19 +101,24 @@ def dependents(index: Index) -> Iterator[tuple[Key, Key]]:
                 yield Key(Kind.MAPPING, name), needed
 
 
-def _listeners(index: Index) -> Iterator[Problem]:
-    taken: dict[tuple[str, int], str] = {}
+def _embedded(index: Index) -> Iterator[Problem]:
+    """Two embedded servers that listen on one port or receive below one directory."""
+    taken: dict[tuple[str, str], str] = {}
     for name, server in sorted(index.servers.items()):
-        if server.engine is not EngineKind.EMBEDDED or server.port == 0:
+        if server.engine is not EngineKind.EMBEDDED:
             continue
-        place = (server.address, server.port)
-        if place in taken:
-            other = taken[place]
+        claims = []
+        if server.port:
+            claims.append(("listen", f"{server.address}:{server.port}", "listens on"))
+        if server.receive_root is not None:
+            claims.append(("receiveRoot", posixpath.normpath(server.receive_root), "receives below"))
+        for field_name, place, does in claims:
+            other = taken.setdefault((field_name, place), name)
+            if other == name:
+                continue
             for mine, theirs in ((name, other), (other, name)):
-                message = f"Server/{theirs} listens on {server.address}:{server.port} too"
-                yield Problem(Key(Kind.SERVER, mine), ("spec", "listen"), message)
-        else:
-            taken[place] = name
+                message = f"Server/{theirs} {does} {place} too"
+                yield Problem(Key(Kind.SERVER, mine), ("spec", field_name), message)
 
 
 def _missing(index: Index, kind: Kind, name: str) -> str | None:

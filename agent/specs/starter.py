@@ -18,7 +18,7 @@ _HEAD = f"# yaml-language-server: $schema=../{SCHEMA_FILE}\n"
 README = """\
 # File delivery
 
-What has to be where, as specs for [LaneSync](specs/). Edit, review, commit; then:
+What has to be where, as specs for LaneSync. Edit, review, commit; then:
 
     lanesync validate .       every error at once
     lanesync plan .           what would be done

@@ -379,6 +379,13 @@ def test_entries_of_one_mapping_collide_too(tmp_path: Path) -> None:
     assert len(loaded.errors) == 2
 
 
+def test_two_receivers_need_two_directories(tmp_path: Path) -> None:
+    """Two embedded servers with one receive root are an error for both; left out, each has its own."""
+    loaded = read(tmp_path, server("{receiveRoot: in}"), server("{receiveRoot: ./in/}", name="b"))
+    assert [e.path for e in loaded.errors] == ["spec.receiveRoot", "spec.receiveRoot"]
+    assert "Server/b receives below in too" in str(loaded.errors[0])
+
+
 def test_two_listeners_need_two_ports(tmp_path: Path) -> None:
     """Two embedded servers on one port are an error for both; port 0 is any free one."""
     one = "{listen: '127.0.0.1:9000'}"
