@@ -59,6 +59,7 @@ class Connection:
         try:
             while True:
                 await self._serve_line()
+                await asyncio.sleep(0)  # reading does not wait while there is data: let others run
         except (_ClosedError, OSError):
             if self._tasks:  # a peer that closed only its sending side still reads
                 await asyncio.wait(self._tasks, timeout=LINGER_SECONDS)
@@ -109,6 +110,8 @@ class Connection:
         if not data:
             raise _ClosedError
         self._buffer += data
+        if len(data) == READ_SIZE:
+            await asyncio.sleep(0)
 
     def _take_line(self) -> bytes:
         end = self._buffer.index(b"\n")

@@ -82,9 +82,11 @@ class Listener:
                 )
                 sock.close()
                 continue
+            self._undecided += 1
             task = asyncio.create_task(self._serve_one(sock))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            await asyncio.sleep(0)  # accepting does not wait while connections are queued: let others run
 
     async def close(self) -> None:
         """Stop listening and end every connection."""
@@ -94,10 +96,9 @@ class Listener:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve_one(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._undecided += 1
         try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             first = await self._peek(sock)
         except BaseException:
             sock.close()

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -113,18 +114,24 @@ class _Server:
 
     async def collect_garbage(self) -> None:
         while True:
-            removed = await self.core.database.run(collect.collect, self.core.clock.wall_us())
-            for destination_id in removed.destinations:
-                self.sender.remove_destination(destination_id)
-            if removed.transfers or removed.manifests or removed.destinations:
-                _log.info(
-                    "collected",
-                    transfers=len(removed.transfers),
-                    manifests=len(removed.manifests),
-                    destinations=len(removed.destinations),
-                )
-            await self.manifests.purge(rounds=10_000)
+            try:
+                await self._collect_once()
+            except sqlite3.Error:
+                _log.exception("collecting garbage failed; it is tried again")
             await asyncio.sleep(collect.INTERVAL_SECONDS)
+
+    async def _collect_once(self) -> None:
+        removed = await self.core.database.run(collect.collect, self.core.clock.wall_us())
+        for destination_id in removed.destinations:
+            self.sender.remove_destination(destination_id)
+        if removed.transfers or removed.manifests or removed.destinations:
+            _log.info(
+                "collected",
+                transfers=len(removed.transfers),
+                manifests=len(removed.manifests),
+                destinations=len(removed.destinations),
+            )
+        await self.manifests.purge(rounds=10_000)
 
     async def stop(self) -> None:
         await self.dispatcher.stop()

@@ -34,6 +34,7 @@ BATCH = 2000  # entries a transaction: others wait no longer than for one
 INLINE = 64  # up to so many explicit entries are stored within the call
 PURGE_ROWS = 20_000
 STOP_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 _SYMLINKS = (constants.SYMLINKS_COPY_CONTENTS, constants.SYMLINKS_IGNORE)
 
 
@@ -59,15 +60,14 @@ class ManifestMethods:
             raise CommandError(
                 f"symlinkOptions {symlinkOptions} is unknown; use one of the SYMLINKS_* constants"
             )
-        loop = asyncio.get_running_loop()
         if len(mappings or fileMappings or ()) > INLINE:
-            items = await loop.run_in_executor(self._core.io, parsing.parse, fileMappings, mappings)
+            items = await asyncio.to_thread(parsing.parse, fileMappings, mappings)
         else:
             items = parsing.parse(fileMappings, mappings)
         follow = symlinkOptions != constants.SYMLINKS_IGNORE
         roots = [item for item in items if isinstance(item, Root)]
         if roots:
-            await loop.run_in_executor(self._core.io, _require_sources, roots)
+            await asyncio.get_running_loop().run_in_executor(self._core.io, _require_sources, roots)
         owner, now = session.user or "", self._core.clock.wall_us()
         if not roots and len(items) <= INLINE:
             entries = [item for item in items if isinstance(item, Entry)]
@@ -83,31 +83,47 @@ class ManifestMethods:
 
         async def work() -> None:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._core.io, self._store_all, manifest_id, items, traversal)
+            problem = await loop.run_in_executor(
+                self._core.io, self._store_all, manifest_id, items, traversal
+            )
+            if problem is not None:
+                await self._record_failure(manifest_id, problem)
             self._core.events.post("manifest", manifest_id)
 
         task = asyncio.create_task(work(), name=f"manifest {manifest_id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _store_all(self, manifest_id: int, items: list[Entry | Root], traversal: Traversal) -> None:
+    async def _record_failure(self, manifest_id: int, problem: str) -> None:
+        """Store it, however long the store itself fails: somebody may wait for the manifest."""
+        while True:
+            try:
+                await self._core.database.run(manifests.fail, manifest_id, problem)
+            except sqlite3.Error:
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    def _store_all(self, manifest_id: int, items: list[Entry | Root], traversal: Traversal) -> str | None:
+        """Walk and store; returns what went wrong, if anything."""
         database = self._core.database
         count = size = 0
         try:
             for batch in _batches(_entries(items, traversal)):
                 if self._stop.is_set():
-                    return  # the next launch says that it was interrupted
+                    return None  # the next launch says that it was interrupted
                 database.submit(_append, manifest_id, count, batch).result()
                 count += len(batch)
                 size += sum(max(0, entry.size) for entry in batch)
             database.submit(manifests.finish, manifest_id, count, size, traversal.notes.text()).result()
         except _DeletedError:
-            return
+            return None
         except (TraversalError, CommandError) as error:
-            database.submit(manifests.fail, manifest_id, str(error)).result()
+            return str(error)
         except (OSError, sqlite3.Error, UnicodeError) as error:
             _log.exception("manifest failed", manifest=str(manifest_id))
-            database.submit(manifests.fail, manifest_id, f"the manifest could not be made: {error}").result()
+            return f"the manifest could not be made: {error}"
+        return None
 
     @command("send.getManifest")
     async def get(self, session: Session, manifestId: ManifestId) -> dict[str, Any]:

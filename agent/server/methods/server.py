@@ -39,8 +39,7 @@ class ServerMethods:
                 "made with: lanesync user add NAME --accounts FILE"
             )
         async with self._logins:
-            loop = asyncio.get_running_loop()
-            known = await loop.run_in_executor(self._core.io, accounts.verify, user, password)
+            known = await asyncio.to_thread(accounts.verify, user, password)
         if not known:
             raise not_authenticated("user name or password is wrong")
         session.user = user

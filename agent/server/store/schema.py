@@ -54,13 +54,19 @@ CREATE TABLE requests(id INTEGER PRIMARY KEY AUTOINCREMENT, method TEXT NOT NULL
 def open_database(path: Path) -> sqlite3.Connection:
     """Open or create. The only writer's connection, to be used by one thread (any thread may open it).
     StartError when the file is damaged or was written by a newer version."""
-    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
+    try:
+        connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
+    except sqlite3.OperationalError as error:
+        raise StartError(f"{path} cannot be opened: {error}; see to the disk and its permissions") from error
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint=4000")
         connection.execute("PRAGMA cache_size=-8192")
         _prepare(connection, path)
+    except sqlite3.OperationalError as error:
+        connection.close()
+        raise StartError(f"{path} cannot be used: {error}; see to the disk and its permissions") from error
     except sqlite3.DatabaseError as error:
         connection.close()
         raise StartError(

@@ -1,0 +1,112 @@
+"""One port for two protocols: who came is told apart by the first bytes, which are not taken."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from agent.server import listener
+from agent.server.errors import StartError
+from agent.server.listener import DATA_PREAMBLE, Listener, bind
+
+Scenario = Callable[[int, "asyncio.Queue[tuple[str, socket.socket]]"], Awaitable[None]]
+
+
+def _play(scenario: Scenario) -> None:
+    async def run() -> None:
+        sock = bind("127.0.0.1", 0)
+        arrived: asyncio.Queue[tuple[str, socket.socket]] = asyncio.Queue()
+
+        async def api(found: socket.socket) -> None:
+            arrived.put_nowait(("api", found))
+
+        listening = Listener(sock, api, lambda found: arrived.put_nowait(("data", found)))
+        serving = asyncio.create_task(listening.serve())
+        try:
+            async with asyncio.timeout(20):
+                await scenario(sock.getsockname()[1], arrived)
+        finally:
+            serving.cancel()
+            await listening.close()
+
+    asyncio.run(run())
+
+
+async def _connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("first", [b'{"jsonrpc"', b"[", b" {", b"\r\n{"])
+def test_json_and_white_space_are_clients_of_the_api(first: bytes) -> None:
+    """Nothing is consumed before the connection is handed over."""
+
+    async def scenario(port: int, arrived: asyncio.Queue[tuple[str, socket.socket]]) -> None:
+        _, writer = await _connect(port)
+        writer.write(first)
+        kind, sock = await arrived.get()
+        with sock:
+            assert (kind, sock.recv(100)) == ("api", first)
+        writer.close()
+
+    _play(scenario)
+
+
+def test_a_preamble_in_pieces_is_a_data_session() -> None:
+    """Undecided bytes are waited for; the session gets them all, in order."""
+
+    async def scenario(port: int, arrived: asyncio.Queue[tuple[str, socket.socket]]) -> None:
+        _, writer = await _connect(port)
+        for piece in (DATA_PREAMBLE[:1], DATA_PREAMBLE[1:5], DATA_PREAMBLE[5:] + b"HELLO"):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+        kind, sock = await arrived.get()
+        with sock:
+            assert (kind, sock.recv(100)) == ("data", DATA_PREAMBLE + b"HELLO")
+        writer.close()
+
+    _play(scenario)
+
+
+@pytest.mark.parametrize("first", [b"", DATA_PREAMBLE[:4]])
+def test_who_never_says_what_they_want_is_dropped(first: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silent or half-spoken connection ends after the time limit."""
+    monkeypatch.setattr(listener, "DECIDE_SECONDS", 0.2)
+
+    async def scenario(port: int, arrived: asyncio.Queue[tuple[str, socket.socket]]) -> None:
+        reader, writer = await _connect(port)
+        writer.write(first)
+        rest = await reader.read()
+        assert rest == b"" or b"JSON-RPC" in rest
+        assert arrived.empty()
+        writer.close()
+
+    _play(scenario)
+
+
+def test_undecided_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound new ones are closed at once, and the bound frees as others decide."""
+    monkeypatch.setattr(listener, "MAX_UNDECIDED", 2)
+
+    async def scenario(port: int, arrived: asyncio.Queue[tuple[str, socket.socket]]) -> None:
+        silent = [await _connect(port) for _ in range(2)]
+        reader, refused = await _connect(port)
+        assert await reader.read() == b""
+        silent[0][1].write(b"{")
+        (await arrived.get())[1].close()
+        _, late = await _connect(port)
+        late.write(b"{")
+        (await arrived.get())[1].close()
+        for writer in (refused, late, silent[0][1], silent[1][1]):
+            writer.close()
+
+    _play(scenario)
+
+
+def test_a_taken_port_is_named() -> None:
+    """The message says which address and what to do."""
+    with bind("127.0.0.1", 0) as first, pytest.raises(StartError, match="choose another --listen"):
+        bind("127.0.0.1", first.getsockname()[1])
