@@ -134,3 +134,36 @@ def test_list_of_examples_is_complete() -> None:
     """The README of the examples names each."""
     text = (ROOT / "specs" / "README.md").read_text()
     assert [path.name for path in EXAMPLES if f"({path.name}/)" not in text] == []
+
+
+def later() -> list[tuple[str, str, Any]]:
+    """(kind, path, value) of everything in the schemas that this version does not carry out."""
+    found = []
+    for kind in KINDS:
+        for field in fields(schemas()[kind]):
+            schema = field["schema"]
+            if schema.get(UNSUPPORTED):
+                found.append((kind, field["path"], schema["examples"][0]))
+            if field["supported"]:
+                values = schema.get("x-lanesync-unsupportedValues", [])
+                found += [(kind, field["path"], value) for value in values]
+    paths = {path for _, path, _ in found}
+    return [case for case in found if not any(case[1].startswith(f"{path}.") for path in paths)]
+
+
+@pytest.mark.parametrize(("kind", "path", "value"), later(), ids=str)
+def test_everything_of_a_later_version_is_refused_by_name(
+    kind: str, path: str, value: Any, tmp_path: Path
+) -> None:
+    """The schema's marks are the list: what has one is refused at its place, and never ignored."""
+    document = json.loads(json.dumps(schemas()[kind]["examples"][0]))
+    *above, key = path.split(".")
+    place = document
+    for part in above:
+        place = place.setdefault(part, {})
+    place[key] = value
+    (tmp_path / "a.yaml").write_text(json.dumps(document))
+    refused = [
+        error for error in load([str(tmp_path)]).errors if error.message.endswith("is not supported yet")
+    ]
+    assert [(error.path, error.message.split("`")[1].split(":")[0]) for error in refused] == [(path, key)]
