@@ -18,6 +18,7 @@ from agent.reconcile.document import Document, Facts, status_document, with_inva
 from agent.reconcile.engines import EngineFactory, jetstream_engine
 from agent.reconcile.loop import Loop
 from agent.reconcile.mapping import Mappings
+from agent.reconcile.progress import refreshed
 from agent.reconcile.queue import WorkQueue
 from agent.reconcile.removal import hand_over
 from agent.reconcile.report import Report
@@ -168,9 +169,9 @@ class Agent:
     def attempted_revision(self) -> str:
         return self._loaded.revision if self._loaded is not None else ""
 
-    def overall(self) -> Overall:
+    def overall(self, statuses: list[ObjectStatus] | None = None) -> Overall:
         """The plain answer. Objects that were not looked at yet make it converging."""
-        statuses = self.statuses()
+        statuses = self.statuses() if statuses is None else statuses
         seen = {status.key for status in statuses}
         wanted = (*self.context.desired.all_keys(), *(key_of(s) for s in self.context.removing()))
         missing = [key for key in wanted if key not in seen]
@@ -195,12 +196,12 @@ class Agent:
 
     def status(self) -> Document:
         desired, loaded = self.context.desired, self._loaded
-        statuses = self.statuses()
+        statuses = refreshed(self.context, self.statuses())
         applied = all(s.revision == desired.revision for s in statuses if desired.get(s.key) is not None)
         if applied and not self._held:
             self._applied = desired.revision
         facts = Facts(
-            overall=self.overall(),
+            overall=self.overall(statuses),
             attempted_revision=self.attempted_revision,
             applied_revision=self._applied,
             held_revision=self._held,

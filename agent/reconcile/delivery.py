@@ -11,7 +11,8 @@ from agent.model.observed import ObservedTransfer
 from agent.model.outcome import Done, Outcome, Stalled, Wait
 from agent.model.plan import Held, Plan
 from agent.model.spec import MappingSpec
-from agent.model.units import format_duration, format_size
+from agent.model.units import format_duration
+from agent.reconcile.progress import progress_text, transfer_document
 from agent.reconcile.queue import WHOLE, Hints
 from agent.state.attempts import Failures
 
@@ -91,7 +92,7 @@ def judge(found: Findings, now: float) -> Outcome:
     return Done()
 
 
-def message(found: Findings, outcome: Outcome, now: float) -> str:
+def message(found: Findings, memory: Memory, spec: MappingSpec, outcome: Outcome, now: float) -> str:
     """The outcome in words, with numbers."""
     match outcome:
         case Wait(reason=Reason.DEPENDENCY_NOT_READY):
@@ -101,7 +102,7 @@ def message(found: Findings, outcome: Outcome, now: float) -> str:
         case Wait(reason=Reason.DESTINATION_UNREACHABLE):
             return f"{found.in_flight} files wait for {found.destination}: {found.destination_error}"
         case Wait(reason=Reason.TRANSFERRING):
-            return progress_text(found)
+            return progress_text(describe(found, memory, spec))
         case Wait(reason=Reason.RETRYING) if found.error:
             return found.error
         case Wait(reason=Reason.RETRYING):
@@ -113,15 +114,6 @@ def message(found: Findings, outcome: Outcome, now: float) -> str:
             return text
         case _:
             return ""
-
-
-def progress_text(found: Findings) -> str:
-    if found.deleting and not found.active:
-        return f"deleting at {found.destination}"
-    done = sum(t.done_bytes for t in found.active)
-    total = sum(t.total_bytes for t in found.active)
-    share = f", {done / total:.0%}" if total else ""
-    return f"{found.in_flight} files ({format_size(total)}) on their way to {found.destination}{share}"
 
 
 def _held_text(found: Findings) -> str:
@@ -154,17 +146,5 @@ def describe(found: Findings, memory: Memory, spec: MappingSpec) -> dict[str, An
         "failuresInARow": found.failures.consecutive,
         "lastError": found.failures.last_error,
         "prune": spec.prune,
-        "transfers": [
-            {
-                "id": t.id,
-                "state": str(t.state),
-                "lane": t.lane,
-                "priority": t.priority,
-                "doneBytes": t.done_bytes,
-                "totalBytes": t.total_bytes,
-                "doneFiles": t.done_files,
-                "totalFiles": t.total_files,
-            }
-            for t in found.active[:100]
-        ],
+        "transfers": [transfer_document(t) for t in found.active[:100]],
     }

@@ -199,10 +199,11 @@ class Mappings:
             "deliveries": [describe(d.found, d.memory, spec) for d in deliveries],
         }
         outcome, delivery = min(judged, key=lambda pair: _weight(pair[0]))
-        report.message = message(delivery.found, outcome, now) or _in_sync_text(spec, deliveries)
-        for other, at in judged:
+        said = message(delivery.found, delivery.memory, spec, outcome, now)
+        report.message = said or _in_sync_text(spec, deliveries)
+        for other, _ in judged:
             if isinstance(other, Stalled) and not isinstance(outcome, Stalled):
-                report.add(ConditionType.STALLED, other.reason, message(at.found, other, now))
+                report.add(ConditionType.STALLED, other.reason, other.message)
         for state in self.sources.degraded(spec):
             report.add(ConditionType.WATCH_DEGRADED, state.reason or Reason.POLLING, state.message)
         if any(d.found.suspended for d in deliveries):
