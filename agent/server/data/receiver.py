@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING
+
+import structlog
 
 from agent.server.data import staging, wire
 from agent.server.data.received import ReceivedTransfer
@@ -19,6 +20,8 @@ from agent.server.ipc import Channel, Message
 
 if TYPE_CHECKING:
     from agent.server.worker import WorkerOptions
+
+_log = structlog.get_logger(__name__)
 
 MAX_STREAMS = 512
 FORGET_SECONDS = 900.0  # how long a transfer without a session is kept in memory
@@ -42,11 +45,6 @@ class Receiver:
         self._sessions: dict[str, Session] = {}
         self._transfers: dict[str, ReceivedTransfer] = {}
         self._streams = 0
-
-    def log(self, event: str, **fields: str) -> None:
-        """One line on stderr, which is the server's log."""
-        text = " ".join(f"{key}={value!r}" for key, value in fields.items())
-        sys.stderr.write(f"receiver: {event} {text}\n")
 
     def report(self, message: Message) -> None:
         try:
@@ -141,7 +139,7 @@ class Receiver:
             try:
                 transfer.staging.remove()
             except OSError as error:
-                self.log("staging not removed", uid=transfer.uid, error=str(error))
+                _log.warning("staging not removed", uid=transfer.uid, error=str(error))
         with self._lock:
             transfer.idle_since = time.monotonic()
             transfer.session = None
@@ -163,7 +161,7 @@ class Receiver:
 
     def sync_failed(self, error: OSError) -> None:
         """What was published since the last good sync may not be on storage, whatever later syncs say."""
-        self.log("sync failed", error=str(error))
+        _log.warning("sync failed", error=str(error))
         with self._lock:
             self.epoch = secrets.token_hex(8)
             for transfer in self._transfers.values():

@@ -6,6 +6,8 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+import structlog
+
 from agent.jetstream import constants
 from agent.server.data import remote, wire
 from agent.server.data.confine import Directories, FileError, reason, split
@@ -17,6 +19,8 @@ from agent.server.data.writing import Writer
 
 if TYPE_CHECKING:
     from agent.server.data.receiver import Receiver
+
+_log = structlog.get_logger(__name__)
 
 MAX_HANDLES = 10_000
 TAKEOVER_SECONDS = 10.0
@@ -60,10 +64,10 @@ class Serving:
             while (received := self._stream.receive()) is not None:
                 self._handle(session, *received)
         except WireError as error:
-            self._receiver.log("data session refused", peer=self._peer[0], error=str(error))
+            _log.warning("data session refused", peer=self._peer[0], error=str(error))
             self._stream.refuse(str(error))
         except OSError as error:
-            self._receiver.log("data session lost", peer=self._peer[0], error=reason(error))
+            _log.warning("data session lost", peer=self._peer[0], error=reason(error))
         finally:
             self._directories.clear()
             if self._session is not None:
