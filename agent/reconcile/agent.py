@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -26,6 +26,7 @@ from agent.reconcile.revision import difference, held
 from agent.reconcile.servers import Servers
 from agent.reconcile.sources import Sources
 from agent.reconcile.status import Board, ObjectStatus, Overall, State, overall
+from agent.specs.errors import SpecError
 from agent.specs.load import Loaded, load
 from agent.state.db import open_state
 from agent.state.lock import StateLock
@@ -185,17 +186,19 @@ class Agent:
         return with_invalid(found, self._invalid_keys(), self._clock.time())
 
     def _invalid_keys(self) -> dict[Key, str]:
-        if self._loaded is None:
-            return {}
-        invalid = self._loaded.invalid
+        invalid = self._invalid()
         return {key: str(errors[0]) for key, errors in invalid.items() if isinstance(key, Key) and errors}
+
+    def _invalid(self) -> Mapping[Key | str, list[SpecError]]:
+        """By object, or by file where no object can be told."""
+        return {} if self._loaded is None else self._loaded.stalled(self.context.desired)
 
     def _problems(self) -> tuple[str, ...]:
         broken = tuple(str(error) for error in self._loaded.errors) if self._loaded is not None else ()
         return ((self._held,) if self._held else ()) + broken
 
     def status(self) -> Document:
-        desired, loaded = self.context.desired, self._loaded
+        desired = self.context.desired
         statuses = refreshed(self.context, self.statuses())
         applied = all(s.revision == desired.revision for s in statuses if desired.get(s.key) is not None)
         if applied and not self._held:
@@ -205,10 +208,7 @@ class Agent:
             attempted_revision=self.attempted_revision,
             applied_revision=self._applied,
             held_revision=self._held,
-            invalid={
-                str(name): [str(error) for error in errors]
-                for name, errors in (loaded.invalid if loaded else {}).items()
-            },
+            invalid={str(name): [str(error) for error in errors] for name, errors in self._invalid().items()},
             agent={
                 "running": True,
                 "pid": os.getpid(),

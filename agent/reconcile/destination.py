@@ -39,9 +39,10 @@ def reconcile_destination(context: Context, name: str, report: Report) -> Outcom
     plan = plan_destination(
         spec, context.desired.lanes_of(spec), observed, context.tag(report.key), state.transfers
     )
+    # Mappings wait for the id on this connection: those that came before us are woken, plan or no plan.
+    known = observed is not None and context.destination_id(name, connected) == observed.id and plan.empty
     if observed is not None:
         context.set_destination_id(name, connected, observed.id)
-    known = observed is not None and plan.empty
     execute(Scene(context, connected, spec), plan)
     if not known:
         for key in context.mappings_of(name):
