@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ Workload = Callable[[Path], Result]
 
 def main(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started ends
     scale = QUICK if options.quick else Scale()
     folder = Path(tempfile.mkdtemp(prefix="lanesync-bench-", dir=options.directory))
     shape = machine.shape(folder.parent, MEMORY)
