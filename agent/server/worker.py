@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.server import log
 from agent.server.ipc import Channel
 
 _PR_SET_PDEATHSIG = 1
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(ignored, signal.SIG_IGN)  # the control process decides when we end
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    log.configure()
     channel = Channel(socket.socket(fileno=options.ipc_fd))
     if options.role == "sender":
         from agent.server.data.sender import run_sender

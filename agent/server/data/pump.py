@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+import structlog
 import xxhash
 
 from agent.lanes.scheduler import Grant
@@ -20,6 +21,8 @@ from agent.server.results import Outcome, Record
 
 if TYPE_CHECKING:
     from agent.server.data.link import Link, Session
+
+_log = structlog.get_logger(__name__)
 
 MAX_WAIT = 0.5  # seconds between looks at the clock when a wake-up is far off
 
@@ -38,7 +41,8 @@ class Pump:
                 self._step()
         except OSError as error:
             self._link.broken(self._session, f"the connection was lost: {error.strerror or error}")
-        except Exception as error:  # noqa: BLE001 - a defect must not leave a transfer hanging in silence
+        except Exception as error:  # a defect must not leave a transfer hanging in silence
+            _log.exception("sending failed")
             self._link.broken(self._session, f"internal error: {error!r}")
 
     def _step(self) -> None:

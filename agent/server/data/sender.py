@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING
+
+import structlog
 
 from agent.server.data.connecting import Connector
 from agent.server.data.link import Link
@@ -18,6 +19,8 @@ from agent.server.ipc import Channel, Message
 
 if TYPE_CHECKING:
     from agent.server.worker import WorkerOptions
+
+_log = structlog.get_logger(__name__)
 
 DATABASE = "server.db"
 TICK_SECONDS = 0.2
@@ -146,4 +149,4 @@ def run_sender(options: WorkerOptions, channel: Channel) -> None:
         try:
             sender.handle(received[0])
         except (KeyError, TypeError, ValueError) as error:
-            sys.stderr.write(f"sender: message not understood: {error!r}\n")
+            _log.error("message not understood", op=str(received[0].get("op"))[:40], error=repr(error))
