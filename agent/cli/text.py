@@ -69,9 +69,10 @@ def transfer_lines(thing: Document) -> list[str]:
         for transfer in delivery["transfers"][:NAMED]:
             done, total = transfer["doneBytes"], transfer["totalBytes"]
             share = done / total if total else 0.0
+            state = "" if transfer["state"] == "sending" else f", {transfer['state']}"
             found.append(
                 f"{bar(share, 16)} {share:4.0%}  {format_size(done)} of {format_size(total)}"
-                f"  lane {transfer['lane']}, priority {transfer['priority']}, {transfer['state']}"
+                f"  lane {transfer['lane']}, priority {transfer['priority']}{state}"
             )
     return found
 

@@ -144,9 +144,8 @@ def transfer(structure: Structure) -> ObservedTransfer:
 
 
 def _done_bytes(structure: Structure, total: int) -> int:
-    """What the receiver has acknowledged; blocks are the documented measure of it."""
-    acknowledged = int(structure.get("blocksAcked") or 0) * int(structure.get("blockSize") or 256)
-    return min(total, acknowledged)
+    """How far it is, for people: what was sent. What is acknowledged is counted by whole files."""
+    return min(total, int(structure.get("bytesSent") or 0))
 
 
 def lost_transfer(transfer_id: str, reason: str) -> ObservedTransfer:
