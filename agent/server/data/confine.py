@@ -20,6 +20,7 @@ CACHED_DIRECTORIES = 256
 TRUSTED_SECONDS = 0.5
 """How long a descriptor is used before its path is walked anew: directories may be moved by their users."""
 
+_NO_NAMES = (b"", b".", b"..")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Parts = tuple[bytes, ...]
@@ -51,6 +52,31 @@ def split(path: bytes) -> Parts:
     if parts and parts[0] == STAGING:
         raise FileError(f"{shown(path)}: {STAGING.decode()} at the root is reserved for unfinished files")
     return parts
+
+
+class Names:
+    """`split` of many paths below one directory, remembering the directories. For one thread."""
+
+    def __init__(self, top: bytes) -> None:
+        self._top = top
+        self._known: dict[bytes, Parts] = {}
+
+    def split(self, path: bytes) -> tuple[Parts, bytes]:
+        """(directory, name) of a file. FileError for a path that is not below the root."""
+        folder, _, name = path.rpartition(b"/")
+        parts = self._known.get(folder)
+        if parts is None:
+            split(folder)
+            parts = split(self._top + b"/" + folder)
+            if len(self._known) >= CACHED_DIRECTORIES:
+                self._known.clear()
+            self._known[folder] = parts
+        if name in _NO_NAMES or len(name) > NAME_MAX or b"\0" in name or len(path) > PATH_MAX:
+            split(path)
+            raise FileError(f"{shown(path)}: a file needs a name")
+        if not parts and name == STAGING:
+            split(name)
+        return parts, name
 
 
 def open_component(name: bytes, parent: int, *, create: bool, mode: int = 0o777) -> int:

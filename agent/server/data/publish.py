@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import xxhash
 
@@ -31,8 +32,7 @@ class Policy:
     time_resolution_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(NamedTuple):
     """A whole file under a temporary name, closed, and the place where it goes."""
 
     staging: int  # directory descriptor

@@ -41,7 +41,7 @@ class Pump:
                 self._step()
         except OSError as error:
             self._link.broken(self._session, f"the connection was lost: {error.strerror or error}")
-        except Exception as error:  # a defect must not leave a transfer hanging in silence
+        except Exception as error:  # noqa: BLE001 - a defect must not leave a transfer hanging in silence
             _log.exception("sending failed")
             self._link.broken(self._session, f"internal error: {error!r}")
 

@@ -77,7 +77,7 @@ def read_small(path: bytes, limit: int = PACK_FILE_SIZE) -> tuple[bytes, Identit
                 raise TooLargeError
             await_tick(before)
             content = os.pread(fd, before.size + 1, 0)
-            if len(content) == before.size and identify(fd, path) == before:
+            if len(content) == before.size and unchanged(fd, before):
                 return content, before
             time.sleep(0.002)
         raise UnreadableError(changed_message(path))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import xxhash
 
 from agent.server.data import pack
-from agent.server.data.confine import Directories, FileError, Parts, reason, shown, split
+from agent.server.data.confine import Directories, FileError, Names, Parts, reason, shown
 from agent.server.data.pack import PackedFile
 from agent.server.data.publish import Staged, keeps_existing, publish
 from agent.server.data.received import MAX_OPEN_FILES, Identity, ReceivedFile, ReceivedTransfer
@@ -23,14 +23,6 @@ _UMASK = os.umask(0o022)
 os.umask(_UMASK)
 
 _temporary = itertools.count(1)
-
-
-def target(transfer: ReceivedTransfer, path: bytes) -> tuple[Parts, bytes]:
-    """(directory, name) of a file of the transfer. FileError for a path that is not below the root."""
-    parts = split(transfer.destination + b"/" + path)
-    if not split(path):
-        raise FileError("a file without a name was sent")
-    return parts[:-1], parts[-1]
 
 
 def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
@@ -54,9 +46,10 @@ class Writer:
             return
         answer = bytearray()
         failed: list[tuple[int, str]] = []
+        names = Names(transfer.destination)
         for file in pack.decode(payload):
             try:
-                outcome = self._small(transfer, file)
+                outcome = self._small(transfer, names, file)
                 transfer.record(file.seq, outcome)
                 answer += pack.OUTCOME.pack(file.seq, outcome)
             except FileError as error:
@@ -67,8 +60,8 @@ class Writer:
             self._stream.send(Header(Kind.DONE, handle=header.handle, offset=header.offset), answer)
         self._failed(header.handle, failed)
 
-    def _small(self, transfer: ReceivedTransfer, file: PackedFile) -> Outcome:
-        directory, name = target(transfer, file.path)
+    def _small(self, transfer: ReceivedTransfer, names: Names, file: PackedFile) -> Outcome:
+        directory, name = names.split(file.path)
         if file.seq in transfer.files or file.seq in transfer.partials:
             transfer.drop(file.seq)
         if file.flags & pack.DIRECTORY:
@@ -94,15 +87,12 @@ class Writer:
     def _publish(
         self, transfer: ReceivedTransfer, temporary: bytes, directory: Parts, name: bytes, mtime_ns: int
     ) -> Outcome:
-        def once() -> Outcome:
-            fd = self._directories.get(directory)
-            return publish(transfer.policy, Staged(transfer.staging.fd, temporary, fd, name, mtime_ns))
-
+        file = Staged(transfer.staging.fd, temporary, self._directories.get(directory), name, mtime_ns)
         try:
-            outcome = once()
+            outcome = publish(transfer.policy, file)
         except FileNotFoundError:  # the directory was removed since we opened it
             self._directories.forget(directory)
-            outcome = once()
+            outcome = publish(transfer.policy, file._replace(directory=self._directories.get(directory)))
         if outcome is Outcome.DELIVERED:
             self._syncer.published(directory, name)
         return outcome
@@ -143,7 +133,7 @@ class Writer:
 
     def _prepare(self, transfer: ReceivedTransfer, file: ReceivedFile) -> bool:
         """Open the partial file; True when the destination's file is to stay instead."""
-        directory, name = target(transfer, file.path)
+        directory, name = Names(transfer.destination).split(file.path)
         if transfer.policy.only_newer and keeps_existing(
             transfer.policy, self._directories.get(directory), name, file.mtime_ns
         ):
@@ -245,7 +235,7 @@ class Writer:
                 os.utime(fd, ns=(file.mtime_ns, file.mtime_ns))
         finally:
             file.unpin()
-        directory, name = target(transfer, file.path)
+        directory, name = Names(transfer.destination).split(file.path)
         return self._publish(transfer, partial_name(file.seq), directory, name, file.mtime_ns)
 
     def _done(self, transfer: ReceivedTransfer, handle: int, seq: int, outcome: Outcome) -> None:
