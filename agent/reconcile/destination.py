@@ -34,7 +34,7 @@ def reconcile_destination(context: Context, name: str, report: Report) -> Outcom
         report.message = f"waits for Server/{spec.server}"
         return Wait(Reason.DEPENDENCY_NOT_READY)
     state = connected.engine.observe(context.state.agent_id)
-    observed = _ours(state, report.key)
+    observed = own_destination(state, report.key)
     _sweep(context, connected, state, observed, name)
     plan = plan_destination(
         spec, context.desired.lanes_of(spec), observed, context.tag(report.key), state.transfers
@@ -58,10 +58,10 @@ def preview_destination(context: Context, spec: DestinationSpec) -> Plan:
     connected = context.connected(spec.server)
     state = connected.engine.observe(context.state.agent_id) if connected else EngineState()
     lanes = context.desired.lanes_of(spec)
-    return plan_destination(spec, lanes, _ours(state, key), context.tag(key), state.transfers)
+    return plan_destination(spec, lanes, own_destination(state, key), context.tag(key), state.transfers)
 
 
-def _ours(state: EngineState, key: Key) -> ObservedDestination | None:
+def own_destination(state: EngineState, key: Key) -> ObservedDestination | None:
     """The destination that carries this spec's tag; the oldest, should a crash have made two."""
     mine = [d for d in state.destinations if d.tag is not None and d.tag.spec == str(key)]
     return min(mine, key=lambda d: (len(d.id), d.id), default=None)
@@ -139,7 +139,7 @@ def _remove(context: Context, name: str, report: Report) -> Outcome:
         return Wait(Reason.PROGRESSING, REMOVAL_INTERVAL)
     if connected is not None:
         state = connected.engine.observe(context.state.agent_id)
-        observed = _ours(state, report.key)
+        observed = own_destination(state, report.key)
         transfers = tuple(t for t in state.transfers if observed and t.destination_id == observed.id)
         plan = plan_destination_removal(name, spec.on_remove, observed, transfers)
         try:

@@ -17,8 +17,8 @@ import structlog
 from agent.model.change import ChangeSet, Suspect
 from agent.model.condition import ConditionType, Reason
 from agent.model.observed import ObservedTransfer
-from agent.model.outcome import Done, NotFoundError, Outcome, RetryableError, Stalled, Wait
-from agent.model.plan import DeletePaths, Plan
+from agent.model.outcome import Done, NotFoundError, Outcome, Retry, RetryableError, Stalled, Wait
+from agent.model.plan import CancelTransfer, DeletePaths, Plan
 from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec, digest
 from agent.planning.backoff import delay
 from agent.planning.mapping import plan_mapping
@@ -27,10 +27,10 @@ from agent.reconcile.collect import Collected, collect
 from agent.reconcile.context import Context
 from agent.reconcile.delivery import RECHECK_SUSPECT, Findings, Memory, describe, judge, message
 from agent.reconcile.queue import WHOLE, Hints
-from agent.reconcile.removal import remove_mapping
+from agent.reconcile.removal import leave_destinations, remove_mapping
 from agent.reconcile.report import Report
 from agent.reconcile.sources import Sources
-from agent.reconcile.survey import Survey, hints_for, source_directory_exists, survey
+from agent.reconcile.survey import Survey, delivers, hints_for, source_directory_exists, survey
 from agent.state.attempts import Failures
 
 log = structlog.get_logger(__name__)
@@ -55,7 +55,9 @@ class Mappings:
         self._survey(spec, [d for d in deliveries if d.surveys])
         for delivery in deliveries:
             self._guarded(delivery, lambda d: self._act(spec, d))
-        return self._conclude(spec, deliveries, report)
+        outcome = self._conclude(spec, deliveries, report)
+        waiting = leave_destinations(self.context, spec)
+        return Retry(f"being removed at {', '.join(waiting)}", Reason.PROGRESSING) if waiting else outcome
 
     def _drop_memory(self, name: str) -> None:
         for pair in [pair for pair in self.memories if pair[0] == name]:
@@ -141,6 +143,10 @@ class Mappings:
         context, memory, found = self.context, delivery.memory, delivery.found
         surveyed = delivery.surveyed or Survey()
         active = tuple(delivery.collected.active)
+        if delivery.surveyed is not None and not surveyed.changes.partial:
+            unwanted = unwanted_transfers(context, spec, delivery.destination.name, active)
+            execute(delivery.live_scene, Plan(unwanted))
+            active = tuple(t for t in active if t.id not in {cancel.transfer_id for cancel in unwanted})
         now = context.clock.monotonic()
         plan = plan_for(
             context,
@@ -264,6 +270,20 @@ def plan_for(
         recent_deletions=recent_deletions,
         still_present=lambda path: source_directory_exists(spec, path),
     )
+
+
+def unwanted_transfers(
+    context: Context, spec: MappingSpec, destination: str, active: tuple[ObservedTransfer, ...]
+) -> tuple[CancelTransfer, ...]:
+    """Transfers of which the spec wants nothing any more: other paths, other sources, filtered out."""
+    found = []
+    for attempt in context.state.attempts.of(spec.name, destination):
+        if attempt.transfer_id in {transfer.id for transfer in active}:
+            left = context.state.attempts.left(attempt.number)
+            if left and not any(delivers(spec, path, source) for path, (_, source) in left.items()):
+                reason = "the specs want none of its files any more"
+                found.append(CancelTransfer(spec.name, destination, attempt.transfer_id or "", reason))
+    return tuple(found)
 
 
 def suspect_digest(suspect: Suspect) -> str:

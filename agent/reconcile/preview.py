@@ -12,7 +12,7 @@ from agent.planning.mapping import plan_mapping_removal
 from agent.reconcile.act import change_digest
 from agent.reconcile.context import Context
 from agent.reconcile.destination import preview_destination
-from agent.reconcile.mapping import plan_for, suspension
+from agent.reconcile.mapping import plan_for, suspension, unwanted_transfers
 from agent.reconcile.queue import WHOLE
 from agent.reconcile.removal import owned
 from agent.reconcile.revision import difference
@@ -39,6 +39,7 @@ def _mapping(context: Context, spec: MappingSpec) -> Plan:
     for name in spec.destinations:
         destination = context.desired.destinations[name]
         active = _active(context, spec.name, name)
+        plan += Plan(unwanted_transfers(context, spec, name, active))
         suspended = bool(suspension(context, spec, name))
         plan += plan_for(context, spec, destination, found[name].changes, active, suspended)
     return plan

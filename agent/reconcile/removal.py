@@ -14,7 +14,8 @@ from agent.model.spec import DesiredState, DestinationSpec, Key, Kind, MappingSp
 from agent.planning.mapping import plan_mapping_removal
 from agent.reconcile.act import Scene, execute
 from agent.reconcile.collect import collect
-from agent.reconcile.context import Context
+from agent.reconcile.context import Connected, Context
+from agent.reconcile.destination import own_destination
 from agent.reconcile.report import Report
 
 
@@ -23,7 +24,7 @@ def remove_mapping(context: Context, name: str, report: Report) -> Outcome:
     applied = context.state.specs.get(report.key)
     if applied is None or not isinstance(applied.spec, MappingSpec):
         return Done()
-    waiting = [d for d in applied.spec.destinations if not _removed_at(context, applied.spec, d)]
+    waiting = [d for d in applied.spec.destinations if not removed_at(context, applied.spec, d)]
     if waiting:
         report.message = f"being removed at {', '.join(waiting)} (onRemove: {applied.spec.on_remove})"
         return Wait(Reason.PROGRESSING, 5.0)
@@ -34,7 +35,21 @@ def remove_mapping(context: Context, name: str, report: Report) -> Outcome:
     return Done()
 
 
-def _removed_at(context: Context, spec: MappingSpec, name: str) -> bool:
+def leave_destinations(context: Context, spec: MappingSpec) -> list[str]:
+    """A mapping that goes on may have left a destination: `onRemove` is carried out there alone.
+    Returns where that is not done yet."""
+    applied = context.state.specs.get(Key(Kind.MAPPING, spec.name))
+    if applied is None or not isinstance(applied.spec, MappingSpec):
+        return []
+    left = [d for d in applied.spec.destinations if d not in spec.destinations]
+    waiting = [d for d in left if not removed_at(context, applied.spec, d)]
+    for destination in left:
+        if destination not in waiting:
+            context.state.ledger.drop(spec.name, destination)
+    return waiting
+
+
+def removed_at(context: Context, spec: MappingSpec, name: str) -> bool:
     """Whether nothing is left to do for this mapping at one destination."""
     destination = _destination(context, name)
     if destination is None:
@@ -42,9 +57,11 @@ def _removed_at(context: Context, spec: MappingSpec, name: str) -> bool:
     connected = context.connected(destination.server)
     if connected is None:
         return spec.on_remove is OnRemove.ORPHAN and _abandon(context, spec, name)
+    if not _exists(context, connected, name):
+        return _abandon(context, spec, name)
     collected = collect(context, connected, spec.name, name)
-    if collected.deleting:
-        return False
+    if collected.deleting or collected.failures:
+        return False  # what failed is tried again after a while
     mine = owned(context, spec, name) if spec.on_remove is OnRemove.DELETE else ()
     plan = plan_mapping_removal(
         spec.name, spec.on_remove, name, tuple(collected.active), mine, agent=context.state.agent_id
@@ -56,6 +73,15 @@ def _removed_at(context: Context, spec: MappingSpec, name: str) -> bool:
     if spec.on_remove is OnRemove.ORPHAN:
         return _abandon(context, spec, name)
     return not _deletes(plan)
+
+
+def _exists(context: Context, connected: Connected, name: str) -> bool:
+    """Whether the destination is on its server; makes its id known."""
+    if context.destination_id(name, connected) is None:
+        key = Key(Kind.DESTINATION, name)
+        observed = own_destination(connected.engine.observe(context.state.agent_id), key)
+        context.set_destination_id(name, connected, observed.id if observed is not None else None)
+    return context.destination_id(name, connected) is not None
 
 
 def _deletes(plan: Plan) -> bool:

@@ -98,6 +98,16 @@ def hints_for(spec: MappingSpec, paths: Iterable[str]) -> Hints:
     return Hints(paths=frozenset(found))
 
 
+def delivers(spec: MappingSpec, path: str, source: str) -> bool:
+    """Whether the mapping, as it is now, takes this source file to this destination path."""
+    for entry, prefix in zip(spec.paths, destination_prefixes(spec), strict=True):
+        if is_below(path, prefix):
+            relative = path[len(prefix.rstrip("/")) :].lstrip("/")
+            same = source == (os.path.join(entry.source, relative) if relative else entry.source)
+            return same and Filter(entry.include, entry.exclude).includes(relative, False)
+    return False
+
+
 def source_directory_exists(spec: MappingSpec, path: str) -> bool:
     """Whether the directory that this destination path stands for is still in the source."""
     for entry, prefix in zip(spec.paths, destination_prefixes(spec), strict=True):

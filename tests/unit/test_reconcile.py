@@ -287,6 +287,23 @@ def test_mapping_that_left_is_handled_as_on_remove_says(b: Bench, on_remove: OnR
     assert b.agent.context.board.get(MAPPING) is None
 
 
+def test_transfer_that_the_spec_wants_no_more_is_cancelled(b: Bench) -> None:
+    """A new destination path, or a filter, ends what is on its way to the old one."""
+    b.destination = replace(b.destination, send_rate_max=8.0)
+    b.take()
+    put(b, "a", "x" * 5000)
+    b.settle()
+    before = b.transfers()
+    b.change(destination_path="/elsewhere")
+    b.settle()
+    assert list(b.engine.cancelled) == before
+    b.destination = replace(b.destination, send_rate_max=None)
+    b.take()
+    b.pass_time(1.0)
+    b.converge()
+    assert set(b.at_destination) == {"/elsewhere/a"}
+
+
 def test_renamed_mapping_hands_over_what_it_delivered(b: Bench) -> None:
     """A new name for the same sources, paths and destination sends nothing again and deletes nothing."""
     b.change(on_remove=OnRemove.DELETE)
