@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 from data_world import World, contents, wait_for, world
 
+from agent.server.ipc import Channel, socketpair
 from agent.server.results import Outcome
 
 pytestmark = pytest.mark.fault
@@ -353,9 +356,29 @@ def test_rates_and_lanes_act_live(tmp_path: Path) -> None:
         assert w.finish("1")["status"] == w.finish("2")["status"] == "complete"
 
 
-def test_workers_end_with_their_parent(w: World) -> None:
-    """Both workers leave within a moment when the control process is gone."""
+def test_workers_end_when_control_closes(w: World) -> None:
+    """Both workers leave at the end of their stream."""
     assert w.sender is not None and w.receiver is not None
     w.sender.stop()
     w.receiver.stop()
     assert w.sender.process.returncode == 0 and w.receiver.process.returncode == 0
+
+
+@pytest.mark.parametrize("role", ["sender", "receiver"])
+def test_workers_die_with_their_parent(tmp_path: Path, role: str) -> None:
+    """kill -9 of the process that started a worker ends it, even while its stream stays open."""
+    ours, theirs = socketpair()
+    command = [sys.executable, "-m", "agent.server.worker", role, "--ipc-fd", str(theirs.fileno())]
+    command += ["--state-dir", str(tmp_path), "--receive-root", str(tmp_path / "in")]
+    code = "import subprocess, sys; subprocess.Popen(sys.argv[2:], pass_fds=[int(sys.argv[1])]).wait()"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(theirs.fileno()), *command], pass_fds=[theirs.fileno()]
+    )
+    theirs.close()
+    channel = Channel(ours)
+    received = channel.receive()
+    assert received is not None and received[0] == {"op": "ready"}
+    parent.kill()
+    parent.wait()
+    assert channel.receive() is None
+    channel.close()

@@ -190,6 +190,7 @@ class Link:
             "overwriteMode": order.overwrite,
             "flags": order.flags,
             "timeResolutionUs": order.time_resolution_us,
+            "totalSize": transfer.manifest.total_size,
         }
         self._post(session, Header(Kind.OPEN, handle=transfer.handle), wire.encode_json(value))
 

@@ -50,6 +50,9 @@ class Manifest:
         self._done = bytearray()
         self.totals = Totals()
         self.exhausted = False
+        (self.total_size,) = self._db.execute(
+            "SELECT coalesce(sum(max(size, 0)), 0) FROM manifest_files WHERE manifest_id=?", (manifest_id,)
+        ).fetchone()
         for (data,) in self._db.execute(
             "SELECT data FROM transfer_results WHERE transfer_id=? ORDER BY batch", (transfer_id,)
         ):

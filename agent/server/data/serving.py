@@ -131,7 +131,7 @@ class Serving:
 
     def _open(self, session: Session, header: Header, value: Json) -> None:
         """Answer with what is here already, or with why the transfer cannot be received."""
-        uid, destination, policy = _wishes(value)
+        uid, destination, policy, total = _wishes(value)
         if len(session.handles) >= MAX_HANDLES:
             raise WireError(f"more than {MAX_HANDLES} transfers were opened in one session")
         answer: Json
@@ -143,7 +143,7 @@ class Serving:
         except OSError as error:
             answer = {"error": f"the destination cannot take files: {reason(error)}"}
         else:
-            transfer.destination, transfer.policy = destination, policy
+            transfer.destination, transfer.policy, transfer.total_size = destination, policy, total
             session.handles[header.handle] = transfer
             partials = [
                 [partial.seq, partial.generation, partial.identity, partial.ranges]
@@ -190,13 +190,14 @@ class Serving:
         )
 
 
-def _wishes(value: Json) -> tuple[str, bytes, Policy]:
-    """(uid, destination path, policy) of an OPEN frame. WireError when it makes no sense."""
+def _wishes(value: Json) -> tuple[str, bytes, Policy, int]:
+    """(uid, destination path, policy, size of all files as far as known) of an OPEN frame. WireError when it makes no sense."""
     try:
         uid = str(value["uid"])
         destination = os.fsencode(str(value["destinationPath"]))
         overwrite, flags = int(value["overwriteMode"]), int(value["flags"])
         resolution_ns = int(value["timeResolutionUs"]) * 1000
+        total = int(value.get("totalSize", 0))
     except (KeyError, TypeError, ValueError) as error:
         raise WireError("an OPEN frame is malformed") from error
     if len(uid) != 32 or not _HEX.issuperset(uid):
@@ -210,4 +211,4 @@ def _wishes(value: Json) -> tuple[str, bytes, Policy]:
         bool(flags & constants.TRANSFER_FLAG_WRITE_ONLY_NEWER),
         resolution_ns,
     )
-    return uid, destination, policy
+    return uid, destination, policy, total
