@@ -29,6 +29,10 @@ class Listening:
     pid: int
 
 
+_MANAGER = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
+"""The service manager hears from the agent alone: a child that ends is no end of the service."""
+
+
 class EmbeddedServer:
     """One child. `exited(returncode)` is called from a thread when it ends without being asked to."""
 
@@ -66,6 +70,7 @@ class EmbeddedServer:
                     stdout=log,
                     stderr=log,
                     pass_fds=(ready_child, life_child, self._lock_fd),
+                    env={k: v for k, v in os.environ.items() if k not in _MANAGER},
                     start_new_session=True,  # Ctrl-C is for the agent, which then stops its children
                 )
         finally:
