@@ -17,7 +17,6 @@ from bench.workload import QUICK, Scale
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 MEMORY = Path("/dev/shm")
-ROOM = 3  # times the size of what is measured must be free
 
 Workload = Callable[[Path], Result]
 
@@ -78,13 +77,15 @@ def _workloads(scale: Scale, disk: Path) -> dict[str, tuple[Path, Workload]]:
 
 
 def _one(name: str, base: Path, workload: Workload) -> Result:
-    """Measure below a folder of its own, which is gone afterwards."""
+    """Measure below a folder of its own. What is in memory is gone afterwards; what is on disk stays to the
+    end of the run, see `Target`."""
     say(f"{name} …")
     work = Path(tempfile.mkdtemp(prefix=f"lanesync-bench-{name}-", dir=base))
     try:
         return workload(work)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if base == MEMORY:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 from bench import ours, peers, trees
 from bench.machine import sync_file_system
 from bench.measure import Contender, Result, alternate
-from bench.workload import Scale, clean_start, timed_sync
+from bench.workload import Scale, Target
 
 NAME = "large"
 
@@ -16,7 +16,7 @@ NAME = "large"
 def run(work: Path, scale: Scale) -> Result:
     """The source is in the page cache; the file at the destination does not exist."""
     source, received, log = work / "source" / "large.bin", work / "received", work / "peers.log"
-    target = received / "in"
+    target = Target(received, keep=False)
     trees.make_file(source, scale.large_bytes)
     wanted = trees.fingerprint(source.parent)  # reads it: the page cache is warm
     result = Result(
@@ -26,24 +26,26 @@ def run(work: Path, scale: Scale) -> Result:
     )
 
     def check() -> None:
-        trees.check(target, wanted)
+        trees.check(target.current, wanted)
 
     def contender(name: str, send: Callable[[], float]) -> Contender:
-        return Contender(timed_sync(name, send, target), clean_start(target), check)
+        return Contender(target.timed(name, send), target.renew, check)
 
     with (
         ours.server_pair(work / "servers", received) as pair,
-        peers.rsync_daemon(work / "rsync", target) as daemon,
+        peers.rsync_daemon(work / "rsync", received) as daemon,
     ):
         contenders = [
-            Contender(lambda: pair.send(source, f"in/{source.name}"), clean_start(target), check),
-            contender("cp", lambda: peers.copy(str(source), target, log)),
-            contender("sendfile loop", lambda: peers.sendfile_loop(source, target / source.name, log)),
+            Contender(lambda: pair.send(source, f"{target.name}/{source.name}"), target.renew, check),
+            contender("cp", lambda: peers.copy(str(source), target.current, log)),
+            contender(
+                "sendfile loop", lambda: peers.sendfile_loop(source, target.current / source.name, log)
+            ),
         ]
         if daemon is None:
             result.missing.append("rsync")
         else:
-            contenders.append(contender("rsync daemon", lambda: daemon.send(str(source))))
+            contenders.append(contender("rsync daemon", lambda: daemon.send(str(source), target.name)))
         sync_file_system(work)
         alternate(result, contenders, scale.rounds)
     result.notes += [

@@ -40,7 +40,7 @@ def run(work: Path, scale: Scale, files: int) -> Result:
         if daemon is None:
             result.missing.append("rsync")
         else:
-            daemon.send(str(source))
-            contenders.append(Contender(lambda: {"rsync daemon": daemon.send(str(source))}))
+            daemon.send(f"{source}/", "tree")
+            contenders.append(Contender(lambda: {"rsync daemon": daemon.send(f"{source}/", "tree")}))
         alternate(result, contenders, scale.rounds)
     return result

@@ -23,9 +23,10 @@ class RsyncDaemon:
     port: int
     log: Path
 
-    def send(self, source: str) -> float:
-        """`rsync -a SOURCE` into the folder; returns seconds."""
-        return processes.run(["rsync", "-a", source, f"rsync://127.0.0.1:{self.port}/bench/"], self.log)
+    def send(self, source: str, name: str) -> float:
+        """`rsync -a SOURCE` into the directory `name` of the folder; returns seconds."""
+        target = f"rsync://127.0.0.1:{self.port}/bench/{name}/"
+        return processes.run(["rsync", "-a", source, target], self.log)
 
 
 @contextmanager

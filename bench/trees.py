@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,9 +76,3 @@ def last_published(copy: Path) -> float:
     change time of what it renames, so that nobody need look while the work goes on."""
     paths = [copy] if copy.is_file() else [copy / name for name in files_of(copy)]
     return max(os.stat(path).st_ctime_ns for path in paths) / 1e9
-
-
-def clear(folder: Path) -> None:
-    """An empty directory."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)

@@ -1,13 +1,13 @@
-"""What the workloads share: their sizes, and the same start for everyone."""
+"""What the workloads share: their sizes, and where a turn leaves its files."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import trees
 from bench.machine import sync_file_system
 
 
@@ -33,23 +33,38 @@ QUICK = Scale(
 )
 
 
-def clean_start(folder: Path) -> Callable[[], None]:
-    """An empty `folder`, and nothing left to be written by an earlier turn."""
+class Target:
+    """Where a turn's files go: a new directory each time.
 
-    def prepare() -> None:
-        trees.clear(folder)
-        sync_file_system(folder)
+    With `keep` the old ones stay until the end of the run: ext4 does not use the inodes of deleted files
+    again for some minutes and searches past each of them, so that creating files right after deleting as
+    many is up to fifteen times slower.
+    """
 
-    return prepare
+    def __init__(self, root: Path, *, keep: bool) -> None:
+        self._root, self._keep, self._turn = root, keep, 0
+        self.current = root
 
+    @property
+    def name(self) -> str:
+        return self.current.name
 
-def timed_sync(name: str, send: Callable[[], float], folder: Path) -> Callable[[], dict[str, float]]:
-    """Measure `send`, and then how much longer it takes until all is on storage."""
+    def renew(self) -> None:
+        """An empty directory, and nothing left to be written by an earlier turn."""
+        if not self._keep and self._turn:
+            shutil.rmtree(self.current)
+        self._turn += 1
+        self.current = self._root / f"turn-{self._turn:03}"
+        self.current.mkdir(parents=True)
+        sync_file_system(self._root)
 
-    def run() -> dict[str, float]:
-        seconds = send()
-        start = time.monotonic()
-        sync_file_system(folder)
-        return {name: seconds, f"{name} + sync": seconds + time.monotonic() - start}
+    def timed(self, name: str, send: Callable[[], float]) -> Callable[[], dict[str, float]]:
+        """Measure `send`, and then how much longer it takes until all is on storage."""
 
-    return run
+        def run() -> dict[str, float]:
+            seconds = send()
+            start = time.monotonic()
+            sync_file_system(self._root)
+            return {name: seconds, f"{name} + sync": seconds + time.monotonic() - start}
+
+        return run

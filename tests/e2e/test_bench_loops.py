@@ -41,9 +41,9 @@ def test_the_copy_loop_copies_what_is_closed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not peers.present("rsync"), reason="rsync is not installed here")
 def test_the_rsync_daemon_takes_a_tree(tmp_path: Path) -> None:
-    """A tree sent to it is below its folder."""
+    """A tree sent to it is in that directory."""
     trees.make_tree(tmp_path / "source", 5)
     with peers.rsync_daemon(tmp_path / "rsync", tmp_path / "target") as daemon:
         assert daemon is not None
-        daemon.send(f"{tmp_path}/source/")
-    trees.check(tmp_path / "target", trees.fingerprint(tmp_path / "source"))
+        daemon.send(f"{tmp_path}/source/", "turn")
+    trees.check(tmp_path / "target" / "turn", trees.fingerprint(tmp_path / "source"))
