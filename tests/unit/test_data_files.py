@@ -173,17 +173,18 @@ def test_a_journal_survives_and_debris_does_not(tmp_path: Path) -> None:
     """What the journal names is found again with its ranges; other files in the staging place are removed."""
     root = os.fsencode(tmp_path)
     place = staging.Staging(root, UID)
-    partial = staging.Partial(7, 3, (10, 1, 2, 3), ((0, 5), (7, 9)))
-    lost = staging.Partial(8, 1, (10, 1, 2, 3), ())
+    partial = staging.Partial(7, 3, (10, 1, 2, 3), ((0, 5), (7, 9)), staging.new_name(7))
+    lost = staging.Partial(8, 1, (10, 1, 2, 3), (), staging.new_name(8))
+    kept = partial.name.decode()
     folder = tmp_path / ".lanesync" / UID
-    (folder / "7.part").write_bytes(b"0123456789")
+    (folder / kept).write_bytes(b"0123456789")
     place.write_journal([partial, lost])
     (folder / "debris").write_bytes(b"x")
-    (folder / "9.part").write_bytes(b"x")
+    (folder / staging.new_name(7).decode()).write_bytes(b"x")
     place.close()
     again = staging.Staging(root, UID)
     assert again.recover() == [partial]
-    assert sorted(os.listdir(folder)) == ["7.part", "journal"]
+    assert sorted(os.listdir(folder)) == [kept, "journal"]
     (folder / "journal").write_bytes(b"{damaged")
     assert again.recover() == []
     again.remove()

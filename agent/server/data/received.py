@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.server.data.publish import Policy
 from agent.server.data.ranges import RangeSet
-from agent.server.data.staging import Partial, Staging, partial_name
+from agent.server.data.staging import Partial, Staging, new_name
 from agent.server.data.wire import MAX_SEQ, WireError
 from agent.server.results import Outcome
 
@@ -35,6 +35,7 @@ class ReceivedFile:
         self.flags = flags
         self.mtime_ns = 0
         self.fd = -1
+        self.name = new_name(seq)
         self.ranges = RangeSet()
         self.naks = 0
         self.ended = -1  # how many of our NAKs the sender had answered when it said that all is sent
@@ -50,10 +51,17 @@ class ReceivedFile:
     def whole(self) -> bool:
         return self.ended == self.naks and self.ranges.covers(0, self.size)
 
-    def open(self, staging: Staging, *, keep: bool) -> None:
-        """Open the partial file; emptied unless `keep`."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if keep else os.O_TRUNC)
-        self.fd = os.open(partial_name(self.seq), flags, 0o666, dir_fd=staging.fd)
+    def open(self, staging: Staging, kept: Partial | None) -> None:
+        """Make a new partial file, or go on with `kept`. FileNotFoundError when that is gone."""
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        if kept is None:
+            flags |= os.O_CREAT | os.O_EXCL
+        else:
+            self.name = kept.name
+        self.fd = os.open(self.name, flags, 0o666, dir_fd=staging.fd)
+        if kept is not None:
+            for start, end in kept.ranges:
+                self.ranges.add(start, min(end, self.size))
         os.ftruncate(self.fd, self.size)
 
     def pin(self) -> int:
@@ -137,9 +145,9 @@ class ReceivedTransfer:
             found = [partial for seq, partial in self.partials.items() if seq not in self.files]
         for file in files:
             with file.lock:
-                if not file.closed:
+                if not file.closed and not file.publishing:
                     ranges = tuple(file.ranges.ranges())
-                    found.append(Partial(file.seq, file.generation, file.identity, ranges))
+                    found.append(Partial(file.seq, file.generation, file.identity, ranges, file.name))
         return found
 
     def drop(self, seq: int) -> None:
@@ -150,11 +158,16 @@ class ReceivedTransfer:
         if file is not None:
             self.dropped[seq] = file.generation
             file.close()
-        if file is not None or known is not None:
-            try:
-                os.unlink(partial_name(seq), dir_fd=self.staging.fd)
-            except FileNotFoundError:
-                pass  # published meanwhile
+        for found in (file, known):
+            if found is not None:
+                self.unlink(found.name)
+
+    def unlink(self, name: bytes) -> None:
+        """Remove a partial file by its name."""
+        try:
+            os.unlink(name, dir_fd=self.staging.fd)
+        except FileNotFoundError:
+            pass  # published meanwhile
 
     def close_files(self) -> None:
         """Keep what was written, close the descriptors."""

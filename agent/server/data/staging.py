@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import secrets
 import time
 from dataclasses import asdict, dataclass
 
@@ -19,6 +21,7 @@ _JOURNAL_NEW = b"journal.new"
 _MAX_JOURNAL = 16 << 20
 ABANDONED_SECONDS = 48 * 3600
 _ATTEMPTS = 10
+_NAME = re.compile(r"[0-9]{1,10}\.[0-9a-f]{16}\.part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +33,13 @@ class Partial:
     generation: int
     identity: tuple[int, int, int, int]
     ranges: tuple[Range, ...]
+    name: bytes
 
 
-def partial_name(seq: int) -> bytes:
-    return b"%d.part" % seq
+def new_name(seq: int) -> bytes:
+    """A name that no partial file had before. What an older journal says of a file that was published or
+    dropped since must never be taken for its successor: that one begins empty."""
+    return b"%d.%s.part" % (seq, secrets.token_hex(8).encode())
 
 
 class Staging:
@@ -62,12 +68,12 @@ class Staging:
     def recover(self) -> list[Partial]:
         """What a crash left that is of use; the rest is removed."""
         partials = self._read_journal()
-        wanted = {partial_name(partial.seq) for partial in partials} | {JOURNAL}
+        wanted = {partial.name for partial in partials} | {JOURNAL}
         for name in os.listdir(self.fd):
             if os.fsencode(name) not in wanted:
                 os.unlink(name, dir_fd=self.fd)
         present = {os.fsencode(name) for name in os.listdir(self.fd)}
-        return [partial for partial in partials if partial_name(partial.seq) in present]
+        return [partial for partial in partials if partial.name in present]
 
     def _read_journal(self) -> list[Partial]:
         try:
@@ -83,6 +89,7 @@ class Staging:
                     int(entry["generation"]),
                     (*map(int, entry["identity"]),),  # type: ignore[arg-type]
                     tuple((int(start), int(end)) for start, end in entry["ranges"]),
+                    _checked_name(entry["name"]),
                 )
                 for entry in json.loads(data)
             ]
@@ -91,7 +98,8 @@ class Staging:
 
     def write_journal(self, partials: list[Partial]) -> None:
         """Durable when it returns. The partial files were synced before."""
-        data = json.dumps([asdict(partial) for partial in partials]).encode("ascii")
+        entries = [asdict(partial) | {"name": partial.name.decode("ascii")} for partial in partials]
+        data = json.dumps(entries).encode("ascii")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(_JOURNAL_NEW, flags, 0o600, dir_fd=self.fd)
         with os.fdopen(fd, "wb") as file:
@@ -116,6 +124,13 @@ class Staging:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def _checked_name(name: str) -> bytes:
+    """ValueError when it is none that `new_name` makes."""
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(f"{name!r} is not the name of a partial file")
+    return name.encode("ascii")
 
 
 def remove_directory(root: bytes, name: bytes) -> None:

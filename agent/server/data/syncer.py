@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 from agent.server.data.confine import Directories, FileError, Parts
 from agent.server.data.received import ReceivedTransfer
-from agent.server.data.staging import partial_name
 
 FEW_FILES = 16
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -84,7 +83,7 @@ class Syncer:
             self._sync_each(dirty.files)
             for transfer, found in partials:
                 for partial in found:
-                    _sync_partial(transfer, partial.seq)
+                    _sync_partial(transfer, partial.name)
         for transfer, found in partials:
             if (found or transfer.journaled) and transfer.staging.fd >= 0:
                 transfer.staging.write_journal(found)
@@ -117,9 +116,9 @@ class Syncer:
             directories.clear()
 
 
-def _sync_partial(transfer: ReceivedTransfer, seq: int) -> None:
+def _sync_partial(transfer: ReceivedTransfer, name: bytes) -> None:
     try:
-        fd = os.open(partial_name(seq), _READ, dir_fd=transfer.staging.fd)
+        fd = os.open(name, _READ, dir_fd=transfer.staging.fd)
     except OSError:
         return  # published or dropped since
     try:

@@ -13,7 +13,6 @@ from agent.server.data.confine import Directories, FileError, Names, Parts, reas
 from agent.server.data.pack import PackedFile
 from agent.server.data.publish import Staged, keeps_existing, publish
 from agent.server.data.received import MAX_OPEN_FILES, Identity, ReceivedFile, ReceivedTransfer
-from agent.server.data.staging import partial_name
 from agent.server.data.syncer import Syncer
 from agent.server.data.wire import MAX_SEQ, Header, Json, Kind, Stream, WireError
 from agent.server.results import Outcome
@@ -124,6 +123,8 @@ class Writer:
                 failure = []
         if known is not None:
             known.close()
+            if not known.publishing:
+                transfer.unlink(known.name)
         if failure or skipped:
             transfer.drop(seq)
         if failure:
@@ -144,10 +145,9 @@ class Writer:
             and partial.generation == file.generation
             and partial.identity == file.identity
         )
-        file.open(transfer.staging, keep=keep)
-        if keep and partial is not None:
-            for start, end in partial.ranges:
-                file.ranges.add(start, min(end, file.size))
+        if partial is not None and not keep:
+            transfer.unlink(partial.name)
+        file.open(transfer.staging, partial if keep else None)
         return False
 
     def chunk(self, transfer: ReceivedTransfer, header: Header, payload: memoryview) -> None:
@@ -236,7 +236,7 @@ class Writer:
         finally:
             file.unpin()
         directory, name = Names(transfer.destination).split(file.path)
-        return self._publish(transfer, partial_name(file.seq), directory, name, file.mtime_ns)
+        return self._publish(transfer, file.name, directory, name, file.mtime_ns)
 
     def _done(self, transfer: ReceivedTransfer, handle: int, seq: int, outcome: Outcome) -> None:
         transfer.record(seq, outcome)
