@@ -100,6 +100,9 @@ class Listener:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             first = await self._peek(sock)
+        except OSError:  # the peer left already
+            sock.close()
+            return
         except BaseException:
             sock.close()
             raise
