@@ -44,7 +44,7 @@ def run(work: Path, scale: Scale, name: str = NAME) -> Result:
     result.notes += [
         "LaneSync's times begin at `createManifest` of the directory, so that everyone walks the source. "
         "`All published` is the change time of the file that got its final name last.",
-        "On ext4, creating files is several times slower for everyone in the minutes after many were deleted; "
-        "this run deletes nothing until its end, and is best started five minutes after whatever did.",
+        "On ext4, creating files is several times slower for everyone in the minutes after many were "
+        "deleted; this run deletes nothing until its end, and is best started five minutes after what did.",
     ]
     return result

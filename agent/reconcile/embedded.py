@@ -20,6 +20,8 @@ from agent.model.outcome import RetryableError
 
 START_SECONDS = 15.0
 STOP_SECONDS = 6.0
+_MANAGER = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
+"""The service manager hears from the agent alone: a child that ends is no end of the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,6 @@ class Listening:
     address: str
     port: int
     pid: int
-
-
-_MANAGER = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
-"""The service manager hears from the agent alone: a child that ends is no end of the service."""
 
 
 class EmbeddedServer:

@@ -1,0 +1,110 @@
+"""The files under systemd/: what systemd itself says of them, and what they promise."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "systemd"
+UNITS = ("lanesync-agent.service", "lanesync-server.service")
+INSTALLED = "/usr/local/bin/lanesync"
+MOST_EXPOSED = 20  # tenths, as `systemd-analyze security` counts: 0 = shut in, 100 = open
+
+
+def _needs(program: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed here")
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def _installed(unit: str, folder: Path) -> Path:
+    """A copy of a unit whose program exists on this machine."""
+    text = (FOLDER / unit).read_text()
+    program = Path(sys.executable).with_name("lanesync")
+    assert INSTALLED in text
+    target = folder / unit
+    target.write_text(text.replace(INSTALLED, str(program)))
+    return target
+
+
+@_needs("systemd-analyze")
+def test_systemd_finds_no_fault_in_the_units(tmp_path: Path) -> None:
+    """`systemd-analyze verify` accepts both units and has nothing to remark."""
+    done = _run("systemd-analyze", "verify", *(str(_installed(unit, tmp_path)) for unit in UNITS))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@_needs("systemd-analyze")
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_is_hardly_exposed(unit: str, tmp_path: Path) -> None:
+    """`systemd-analyze security` counts at most 2.0 of 10."""
+    path = _installed(unit, tmp_path)
+    done = _run("systemd-analyze", "security", "--offline=true", f"--threshold={MOST_EXPOSED}", str(path))
+    assert done.returncode == 0, done.stdout[-300:] + done.stderr
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_every_setting_says_why_it_is_there(unit: str) -> None:
+    """In the [Service] section each directive, or the group that it begins, follows a comment."""
+    service = (FOLDER / unit).read_text().partition("[Service]\n")[2].partition("\n[Install]")[0]
+    for group in re.split(r"\n\s*\n|\n(?=# )", service):
+        directives = [line for line in group.splitlines() if line and not line.startswith("#")]
+        assert not directives or group.startswith("#") or directives[0] == "Type=notify", group
+        assert len(directives) <= 3, f"too many for one comment:\n{group}"
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_the_command_of_a_unit_is_one_the_program_takes(unit: str) -> None:
+    """Every option in ExecStart is one that the verb knows."""
+    words = next(
+        line.partition("=")[2].split()
+        for line in (FOLDER / unit).read_text().splitlines()
+        if line.startswith("ExecStart=")
+    )
+    assert words[0] == INSTALLED
+    told = _run(sys.executable, "-m", "agent.cli.main", words[1], "--help")
+    assert told.returncode == 0
+    for option in (word for word in words if word.startswith("--")):
+        assert option in told.stdout
+
+
+@_needs("systemd-sysusers")
+@pytest.mark.skipif(os.geteuid() != 0, reason="making accounts in another root needs root")
+def test_the_account_and_the_directories_can_be_made(tmp_path: Path) -> None:
+    """sysusers.d makes the account of the units; tmpfiles.d makes their directories, owned as they need."""
+    (tmp_path / "etc").mkdir()
+    made = _run("systemd-sysusers", f"--root={tmp_path}", str(FOLDER / "lanesync.sysusers.conf"))
+    assert made.returncode == 0, made.stderr
+    entry = next(
+        line.split(":")
+        for line in (tmp_path / "etc" / "passwd").read_text().splitlines()
+        if line.startswith("lanesync:")
+    )
+    assert entry[6] == "/usr/sbin/nologin"
+    if shutil.which("systemd-tmpfiles") is None:
+        pytest.skip("systemd-tmpfiles is not installed here")
+    made = _run("systemd-tmpfiles", "--create", f"--root={tmp_path}", str(FOLDER / "lanesync.tmpfiles.conf"))
+    assert made.returncode == 0, made.stderr
+    root = (tmp_path / "srv" / "lanesync").stat()
+    assert (root.st_uid, root.st_mode & 0o777) == (int(entry[2]), 0o750)
+    assert (tmp_path / "etc" / "lanesync" / "specs").stat().st_uid == 0
+    for unit in UNITS:
+        assert "User=lanesync\n" in (FOLDER / unit).read_text()
+
+
+def test_the_kernel_knows_the_settings() -> None:
+    """Every key of the sysctl file is one of this kernel, and has a value."""
+    for line in (FOLDER / "lanesync.sysctl.conf").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        key, _, value = (part.strip() for part in line.partition("="))
+        assert Path("/proc/sys", *key.removeprefix("-").split(".")).exists(), key
+        assert value
