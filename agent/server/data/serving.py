@@ -191,7 +191,7 @@ class Serving:
 
 
 def _wishes(value: Json) -> tuple[str, bytes, Policy, int]:
-    """(uid, destination path, policy, size of all files as far as known) of an OPEN frame. WireError when it makes no sense."""
+    """(uid, destination path, policy, total size) of an OPEN frame. WireError when it makes no sense."""
     try:
         uid = str(value["uid"])
         destination = os.fsencode(str(value["destinationPath"]))
