@@ -23,7 +23,8 @@ from agent.server.ipc import Channel, Message, socketpair
 WAIT = 60.0
 TABLES = """
 CREATE TABLE IF NOT EXISTS manifest_files(manifest_id INTEGER NOT NULL, seq INTEGER NOT NULL,
-  dest BLOB NOT NULL, src BLOB NOT NULL, kind INTEGER NOT NULL, size INTEGER NOT NULL, executable INTEGER NOT NULL,
+  dest BLOB NOT NULL, src BLOB NOT NULL, kind INTEGER NOT NULL, size INTEGER NOT NULL,
+  executable INTEGER NOT NULL,
   mtime_us INTEGER, PRIMARY KEY(manifest_id, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS transfer_results(transfer_id INTEGER NOT NULL, batch INTEGER NOT NULL,
   data BLOB NOT NULL, PRIMARY KEY(transfer_id, batch)) WITHOUT ROWID;
@@ -44,7 +45,16 @@ class WorkerProcess:
     def __init__(self, role: str, state: Path, root: Path, on_message: Callable[[Message], None]) -> None:
         ours, theirs = socketpair()
         arguments = ["--ipc-fd", str(theirs.fileno()), "--state-dir", str(state), "--receive-root", str(root)]
-        arguments += ["--server-id", "test", "--server-uid", "uid-test", "--streams", os.environ.get("STREAMS", "2")]
+        arguments += [
+            "--server-id",
+            "test",
+            "--server-uid",
+            "uid-test",
+            "--streams",
+            "2",
+            "--loopback-streams",
+            "2",
+        ]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "agent.server.worker", role, *arguments], pass_fds=[theirs.fileno()]
         )

@@ -21,6 +21,8 @@ from agent.server import log
 from agent.server.ipc import Channel
 
 _PR_SET_PDEATHSIG = 1
+LOOPBACK_STREAMS = max(1, (os.cpu_count() or 1) // 2)
+"""Within one machine both ends share the processors, and a stream needs one at each end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class WorkerOptions:
     state_dir: Path
     receive_root: Path
     streams: int  # data connections per destination
+    loopback_streams: int  # at most so many within one machine
     server_id: str
     server_uid: str
 
@@ -41,6 +44,7 @@ def parse(arguments: Sequence[str]) -> WorkerOptions:
     parser.add_argument("--state-dir", type=Path, required=True)
     parser.add_argument("--receive-root", type=Path, required=True)
     parser.add_argument("--streams", type=int, default=2)
+    parser.add_argument("--loopback-streams", type=int, default=LOOPBACK_STREAMS)
     parser.add_argument("--server-id", default="")
     parser.add_argument("--server-uid", default="")
     return WorkerOptions(**vars(parser.parse_args(arguments)))

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from agent.server.data import wire
 from agent.server.data.answers import Answers
@@ -14,15 +15,19 @@ from agent.server.data.link import IDLE_SECONDS, Link, Session
 from agent.server.data.pump import Pump
 from agent.server.data.wire import Header, Json, Kind, Stream, WireError
 
+if TYPE_CHECKING:
+    from agent.server.worker import WorkerOptions
+
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 CONNECT_SECONDS = 10.0
 
 
 class Connector:
-    def __init__(self, link: Link, address: str, port: int, streams: int, server_uid: str) -> None:
+    def __init__(self, link: Link, address: str, port: int, options: WorkerOptions) -> None:
         self._link = link
-        self._streams = streams
-        self._server_uid = server_uid
+        self._streams = options.streams
+        self._loopback_streams = options.loopback_streams
+        self._server_uid = options.server_uid
         self._target = (address, port)
         self._state: tuple[str, str] = ("", "")
         threading.Thread(target=self._run, name=f"link {link.ident}", daemon=True).start()
@@ -79,9 +84,12 @@ class Connector:
         ident = secrets.token_hex(16)
         hello: Json = {}
         try:
-            for number in range(self._streams):
+            wanted = self._streams
+            while len(streams) < wanted:
                 sock = socket.create_connection(self._target, CONNECT_SECONDS)
-                streams.append(Stream(sock, number))
+                streams.append(Stream(sock, len(streams)))
+                if wire.is_loopback(sock):
+                    wanted = min(wanted, self._loopback_streams)
                 hello = self._handshake(streams[-1], ident)
         except (OSError, WireError):
             for stream in streams:
@@ -99,7 +107,6 @@ class Connector:
             "serverUid": self._server_uid,
             "session": ident,
             "stream": stream.number,
-            "streams": self._streams,
         }
         stream.send_json(Header(Kind.HELLO), hello)
         received = stream.receive()

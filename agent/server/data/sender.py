@@ -74,10 +74,9 @@ class Sender:
             self._connectors[ident].aim(address, port)
             return
         link = Link(ident, lanes, message["rate"], self.report)
-        options = self._options
         with self._lock:
             self._links[ident] = link
-        self._connectors[ident] = Connector(link, address, port, options.streams, options.server_uid)
+        self._connectors[ident] = Connector(link, address, port, self._options)
 
     def _remove(self, ident: str) -> None:
         with self._lock:
