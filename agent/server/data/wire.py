@@ -221,7 +221,7 @@ def tune(sock: socket.socket) -> None:
     ):
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
     if is_loopback(sock):
-        return  # pacing only costs there: a fifth of the speed was measured
+        return  # its pacing only costs there (docs/process-model.md)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"bbr")
     except OSError:
