@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +46,9 @@ def status_lines(document: Document, width: int = 80) -> list[str]:
     names = [f"{thing['kind']}/{thing['name']}" for thing in document["objects"]]
     column = min(max((len(name) for name in names), default=0), width // 2)
     for name, thing in zip(names, document["objects"], strict=True):
-        lines.append(cut(f"{MARKS[mark(thing)]} {name:<{column}}  {why(thing)}", width))
+        lines += entry(
+            f"{MARKS[mark(thing)]} {name:<{column}}", why(thing), width, whole=mark(thing) != "ready"
+        )
         lines += [cut(f"    {line}", width) for line in transfer_lines(thing)]
         lines += [cut(f"    ! {printable(c['message'])}", width) for c in notes(thing)]
     for name, errors in document.get("invalid", {}).items():
@@ -57,6 +60,15 @@ def status_lines(document: Document, width: int = 80) -> list[str]:
     if not document["agent"].get("running"):
         lines.append("no agent is running; this is what the last one knew")
     return lines
+
+
+def entry(name: str, text: str, width: int, *, whole: bool) -> list[str]:
+    """One object. What is wrong is told to the end; that all is well needs one line."""
+    if not whole:
+        return [cut(f"{name}  {text}", width)]
+    room = max(20, width - len(name) - 2)
+    first, *rest = textwrap.wrap(text, room) or [""]
+    return [f"{name}  {first}".rstrip(), *(" " * (len(name) + 2) + line for line in rest)]
 
 
 def notes(thing: Document) -> list[Document]:

@@ -33,6 +33,9 @@ log = structlog.get_logger(__name__)
 
 INTERVAL = 30.0
 
+PERSON_AFTER = 3
+"""Starts of our own child that fail in a row, after which a person is asked to look, while trying goes on."""
+
 
 @dataclass(slots=True)
 class _Running:
@@ -51,6 +54,7 @@ class Servers:
         self._lock_fd = lock_fd
         self._running: dict[str, _Running] = {}
         self._launches = 0
+        self._failures: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def reconcile(self, name: str, report: Report) -> Outcome:
@@ -70,9 +74,13 @@ class Servers:
         except PermanentError as error:
             self._disconnected(name)
             return Stalled(Reason.SERVER_FAILED, str(error), INTERVAL)
-        except RetryableError:
+        except RetryableError as error:
             self._disconnected(name)
+            self._failures[name] = count = self._failures.get(name, 0) + 1
+            if count >= PERSON_AFTER and spec.engine is EngineKind.EMBEDDED:
+                return Stalled(Reason.SERVER_FAILED, f"{error}; trying on", INTERVAL)
             raise
+        self._failures.pop(name, None)
         if self._context.connected(name) is None:
             self._launches += 1
             self._context.set_connected(name, Connected(spec, running.engine, capabilities, self._launches))

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from agent.model.condition import Condition, ConditionType, Reason, merge
-from agent.model.spec import Key
+from agent.model.spec import Key, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def overall(statuses: Iterable[ObjectStatus], problems: tuple[str, ...] = ()) ->
     # A mapping that waits for a stalled destination is blocked by it, not on its way.
     moving = [s for s in waiting if s.stalled is None and not _waits_for_other(s)]
     if moving:
-        return Overall(State.CONVERGING, _first_reason(moving, len(waiting)))
+        return Overall(State.CONVERGING, _first_reason(stalled or moving, len(waiting)))
     if problems:
         return Overall(State.BLOCKED, problems[0])
     if stalled:
@@ -79,7 +79,9 @@ def _waits_for_other(status: ObjectStatus) -> bool:
 
 
 def _first_reason(statuses: list[ObjectStatus], count: int) -> str:
-    status = min(statuses, key=lambda s: s.key)
+    # What others depend on comes first: its trouble is the cause of theirs.
+    order = {kind: number for number, kind in enumerate(Kind)}
+    status = min(statuses, key=lambda s: (order[s.key.kind], s.key.name))
     condition = status.why_not_ready()
     text = f"{status.key}: {condition.message or condition.reason}" if condition else str(status.key)
     return text if count == 1 else f"{text} (and {count - 1} more)"

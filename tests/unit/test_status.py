@@ -1,0 +1,104 @@
+"""The plain answer: in sync, on its way, or in need of a person, and the reason that helps."""
+
+from __future__ import annotations
+
+from agent.cli.text import status_lines
+from agent.model.condition import Condition, ConditionType, Reason
+from agent.model.spec import Key, Kind
+from agent.reconcile.status import Board, ObjectStatus, State, overall
+
+
+def status(kind: Kind, name: str, *conditions: tuple[ConditionType, bool, Reason, str]) -> ObjectStatus:
+    return ObjectStatus(Key(kind, name), tuple(Condition(*c) for c in conditions))
+
+
+READY = (ConditionType.READY, True, Reason.IN_SYNC, "fine")
+
+
+def waiting(reason: Reason, text: str = "") -> tuple[ConditionType, bool, Reason, str]:
+    return (ConditionType.READY, False, reason, text)
+
+
+def stalled(reason: Reason, text: str) -> tuple[ConditionType, bool, Reason, str]:
+    return (ConditionType.STALLED, True, reason, text)
+
+
+def test_everything_ready_is_in_sync() -> None:
+    """Yes means every object."""
+    assert overall([status(Kind.MAPPING, "m", READY)]).state is State.IN_SYNC
+
+
+def test_what_moves_makes_it_converging_and_what_is_stalled_is_the_reason_given() -> None:
+    """As long as something moves it is on its way; but the message names what a person can mend."""
+    found = overall(
+        [
+            status(Kind.MAPPING, "a", waiting(Reason.TRANSFERRING, "moving")),
+            status(
+                Kind.SERVER,
+                "s",
+                waiting(Reason.SERVER_FAILED),
+                stalled(Reason.SERVER_FAILED, "port in use"),
+            ),
+        ]
+    )
+    assert found.state is State.CONVERGING
+    assert found.message.startswith("Server/s: port in use")
+    assert "1 more" in found.message
+
+
+def test_what_waits_for_a_stalled_object_is_blocked_with_it() -> None:
+    """A mapping that waits for a broken destination is not on its way."""
+    found = overall(
+        [
+            status(Kind.MAPPING, "m", waiting(Reason.DEPENDENCY_NOT_READY, "waits for Destination/d")),
+            status(Kind.DESTINATION, "d", waiting(Reason.INVALID_SPEC), stalled(Reason.INVALID_SPEC, "bad")),
+        ]
+    )
+    assert found.state is State.BLOCKED
+    assert found.message.startswith("Destination/d: bad")
+
+
+def test_suspended_objects_are_not_asked_to_be_in_sync() -> None:
+    """What a person has suspended does not make the answer no."""
+    suspended = (ConditionType.SUSPENDED, True, Reason.SUSPENDED_IN_SPEC, "by intent")
+    found = overall([status(Kind.MAPPING, "m", waiting(Reason.SUSPENDED_IN_SPEC), suspended)])
+    assert found.state is State.IN_SYNC
+
+
+def test_invalid_specs_block_once_nothing_moves() -> None:
+    """Problems beside the objects are the answer when all else is well."""
+    ready = [status(Kind.MAPPING, "m", READY)]
+    assert overall(ready, ("a.yaml:1:1: wrong",)).state is State.BLOCKED
+
+
+def test_since_is_kept_while_type_status_and_reason_stay() -> None:
+    """A message that changes with progress is no new condition."""
+    board = Board()
+    key = Key(Kind.MAPPING, "m")
+    first = Condition(ConditionType.READY, False, Reason.TRANSFERRING, "10 %", 1.0)
+    second = Condition(ConditionType.READY, False, Reason.TRANSFERRING, "20 %", 2.0)
+    board.write(ObjectStatus(key, (first,)))
+    _, now = board.write(ObjectStatus(key, (second,)))
+    assert (now.conditions[0].message, now.conditions[0].since) == ("20 %", 1.0)
+
+
+def test_text_fits_its_width_and_tells_trouble_to_the_end() -> None:
+    """Good news is one line; a reason is never cut off."""
+    text = "the transfer server did not start: " + "because " * 20 + "of the end"
+    document = {
+        "inSync": False,
+        "state": "blocked",
+        "message": "see below",
+        "objects": [
+            {
+                "kind": "Server",
+                "name": "s",
+                "conditions": [{"type": "Stalled", "status": True, "reason": "X", "message": text}],
+            }
+        ],
+        "revision": {"applied": "r", "attempted": "r"},
+        "agent": {"running": True},
+    }
+    lines = status_lines(document, 60)
+    assert all(len(line) <= 60 for line in lines)
+    assert lines[-3].endswith("of the end")
