@@ -19,9 +19,9 @@ def mapping_roots(desired: MappingSpec) -> tuple[str, ...]:
     """Destination paths of the mapping's entries, and the path which they all lie below.
 
     An entry's own directory stays when it is emptied. That of an entry which has left the spec lies below
-    `destinationPath`, and goes.
+    `destinationPath`, and goes; so does what lies below a `destinationPath` of the past.
     """
-    return (*destination_prefixes(desired), desired.destination_path)
+    return (*destination_prefixes(desired), desired.destination_path, "/")
 
 
 def candidates(

@@ -73,7 +73,10 @@ def _collect_transfer(context: Context, connected: Connected, attempt: Attempt, 
     # The state is read before the results: a transfer that is finished has all of its results.
     transfer = connected.engine.transfer(transfer_id)
     if connected.capabilities.file_results and transfer.state is not TransferState.LOST:
-        _take_results(context, connected, attempt, found)
+        try:
+            _take_results(context, connected, attempt, found)
+        except NotFoundError as error:  # removed between the two questions, with its destination
+            transfer = replace(transfer, state=TransferState.LOST, error=str(error))
     elif transfer.state is TransferState.COMPLETE:
         _take_all(context, attempt, found)
     if not transfer.state.finished:

@@ -14,9 +14,9 @@ import structlog
 
 from agent.model.change import Change, ChangeSet, Deletion, FileStat, Suspect, SuspectReason
 from agent.model.paths import destination_prefixes, is_below, join, parent
-from agent.model.spec import MappingSpec, PathMapping
+from agent.model.spec import MappingSpec, PathMapping, Symlinks
 from agent.planning.changes import compare
-from agent.planning.safety import judge_root
+from agent.planning.safety import ancestors, judge_root
 from agent.reconcile.context import Context
 from agent.reconcile.queue import WHOLE, Hints
 from agent.source.filters import Filter
@@ -109,14 +109,29 @@ def delivers(spec: MappingSpec, path: str, source: str) -> bool:
 
 
 def source_directory_exists(spec: MappingSpec, path: str) -> bool:
-    """Whether the directory that this destination path stands for is still in the source."""
+    """Whether the directory that this destination path stands for is in the source, and counts there."""
     for entry, prefix in zip(spec.paths, destination_prefixes(spec), strict=True):
         if path == prefix or path.startswith(prefix.rstrip("/") + "/"):
             relative = path[len(prefix.rstrip("/")) :].lstrip("/")
-            return os.path.isdir(os.path.join(entry.source, relative))
+            return _counts(spec, entry, relative)
         if prefix.startswith(path.rstrip("/") + "/"):
             return True  # above an entry of the mapping: not ours to remove
     return False
+
+
+def _counts(spec: MappingSpec, entry: PathMapping, relative: str) -> bool:
+    """Whether a first delivery would make this directory: one that is filtered out is as good as gone."""
+    path, filter_ = entry.source, Filter(entry.include, entry.exclude)
+    for part in [*reversed(list(ancestors("/" + relative))), "/" + relative] if relative else []:
+        path = entry.source + part
+        ignored = spec.symlinks is not Symlinks.COPY_CONTENTS and os.path.islink(path)
+        if ignored or filter_.prunes(part[1:]):
+            return False
+    if not os.path.isdir(path):
+        return False
+    if filter_.includes(relative, True):
+        return True
+    return any(listing.entries for listing in scan_tree(entry.source, filter_, spec.symlinks, relative))
 
 
 @dataclass(slots=True)
@@ -229,12 +244,20 @@ class _Walk:
             gathered.suspects.append(Suspect(directory, source, SuspectReason.UNREADABLE, detail))
 
     def _vanished_directories(self, prefix: str, walked: set[str]) -> None:
-        """Directories of the ledger that the walk did not meet: all of theirs is gone."""
-        ledger = self.context.state.ledger
+        """Directories we know of that the walk did not meet: all of theirs is gone."""
         for gathered in self.gathered:
-            below = ledger.directories_below(self.spec.name, gathered.name, prefix)
+            below = self._known_directories(gathered, prefix)
             for directory in [d for d in below if d not in walked and d != parent(prefix)]:
                 self._gone_directory(gathered, directory)
+
+    def _known_directories(self, gathered: _Gathered, prefix: str) -> Iterator[str]:
+        """Those with something delivered, then those with nothing but what is on its way."""
+        names, state = (self.spec.name, gathered.name), self.context.state
+        flying = dict.fromkeys(state.attempts.in_flight_directories(*names, prefix))
+        for directory in state.ledger.directories_below(*names, prefix):
+            flying.pop(directory, None)
+            yield directory
+        yield from flying
 
     def _gone_directory(self, gathered: _Gathered, directory: str) -> None:
         rows = self.context.state.ledger.directory(self.spec.name, gathered.name, directory)
@@ -244,18 +267,21 @@ class _Walk:
     def unmapped(self) -> None:
         """What was delivered below entries that the spec does not have any more."""
         prefixes = destination_prefixes(self.spec)
-        ledger = self.context.state.ledger
         for gathered in self.gathered:
-            for directory in ledger.directories_below(self.spec.name, gathered.name, "/"):
+            for directory in self._known_directories(gathered, "/"):
                 if not any(is_below(directory, prefix) for prefix in prefixes):
                     self._stray_rows(gathered, directory, prefixes)
 
     def _stray_rows(self, gathered: _Gathered, directory: str, prefixes: tuple[str, ...]) -> None:
         """A directory above a single-file entry holds that entry's row, which is none of ours here."""
         rows = self.context.state.ledger.directory(self.spec.name, gathered.name, directory)
-        rows = {path: stat for path, stat in rows.items() if path not in prefixes}
-        flying = self.context.state.attempts.in_flight(self.spec.name, gathered.name, list(rows))
-        self._compare(gathered, {}, rows, {path: stat for path, (stat, _) in flying.items()})
+        flying = self.context.state.attempts.in_flight_directory(self.spec.name, gathered.name, directory)
+        self._compare(
+            gathered,
+            {},
+            {path: stat for path, stat in rows.items() if path not in prefixes},
+            {path: stat for path, (stat, _) in flying.items() if path not in prefixes},
+        )
 
     # -- single paths
 
@@ -292,9 +318,7 @@ class _Walk:
         for gathered in self.gathered:
             self._one(gathered, path, sources)
             if found.absent:
-                for directory in self.context.state.ledger.directories_below(
-                    self.spec.name, gathered.name, path
-                ):
+                for directory in self._known_directories(gathered, path):
                     self._gone_directory(gathered, directory)
 
     def _one(self, gathered: _Gathered, path: str, sources: Sources) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from agent.model.change import FileStat
 from agent.state.connection import Database
-from agent.state.paths import STAT_COLUMNS, join, split, stat_row, to_stat
+from agent.state.paths import STAT_COLUMNS, below, join, split, stat_row, to_stat
 
 SCHEMA = """
 CREATE TABLE attempts(number INTEGER PRIMARY KEY, mapping TEXT NOT NULL, destination TEXT NOT NULL,
@@ -222,6 +222,15 @@ class Attempts:
         """Direct children of one directory that are in flight."""
         rows = self._flying("AND parent=?", mapping, destination, os.fsencode(directory))
         return {join(row[0], row[1]): (_optional_stat(row[3:]), int(row[2])) for row in rows}
+
+    def in_flight_directories(self, mapping: str, destination: str, prefix: str) -> tuple[str, ...]:
+        """Directories that paths in flight lie in: `prefix` and those below it."""
+        rows = self._db.rows(
+            "SELECT DISTINCT parent FROM in_flight WHERE mapping=? AND destination=?"
+            " AND (parent=? OR (parent>? AND parent<?))",
+            (mapping, destination, os.fsencode(prefix), *below(prefix)),
+        )
+        return tuple(os.fsdecode(row[0]) for row in rows)
 
     def in_flight_count(self, mapping: str, destination: str) -> int:
         row = self._db.row(

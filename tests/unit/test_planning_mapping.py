@@ -374,6 +374,6 @@ def test_removed_mapping_follows_on_remove() -> None:
 
 def test_roots_are_joined_paths() -> None:
     """Roots are full destination paths, also when the mapping delivers to the top."""
-    assert mapping_roots(DAILIES) == ("/paris/in", "/paris")
+    assert mapping_roots(DAILIES) == ("/paris/in", "/paris", "/")
     top = replace(DAILIES, destination_path="/", paths=(PathMapping("/", "/src"), PathMapping("/a", "/b")))
-    assert mapping_roots(top) == ("/", "/a", "/")
+    assert mapping_roots(top) == ("/", "/a", "/", "/")
