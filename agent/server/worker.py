@@ -14,27 +14,15 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from agent.server import log
+from agent.server.data.options import WorkerOptions
 from agent.server.ipc import Channel
 
 _PR_SET_PDEATHSIG = 1
 LOOPBACK_STREAMS = max(1, (os.cpu_count() or 1) // 2)
 """Within one machine both ends share the processors, and a stream needs one at each end."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    role: str  # sender | receiver
-    ipc_fd: int
-    state_dir: Path
-    receive_root: Path
-    streams: int  # data connections per destination
-    loopback_streams: int  # at most so many within one machine
-    server_id: str
-    server_uid: str
 
 
 def parse(arguments: Sequence[str]) -> WorkerOptions:

@@ -16,7 +16,7 @@ from agent.server.data.pump import Pump
 from agent.server.data.wire import Header, Json, Kind, Stream, WireError
 
 if TYPE_CHECKING:
-    from agent.server.worker import WorkerOptions
+    from agent.server.data.options import WorkerOptions
 
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 CONNECT_SECONDS = 10.0

@@ -19,7 +19,7 @@ from agent.server.data.wire import Stream, WireError
 from agent.server.ipc import Channel, Message
 
 if TYPE_CHECKING:
-    from agent.server.worker import WorkerOptions
+    from agent.server.data.options import WorkerOptions
 
 _log = structlog.get_logger(__name__)
 

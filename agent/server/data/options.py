@@ -1,0 +1,18 @@
+"""What a data worker is started with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    role: str  # sender | receiver
+    ipc_fd: int
+    state_dir: Path
+    receive_root: Path
+    streams: int  # data connections per destination
+    loopback_streams: int  # at most so many within one machine
+    server_id: str
+    server_uid: str
