@@ -118,7 +118,7 @@ def test_killed_agent_goes_on_where_it_was(w: World) -> None:
 
 
 def test_source_that_changes_while_it_is_sent_is_never_torn(w: World) -> None:
-    """A file rewritten in place while it is sent arrives whole in one version or another, finally the last."""
+    """A file rewritten while it is sent arrives whole in one version or another, finally the last."""
     path = w.source / "rewritten.bin"
     versions = [bytes([letter]) * LARGE for letter in b"abcdef"]
     path.write_bytes(versions[0])
