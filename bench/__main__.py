@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,15 +28,20 @@ def main(arguments: Sequence[str]) -> int:
     scale = QUICK if options.quick else Scale()
     folder = Path(tempfile.mkdtemp(prefix="lanesync-bench-", dir=options.directory))
     shape = machine.shape(folder.parent, MEMORY)
-    results = []
+    results: list[Result] = []
+    failed: list[str] = []
     try:
         for name, (base, workload) in _workloads(scale, folder).items():
             if options.only and not any(name.startswith(wanted) for wanted in options.only):
                 continue
-            results.append(_one(name, base, workload))
+            try:
+                results.append(_one(name, base, workload))
+            except Exception as error:
+                traceback.print_exc()
+                failed.append(f"{name} ({type(error).__name__})")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if not results:
+    if not results and not failed:
         say(
             f"no workload is named {', '.join(options.only)}; "
             f"there are {', '.join(_workloads(scale, folder))}"
@@ -45,13 +51,15 @@ def main(arguments: Sequence[str]) -> int:
     remark = (
         "A `--quick` run: smaller sizes, fewer rounds. Not the figures of record." if options.quick else ""
     )
+    if failed:
+        remark = f"{remark} Failed, and so not measured: {', '.join(failed)}.".strip()
     text = report.page(shape, command, results, remark)
     print(text)
     target = options.output or (None if options.only else PAGE)
     if target is not None:
         report.write(target, text, results)
         say(f"written: {target}")
-    return 0
+    return 1 if failed else 0
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
