@@ -19,7 +19,7 @@ from agent.state.attempts import Failures
 PERSON_AFTER = 3
 """Failures in a row after which a person is asked to look, while trying goes on."""
 
-RECHECK_SUSPECT = 30.0
+RECHECK = 30.0
 RETRY_SECONDS = 5.0
 
 
@@ -65,12 +65,15 @@ class Findings:
     failures: Failures = Failures()
     destination_error: str = ""  # why the destination does not answer
     error: str = ""  # why this reconcile could not be finished here
+    needs_person: bool = False  # trying again alone will not mend that error
 
 
 def judge(found: Findings, now: float) -> Outcome:
     """What one delivery's findings mean: on its way, held, failed, or in sync."""
     if not found.reachable:
         return Wait(Reason.DEPENDENCY_NOT_READY)
+    if found.error and found.needs_person:
+        return Stalled(Reason.SERVER_FAILED, found.error, RECHECK)
     if found.error:
         return Wait(Reason.RETRYING, RETRY_SECONDS)
     if found.suspended:
@@ -81,7 +84,7 @@ def judge(found: Findings, now: float) -> Outcome:
     if found.held:
         return Stalled(Reason.DELETIONS_HELD, _held_text(found))
     if found.suspects:
-        return Stalled(Reason.SOURCE_SUSPECT, _suspect_text(found), RECHECK_SUSPECT)
+        return Stalled(Reason.SOURCE_SUSPECT, _suspect_text(found), RECHECK)
     if found.failures.consecutive:
         left = max(0.0, found.failures.next_retry_at - now)
         if found.failures.consecutive >= PERSON_AFTER:

@@ -17,7 +17,16 @@ import structlog
 from agent.model.change import ChangeSet, Suspect
 from agent.model.condition import ConditionType, Reason
 from agent.model.observed import ObservedTransfer
-from agent.model.outcome import Done, NotFoundError, Outcome, Retry, RetryableError, Stalled, Wait
+from agent.model.outcome import (
+    Done,
+    NotFoundError,
+    Outcome,
+    PermanentError,
+    Retry,
+    RetryableError,
+    Stalled,
+    Wait,
+)
 from agent.model.plan import CancelTransfer, DeletePaths, Plan
 from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec, digest
 from agent.planning.backoff import delay
@@ -25,7 +34,7 @@ from agent.planning.mapping import plan_mapping
 from agent.reconcile.act import Scene, execute
 from agent.reconcile.collect import Collected, collect
 from agent.reconcile.context import Context
-from agent.reconcile.delivery import RECHECK_SUSPECT, Findings, Memory, describe, judge, message
+from agent.reconcile.delivery import RECHECK, Findings, Memory, describe, judge, message
 from agent.reconcile.queue import WHOLE, Hints
 from agent.reconcile.removal import leave_destinations, remove_mapping
 from agent.reconcile.report import Report
@@ -90,6 +99,9 @@ class Mappings:
         except RetryableError as error:
             delivery.found.error = str(error) or type(error).__name__
             log.warning("will try again", destination=delivery.destination.name, error=delivery.found.error)
+        except PermanentError as error:
+            delivery.found.error, delivery.found.needs_person = str(error) or type(error).__name__, True
+            log.warning("needs a person", destination=delivery.destination.name, error=delivery.found.error)
 
     def _collect(self, spec: MappingSpec, delivery: _Delivery) -> None:
         memory = delivery.memory
@@ -169,7 +181,7 @@ class Mappings:
             memory.waiting |= hints_for(spec, plan.waiting)
             memory.learn(plan, not surveyed.changes.partial)
             if plan.suspects:
-                memory.survey_due = min(memory.survey_due, now + RECHECK_SUSPECT)
+                memory.survey_due = min(memory.survey_due, now + RECHECK)
             if not surveyed.again.empty:
                 context.queue.add(Key(Kind.MAPPING, spec.name), delay=max(spec.trigger.settle, 0.05))
         deleting = [a for a in plan.actions if isinstance(a, DeletePaths)]
@@ -219,7 +231,9 @@ class Mappings:
     def _next_in(self, spec: MappingSpec, deliveries: list[_Delivery]) -> float:
         now = self.context.clock.monotonic()
         reachable = [d.memory.survey_due - now for d in deliveries if d.scene is not None]
-        return max(0.05, min(reachable, default=spec.trigger.interval))
+        ends = suspension_ends(self.context, spec)
+        resumes = [] if ends is None else [ends - self.context.clock.time()]
+        return max(0.05, min([*reachable, *resumes], default=spec.trigger.interval))
 
 
 @dataclass(slots=True)
@@ -303,6 +317,13 @@ def suspension(context: Context, spec: MappingSpec, destination: str) -> str:
         if override is not None:
             return f"{key} suspended by {override.author}: {override.reason or 'no reason given'}"
     return ""
+
+
+def suspension_ends(context: Context, spec: MappingSpec) -> float | None:
+    """When the first suspension by command for a limited time is over (Unix seconds); None without one."""
+    keys = [Key(Kind.MAPPING, spec.name), *(Key(Kind.DESTINATION, name) for name in spec.destinations)]
+    found = [context.state.overrides.get(key, context.clock.time()) for key in keys]
+    return min((o.until for o in found if o is not None and o.until is not None), default=None)
 
 
 def _weight(outcome: Outcome) -> int:

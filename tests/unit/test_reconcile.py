@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -242,6 +243,39 @@ def test_suspended_mapping_suspends_what_runs_and_goes_on_afterwards(b: Bench) -
     assert b.transfers() == only
     b.pass_time(3.0)
     b.converge()
+
+
+def test_suspension_for_a_while_ends_by_itself(b: Bench) -> None:
+    """`suspend --for` is over at its time, not at the next interval."""
+    b.converge()
+    now = b.clock.time()
+    b.agent.context.state.overrides.set(b.status().key, "", "somebody", now, now + 5.0)
+    put(b, "a")
+    b.look()
+    assert "/a" not in b.at_destination
+    b.pass_time(6.0)
+    b.pass_time(0.5)
+    assert "/a" in b.at_destination
+
+
+@pytest.mark.parametrize("hinted", [True, False])
+def test_directory_that_goes_while_it_is_in_flight_is_pruned_afterwards(b: Bench, hinted: bool) -> None:
+    """Nothing of it is in the ledger yet when it goes, so what is on its way must be remembered."""
+    b.destination = replace(b.destination, send_rate_max=8.0)
+    b.take()
+    b.change(prune=True)
+    put(b, "kept")
+    b.converge()
+    (b.source / "gone" / "below").mkdir(parents=True)
+    put(b, "gone/a", "x" * 2000)
+    put(b, "gone/below/b", "x" * 2000)
+    b.touch("gone")
+    shutil.rmtree(b.source / "gone")
+    b.touch("gone") if hinted else b.look()
+    for _ in range(20):
+        b.pass_time(1.0)
+    assert set(b.at_destination) == {"/kept"}
+    assert b.status().ready
 
 
 def test_new_address_starts_with_an_empty_ledger(b: Bench) -> None:
