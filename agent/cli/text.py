@@ -110,4 +110,4 @@ def delivered_lines(document: Document) -> list[str]:
         more = entry["files"] - min(len(entry["paths"]), NAMED)
         if more > 0:
             lines.append(f"    … and {more} more")
-    return lines or ["nothing had to be delivered"]
+    return lines or ["nothing had to be delivered" if document["inSync"] else "nothing was delivered yet"]

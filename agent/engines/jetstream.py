@@ -32,7 +32,7 @@ from agent.engines.jetstream_watch import (
     stop_quietly,
 )
 from agent.engines.port import DeletionState, DestinationRequest, TransferRequest
-from agent.jetstream import CommandError, Jetstream
+from agent.jetstream import CommandError, Jetstream, JetstreamError
 from agent.jetstream.structures import Transfer
 from agent.model import outcome
 from agent.model.observed import (
@@ -188,14 +188,15 @@ class JetstreamEngine:
             )["manifestId"]
             try:
                 self._wait_for_manifest(api, manifest)
-                # Its owner is all that a manifest tells: the full tag is on its transfer, and each key is a
-                # round trip on the way of files that somebody waits for.
-                api.send.updateObjectUserData(manifest, TAG_AGENT, request.tag.agent)
                 made = _create_transfer(api, manifest, request)
             except (CommandError, outcome.LaneSyncError):
                 with contextlib.suppress(CommandError):
                     api.send.deleteManifest(manifest)
                 raise
+        # After the transfer, which somebody waits for. Its owner is all that a manifest tells: the full tag
+        # is on the transfer, through which the manifest is found when this call is cut off.
+        with contextlib.suppress(JetstreamError):
+            api.send.updateObjectUserData(manifest, TAG_AGENT, request.tag.agent)
         return convert.transfer(made)
 
     def _wait_for_manifest(self, api: Api, manifest: str) -> None:

@@ -21,7 +21,6 @@ from agent.reconcile.mapping import Mappings
 from agent.reconcile.progress import refreshed
 from agent.reconcile.queue import WorkQueue
 from agent.reconcile.removal import hand_over
-from agent.reconcile.report import Report
 from agent.reconcile.revision import difference, held
 from agent.reconcile.servers import Servers
 from agent.reconcile.sources import Sources
@@ -96,9 +95,12 @@ class Agent:
         loaded = load(list(self.options.paths))
         wanted = loaded.desired or DesiredState("")
         self.context.desired = wanted
-        for name, spec in wanted.servers.items():
-            if spec.engine is not EngineKind.EMBEDDED or self.servers.has_run(spec):
-                self.servers.reconcile(name, Report(Key(Kind.SERVER, name)))
+        names = [
+            name
+            for name, spec in wanted.servers.items()
+            if spec.engine is not EngineKind.EMBEDDED or self.servers.has_run(spec)
+        ]
+        self.servers.start_all(names)
         self.context.desired = before
         return loaded
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import structlog
@@ -183,13 +184,18 @@ class Servers:
             if running.child is not None:
                 running.child.stop()
 
+    def start_all(self, names: list[str]) -> None:
+        """Side by side, without the queue. Raises the first LaneSyncError."""
+        with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
+            done = pool.map(lambda name: self.reconcile(name, Report(Key(Kind.SERVER, name))), names)
+            for name, outcome in zip(names, done, strict=True):
+                if isinstance(outcome, Stalled):
+                    raise PermanentError(f"Server/{name}: {outcome.message}")
+
     def stop_all(self) -> None:
-        """All at once: the children end side by side."""
-        threads = [threading.Thread(target=self.stop, args=(name,)) for name in list(self._running)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        """Side by side."""
+        with ThreadPoolExecutor(max_workers=max(1, len(self._running))) as pool:
+            list(pool.map(self.stop, list(self._running)))
 
 
 def _alive(running: _Running) -> bool:

@@ -24,10 +24,15 @@ os.umask(_UMASK)
 _temporary = itertools.count(1)
 
 
+WRITE_SIZE = 256 * 1024
+"""Larger writes make the kernel take large blocks for its page cache, which cost several times as much when
+they have to be found, or fetched back from a host, first."""
+
+
 def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
-    written = os.pwrite(fd, data, offset)
-    while written < len(data):
-        written += os.pwrite(fd, memoryview(data)[written:], offset + written)
+    view, written = memoryview(data), 0
+    while written < len(view):
+        written += os.pwrite(fd, view[written : written + WRITE_SIZE], offset + written)
 
 
 class Writer:
