@@ -35,6 +35,8 @@ def call(state_dir: str, verb: str, body: Document) -> Document:
             return service.suspend(body["name"], body["reason"], body["author"], body["seconds"])
         if verb == "resume":
             return service.resume(body["name"])
+        if verb == "approve":
+            return service.approve(body["name"], body["author"])
         raise FailedError(f"{verb} needs a running agent; start one with `lanesync run`")
     finally:
         agent.stop()

@@ -72,6 +72,11 @@ class Mappings:
         for pair in [pair for pair in self.memories if pair[0] == name]:
             del self.memories[pair]
 
+    def recent_deletions(self, spec: MappingSpec, destination: str) -> int:
+        memory = self.memories.get((spec.name, destination))
+        now = self.context.clock.monotonic()
+        return memory.recent_deletions(now, spec.trigger.interval) if memory is not None else 0
+
     # -- one step each
 
     def _delivery(self, spec: MappingSpec, destination: str, hints: Hints) -> _Delivery:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 
 from agent.model.observed import ObservedTransfer
@@ -18,8 +19,11 @@ from agent.reconcile.removal import owned
 from agent.reconcile.revision import difference
 from agent.reconcile.survey import survey
 
+Recent = Callable[[MappingSpec, str], int]
+"""How many deletions of a mapping at a destination were carried out a short while ago."""
 
-def preview(context: Context, desired: DesiredState) -> Plan:
+
+def preview(context: Context, desired: DesiredState, recent: Recent = lambda _mapping, _name: 0) -> Plan:
     """Destinations first, then mappings, then what left. LaneSyncError when a server does not answer."""
     # The plan is that of `desired`, which need not be in force yet.
     looking = replace(context, desired=desired)
@@ -27,13 +31,13 @@ def preview(context: Context, desired: DesiredState) -> Plan:
     for destination in desired.destinations.values():
         plan += preview_destination(looking, destination)
     for mapping in desired.mappings.values():
-        plan += _mapping(looking, mapping)
+        plan += _mapping(looking, mapping, recent)
     for key in difference(context.desired, desired).removed:
         plan += _removal(looking, key)
     return plan
 
 
-def _mapping(context: Context, spec: MappingSpec) -> Plan:
+def _mapping(context: Context, spec: MappingSpec, recent: Recent) -> Plan:
     found = survey(context, spec, list(spec.destinations), WHOLE, keep=False)
     plan = Plan()
     for name in spec.destinations:
@@ -41,7 +45,8 @@ def _mapping(context: Context, spec: MappingSpec) -> Plan:
         active = _active(context, spec.name, name)
         plan += Plan(unwanted_transfers(context, spec, name, active))
         suspended = bool(suspension(context, spec, name))
-        plan += plan_for(context, spec, destination, found[name].changes, active, suspended)
+        changes, deleted = found[name].changes, recent(spec, name)
+        plan += plan_for(context, spec, destination, changes, active, suspended, deleted)
     return plan
 
 

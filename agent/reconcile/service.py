@@ -40,7 +40,7 @@ class AgentService:
             if loaded.desired is None:
                 raise InvalidError("the specs are invalid; run `lanesync validate`")
             desired = loaded.desired
-        plan = preview(context, desired)
+        plan = preview(context, desired, self._agent.mappings.recent_deletions)
         return {**plan_document(plan), "revision": desired.revision, "digest": plan_digest(plan)}
 
     def apply(self, paths: list[str]) -> Document:
@@ -107,11 +107,9 @@ class AgentService:
         """Let through what is held now: this set, and no later one."""
         context, now = self._agent.context, self._agent.context.clock.time()
         if name == "revision":
-            context.state.approvals.add(REVISION_KEY, self._agent.attempted_revision, author, now)
-            self._agent.reload()
-            return {"approved": [self._agent.attempted_revision]}
+            return {"approved": [self._approve_revision(author, now)]}
         key = self._agent.find(name)
-        plan = preview(context, context.desired)
+        plan = preview(context, context.desired, self._agent.mappings.recent_deletions)
         digests = [held.digest for held in plan.held if held.mapping == key.name]
         digests += [suspect_digest(s) for s in plan.suspects if self._concerns(key, s.path)]
         if not digests:
@@ -120,6 +118,17 @@ class AgentService:
             context.state.approvals.add(key, digest, author, now)
         context.queue.add(key, hints=WHOLE, urgent=True)
         return {"approved": digests}
+
+    def _approve_revision(self, author: str, now: float) -> str:
+        """The one that is held; when no agent runs, the one that was held when it last did."""
+        context, running = self._agent.context, bool(self._agent.attempted_revision)
+        last = (self._agent.status() if running else context.state.status.agent() or {}).get("revision", {})
+        if not last.get("held"):
+            raise LaneSyncError("no revision is held")
+        context.state.approvals.add(REVISION_KEY, last["attempted"], author, now)
+        if running:
+            self._agent.reload()
+        return str(last["attempted"])
 
     def _concerns(self, key: Key, path: str) -> bool:
         spec = self._agent.context.desired.mappings.get(key.name)

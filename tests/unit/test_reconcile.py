@@ -224,6 +224,10 @@ def test_deletions_piece_by_piece_meet_the_same_limit(b: Bench) -> None:
         b.pass_time(0.1)
     assert "DeletionsHeld" in b.reasons()
     assert len(b.at_destination) == 4
+    AgentService(b.agent).approve("Mapping/m", "somebody")
+    b.settle()
+    b.converge()
+    assert set(b.at_destination) == {"/e", "/f"}
 
 
 def test_suspended_mapping_suspends_what_runs_and_goes_on_afterwards(b: Bench) -> None:
