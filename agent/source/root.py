@@ -116,9 +116,10 @@ class Root:
             self._disturb(*self._lost, now)
             self._lost = None
         if self._rearm and now >= self._next_arm:
+            gone = bool(self._missing)
             self.arm(reader, reader_error, now)
-            if not self._missing:
-                self._tell_whole()
+            if not (gone and self._missing):
+                self._tell_whole()  # also once when it went, so that somebody says so
         if self._tree is not None and self._limit is None:
             self._limit = self._tree.limit  # reached by directories that came later
         polled = bool(self._network or self._limit)
