@@ -19,7 +19,7 @@ from agent.cli import logs
 from agent.cli.options import Duration, HostPort, output, specs, state_dir
 from agent.cli.problems import BLOCKED, DONE, INTERRUPTED, PENDING
 from agent.cli.text import answer, delivered_lines
-from agent.model.outcome import PermanentError
+from agent.model.outcome import LaneSyncError, PermanentError
 from agent.reconcile.agent import Agent, Options
 from agent.reconcile.notify import Notifier
 from agent.reconcile.service import AgentService
@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_LISTEN = ("127.0.0.1", 8890)
 TICK = 0.2
+SAVE_SECONDS = 60.0
 
 
 @click.command()
@@ -111,7 +112,8 @@ class Runner:
         self._live = live
         self._signal = 0
         self._notifier = Notifier()
-        self._next_ping = 0.0
+        self._next_ping = self._next_save = 0.0
+        self._saved: State | None = None
 
     def run(self) -> int:
         handled = (signal.SIGTERM, signal.SIGINT)
@@ -185,7 +187,18 @@ class Runner:
             return
         watchdog = self._notifier.watchdog_seconds
         self._next_ping = now + min(5.0, watchdog / 3 if watchdog else 5.0)
-        self._notifier.send("WATCHDOG=1", f"STATUS={self._agent.overall().message}")
+        found = self._agent.overall()
+        self._notifier.send("WATCHDOG=1", f"STATUS={found.message}")
+        if found.state is not self._saved or now >= self._next_save:
+            self._saved, self._next_save = found.state, now + SAVE_SECONDS
+            self._save()
+
+    def _save(self) -> None:
+        """What `status` says should this process be killed."""
+        try:
+            self._agent.save_status()
+        except LaneSyncError as error:
+            log.warning("the status was not saved", why=str(error))
 
     def _report(self) -> None:
         document = self._agent.status()

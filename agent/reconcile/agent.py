@@ -109,7 +109,10 @@ class Agent:
         self.sources.stop()
         self.loop.stop(DRAIN_SECONDS)
         if self._loaded is not None:
-            self._write_status()
+            try:
+                self.save_status()
+            except LaneSyncError as error:
+                log.warning("the status was not saved", why=str(error))
         self.servers.stop_all()
         self._state.close()
         self._lock_file.release()
@@ -224,8 +227,8 @@ class Agent:
         )
         return status_document(statuses, facts, self.context.delivered)
 
-    def _write_status(self) -> None:
-        """For `status` without a running agent."""
+    def save_status(self) -> None:
+        """For `status` without a running agent. LaneSyncError when the state cannot be written."""
         document = self.status()
         document["agent"]["running"] = False
         self._state.status.put_agent(document, self._clock.time())

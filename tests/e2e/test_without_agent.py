@@ -39,3 +39,15 @@ def test_a_revision_that_loses_everything_is_approved_before_the_next_run(tmp_pa
         assert w.call("approve", "revision").returncode == 0
         gone = w.once()
         assert gone.returncode == 0, gone.stdout
+
+
+def test_status_after_a_kill_is_what_the_agent_last_knew(tmp_path: Path) -> None:
+    """Not that no agent has ever run."""
+    with world(tmp_path) as w:
+        fill(w.source, 3)
+        w.write(w.mapping())
+        w.start()
+        w.in_sync()
+        w.kill()
+        status = w.call("status")
+        assert "no agent is running; this is what the last one knew" in status.stdout, status.stderr
