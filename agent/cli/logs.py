@@ -14,6 +14,8 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 def configure(level: str = "info", stream: TextIO | None = None) -> None:
     """`stream`: a file, where the terminal is used for a live view."""
     out = stream or sys.stderr
+    # What watchdog has to say unasked is told in this agent's own words, by conditions.
+    logging.getLogger("watchdog").addHandler(logging.NullHandler())
     human = stream is None and out.isatty()
     renderer: Any = (
         structlog.dev.ConsoleRenderer() if human else structlog.processors.JSONRenderer(ensure_ascii=True)

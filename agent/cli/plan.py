@@ -13,6 +13,7 @@ from agent.cli.client import Client, running
 from agent.cli.options import output, specs, state_dir
 from agent.cli.problems import DONE, PENDING, InvalidSpecsError
 from agent.planning.describe import plan_document
+from agent.planning.words import count
 from agent.reconcile.agent import Agent, Options
 from agent.reconcile.preview import plan_digest, preview
 from agent.specs.load import Loaded, load
@@ -53,8 +54,8 @@ def refuse_invalid(loaded: Loaded) -> None:
     if loaded.desired is None:
         for error in loaded.errors:
             click.echo(str(error))
-        count = len(loaded.errors) + loaded.omitted
-        raise InvalidSpecsError(f"the specs are invalid ({count} errors); nothing was done")
+        errors = count(len(loaded.errors) + loaded.omitted, "error")
+        raise InvalidSpecsError(f"the specs are invalid ({errors}); nothing was done")
 
 
 def ask(client: Client, paths: tuple[str, ...]) -> Document:

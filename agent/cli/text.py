@@ -101,7 +101,7 @@ def cut(line: str, width: int) -> str:
 def delivered_lines(document: Document) -> list[str]:
     """What this run delivered and deleted: the end of `--once` and `apply`."""
     lines = []
-    for entry in document["delivered"]:
+    for entry in [e for e in document["delivered"] if e["files"] or e["deleted"]]:
         head = f"{entry['mapping']} → {entry['destination']}:"
         lines.append(f"{head} {entry['files']} delivered ({format_size(entry['bytes'])})")
         if entry["deleted"]:

@@ -12,6 +12,7 @@ from agent.model.outcome import Done, Outcome, Stalled, Wait
 from agent.model.plan import Held, Plan
 from agent.model.spec import MappingSpec
 from agent.model.units import format_duration
+from agent.planning.words import count
 from agent.reconcile.progress import progress_text, transfer_document
 from agent.reconcile.queue import WHOLE, Hints
 from agent.state.attempts import Failures
@@ -103,7 +104,8 @@ def message(found: Findings, memory: Memory, spec: MappingSpec, outcome: Outcome
         case Wait(reason=Reason.SUSPENDED_IN_SPEC):
             return found.suspended
         case Wait(reason=Reason.DESTINATION_UNREACHABLE):
-            return f"{found.in_flight} files wait for {found.destination}: {found.destination_error}"
+            waiting = f"{count(found.in_flight, 'path')} to send or delete"
+            return f"{waiting} at {found.destination}: {found.destination_error}"
         case Wait(reason=Reason.TRANSFERRING):
             return progress_text(describe(found, memory, spec))
         case Wait(reason=Reason.RETRYING) if found.error:
@@ -112,7 +114,8 @@ def message(found: Findings, memory: Memory, spec: MappingSpec, outcome: Outcome
             wait = format_duration(max(0.0, found.failures.next_retry_at - now))
             return f"{found.failures.last_error}; next try in {wait}"
         case Wait(reason=Reason.SETTLING):
-            return f"{found.settling} files are still being written"
+            written = "is still being" if found.settling == 1 else "are still being"
+            return f"{count(found.settling, 'file')} {written} written"
         case Stalled(message=text):
             return text
         case _:

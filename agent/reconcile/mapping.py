@@ -31,6 +31,7 @@ from agent.model.plan import CancelTransfer, DeletePaths, Plan
 from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec, digest
 from agent.planning.backoff import delay
 from agent.planning.mapping import plan_mapping
+from agent.planning.words import count
 from agent.reconcile.act import Scene, execute
 from agent.reconcile.collect import Collected, collect
 from agent.reconcile.context import Context
@@ -131,10 +132,10 @@ class Mappings:
         key = (spec.name, delivery.destination.name)
         before = context.state.attempts.failures(*key, context.desired.revision)
         if collected.failures:
-            count = before.consecutive + 1
-            wait = delay(count, spec.retry.interval, spec.retry.max_interval, random.random())  # noqa: S311
+            failed = before.consecutive + 1
+            wait = delay(failed, spec.retry.interval, spec.retry.max_interval, random.random())  # noqa: S311
             more = f" (and {len(collected.failures) - 1} more)" if len(collected.failures) > 1 else ""
-            before = Failures(count, context.clock.time() + wait, collected.failures[0] + more)
+            before = Failures(failed, context.clock.time() + wait, collected.failures[0] + more)
             context.state.attempts.set_failures(*key, context.desired.revision, before)
             delivery.memory.survey_due = context.clock.monotonic() + wait
             log.warning("delivery failed", mapping=key[0], destination=key[1], error=before.last_error)
@@ -275,14 +276,14 @@ def plan_for(
     changes = replace(
         changes, suspects=tuple(s for s in changes.suspects if suspect_digest(s) not in approved)
     )
-    count = context.state.ledger.count(spec.name, destination.name) if changes.deletions else 0
+    owned = context.state.ledger.count(spec.name, destination.name) if changes.deletions else 0
     return plan_mapping(
         spec,
         destination,
         context.desired.lanes_of(destination),
         changes,
         active,
-        count,
+        owned,
         approved,
         suspended,
         agent=context.state.agent_id,
@@ -361,4 +362,4 @@ def _with_next(outcome: Outcome, next_in: float) -> Outcome:
 def _in_sync_text(spec: MappingSpec, deliveries: list[_Delivery]) -> str:
     places = ", ".join(d.destination.name for d in deliveries)
     origin = spec.paths[0].source if len(spec.paths) == 1 else f"{len(spec.paths)} sources"
-    return f"{max(d.memory.files for d in deliveries)} files at {places}, from {origin}"
+    return f"{count(max(d.memory.files for d in deliveries), 'file')} at {places}, from {origin}"
