@@ -15,6 +15,7 @@ from agent.model.units import format_duration
 from agent.planning.words import count
 from agent.reconcile.progress import progress_text, transfer_document
 from agent.reconcile.queue import WHOLE, Hints
+from agent.reconcile.suspension import Suspension
 from agent.state.attempts import Failures
 
 PERSON_AFTER = 3
@@ -56,7 +57,7 @@ class Findings:
     destination: str
     reachable: bool = True
     blocked_by: str = ""
-    suspended: str = ""
+    suspended: Suspension | None = None
     active: tuple[ObservedTransfer, ...] = ()
     in_flight: int = 0
     deleting: int = 0
@@ -77,8 +78,8 @@ def judge(found: Findings, now: float) -> Outcome:
         return Stalled(Reason.SERVER_FAILED, found.error, RECHECK)
     if found.error:
         return Wait(Reason.RETRYING, RETRY_SECONDS)
-    if found.suspended:
-        return Wait(Reason.SUSPENDED_IN_SPEC)
+    if found.suspended is not None:
+        return Wait(found.suspended.reason)
     if found.in_flight or found.active or found.deleting:
         reason = Reason.DESTINATION_UNREACHABLE if found.destination_error else Reason.TRANSFERRING
         return Wait(reason)
@@ -101,8 +102,8 @@ def message(found: Findings, memory: Memory, spec: MappingSpec, outcome: Outcome
     match outcome:
         case Wait(reason=Reason.DEPENDENCY_NOT_READY):
             return f"waits for {found.blocked_by}"
-        case Wait(reason=Reason.SUSPENDED_IN_SPEC):
-            return found.suspended
+        case Wait() if found.suspended is not None:
+            return found.suspended.text
         case Wait(reason=Reason.DESTINATION_UNREACHABLE):
             waiting = f"{count(found.in_flight, 'path')} to send or delete"
             return f"{waiting} at {found.destination}: {found.destination_error}"

@@ -16,6 +16,7 @@ from agent.planning.destination import plan_destination, plan_destination_remova
 from agent.reconcile.act import Scene, execute
 from agent.reconcile.context import Connected, Context
 from agent.reconcile.report import Report
+from agent.reconcile.suspension import suspension
 
 log = structlog.get_logger(__name__)
 
@@ -110,8 +111,9 @@ def _describe(
         "lastError": observed.last_error if observed else "",
     }
     report.message = f"{spec.address}:{spec.port} by Server/{spec.server}"
-    if spec.suspend:
-        report.add(ConditionType.SUSPENDED, Reason.SUSPENDED_IN_SPEC, "spec.suspend is true")
+    suspended = suspension(context, spec)
+    if suspended is not None:
+        report.add(ConditionType.SUSPENDED, suspended.reason, suspended.text)
 
 
 def _wake_if_changed(context: Context, report: Report) -> None:

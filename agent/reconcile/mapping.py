@@ -41,6 +41,7 @@ from agent.reconcile.removal import leave_destinations, remove_mapping
 from agent.reconcile.report import Report
 from agent.reconcile.sources import Sources
 from agent.reconcile.survey import Survey, delivers, hints_for, source_directory_exists, survey
+from agent.reconcile.suspension import delivery_suspension, suspension_ends
 from agent.state.attempts import Failures
 
 log = structlog.get_logger(__name__)
@@ -85,7 +86,7 @@ class Mappings:
         context = self.context
         memory = self.memories.setdefault((spec.name, destination), Memory())
         memory.pending |= hints
-        found = Findings(destination, suspended=suspension(context, spec, destination))
+        found = Findings(destination, suspended=delivery_suspension(context, spec, destination))
         delivery = _Delivery(context.desired.destinations[destination], memory, found)
         self._due(spec, memory)
         connected = context.connected(delivery.destination.server)
@@ -230,8 +231,8 @@ class Mappings:
                 report.add(ConditionType.STALLED, other.reason, other.message)
         for state in self.sources.degraded(spec):
             report.add(ConditionType.WATCH_DEGRADED, state.reason or Reason.POLLING, state.message)
-        if any(d.found.suspended for d in deliveries):
-            report.add(ConditionType.SUSPENDED, Reason.SUSPENDED_IN_SPEC, deliveries[0].found.suspended)
+        for suspended in {d.found.suspended for d in deliveries if d.found.suspended is not None}:
+            report.add(ConditionType.SUSPENDED, suspended.reason, suspended.text)
         return _with_next(outcome, self._next_in(spec, deliveries))
 
     def _next_in(self, spec: MappingSpec, deliveries: list[_Delivery]) -> float:
@@ -311,33 +312,12 @@ def suspect_digest(suspect: Suspect) -> str:
     return f"{suspect.path}:{suspect.source}:{suspect.reason}"
 
 
-def suspension(context: Context, spec: MappingSpec, destination: str) -> str:
-    """Why a delivery is suspended; empty when it is not."""
-    now = context.clock.time()
-    if spec.suspend:
-        return "spec.suspend is true"
-    if context.desired.destinations[destination].suspend:
-        return f"Destination/{destination} is suspended in its spec"
-    for key in (Key(Kind.MAPPING, spec.name), Key(Kind.DESTINATION, destination)):
-        override = context.state.overrides.get(key, now)
-        if override is not None:
-            return f"{key} suspended by {override.author}: {override.reason or 'no reason given'}"
-    return ""
-
-
-def suspension_ends(context: Context, spec: MappingSpec) -> float | None:
-    """When the first suspension by command for a limited time is over (Unix seconds); None without one."""
-    keys = [Key(Kind.MAPPING, spec.name), *(Key(Kind.DESTINATION, name) for name in spec.destinations)]
-    found = [context.state.overrides.get(key, context.clock.time()) for key in keys]
-    return min((o.until for o in found if o is not None and o.until is not None), default=None)
-
-
 def _weight(outcome: Outcome) -> int:
     """Which of several deliveries speaks for the mapping: what moves, then what waits, then what stands."""
     match outcome:
         case Wait(reason=Reason.TRANSFERRING):
             return 0
-        case Wait(reason=Reason.DEPENDENCY_NOT_READY | Reason.SUSPENDED_IN_SPEC):
+        case Wait(reason=Reason.DEPENDENCY_NOT_READY | Reason.SUSPENDED_IN_SPEC | Reason.SUSPENDED_LOCALLY):
             return 3
         case Wait():
             return 1

@@ -13,11 +13,12 @@ from agent.planning.mapping import plan_mapping_removal
 from agent.reconcile.act import change_digest
 from agent.reconcile.context import Context
 from agent.reconcile.destination import preview_destination
-from agent.reconcile.mapping import plan_for, suspension, unwanted_transfers
+from agent.reconcile.mapping import plan_for, unwanted_transfers
 from agent.reconcile.queue import WHOLE
 from agent.reconcile.removal import owned
 from agent.reconcile.revision import difference
 from agent.reconcile.survey import survey
+from agent.reconcile.suspension import delivery_suspension
 
 Recent = Callable[[MappingSpec, str], int]
 """How many deletions of a mapping at a destination were carried out a short while ago."""
@@ -44,7 +45,7 @@ def _mapping(context: Context, spec: MappingSpec, recent: Recent) -> Plan:
         destination = context.desired.destinations[name]
         active = _active(context, spec.name, name)
         plan += Plan(unwanted_transfers(context, spec, name, active))
-        suspended = bool(suspension(context, spec, name))
+        suspended = delivery_suspension(context, spec, name) is not None
         changes, deleted = found[name].changes, recent(spec, name)
         plan += plan_for(context, spec, destination, changes, active, suspended, deleted)
     return plan
