@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -162,8 +163,16 @@ class Agent:
             )
         for key in (*after.all_keys(), *found.removed):
             self.context.queue.add(key, urgent=key in found.changed)
+        self._make_receive_roots()
         if self.options.watch:
             self.sources.follow(after)
+
+    def _make_receive_roots(self) -> None:
+        """They must be there to be told apart from sources that contain them."""
+        for server in self.context.desired.servers.values():
+            if server.engine is EngineKind.EMBEDDED:
+                with contextlib.suppress(OSError):  # the server will say what is wrong with it
+                    os.makedirs(self.context.receive_root(server), exist_ok=True)
 
     # -- what it says
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import dataclass, field
@@ -9,11 +10,22 @@ from typing import Protocol
 
 from agent.engines.port import Engine
 from agent.model.observed import Capabilities, Tag
-from agent.model.spec import DesiredState, DestinationSpec, Key, Kind, ServerSpec, Spec, digest
+from agent.model.spec import (
+    DesiredState,
+    DestinationSpec,
+    EngineKind,
+    Key,
+    Kind,
+    PathMapping,
+    ServerSpec,
+    Spec,
+    digest,
+)
 from agent.planning.destination import destination_digest
 from agent.reconcile.delivered import Delivered
 from agent.reconcile.queue import WorkQueue
 from agent.reconcile.status import Board
+from agent.source.filters import Filter, KeepOut
 from agent.state.db import State
 
 
@@ -99,6 +111,26 @@ class Context:
             attempt=attempt,
             change_digest=change_digest,
         )
+
+    def receive_root(self, server: ServerSpec) -> str:
+        """Of an embedded server, absolute; a relative one is below the state directory."""
+        own = os.path.join("servers", server.name, "received")
+        return os.path.join(self.state_dir, server.receive_root or own)
+
+    def filter_of(self, entry: PathMapping) -> Filter:
+        """The one filter of a source, for survey and watch alike. What the agent itself writes is no source:
+        it would be delivered to where it is written, and delivered again."""
+        servers = self.desired.servers.values()
+        embedded = [server for server in servers if server.engine is EngineKind.EMBEDDED]
+        own = [self.state_dir, *map(self.receive_root, embedded)]
+        identities = set()
+        for directory in own:
+            try:
+                info = os.stat(directory)
+            except OSError:
+                continue
+            identities.add((info.st_dev, info.st_ino))
+        return Filter(entry.include, entry.exclude, KeepOut(entry.source, frozenset(identities)))
 
     def removing(self) -> list[Spec]:
         """Objects that left the specs and whose removal has not been carried out yet."""

@@ -88,13 +88,13 @@ class Servers:
             self._wake_dependents(name)
         report.message = f"{spec.engine} at {running.listening.address}:{running.listening.port}"
         if spec.receive_root is not None:
-            report.message += f", receives below {self.receive_root(spec)}"
+            report.message += f", receives below {self._context.receive_root(spec)}"
         report.detail = {
             "engine": str(spec.engine),
             "address": running.listening.address,
             "port": running.listening.port,
             "pid": running.listening.pid or None,
-            "receiveRoot": self.receive_root(spec) if spec.engine is EngineKind.EMBEDDED else None,
+            "receiveRoot": self._context.receive_root(spec) if spec.engine is EngineKind.EMBEDDED else None,
         }
         if name not in self._context.desired.servers:
             return Wait(Reason.PROGRESSING, INTERVAL)
@@ -110,11 +110,6 @@ class Servers:
         ]
         return applied.spec if users and applied and isinstance(applied.spec, ServerSpec) else None
 
-    def receive_root(self, spec: ServerSpec) -> str:
-        """Absolute; a relative one is below the state directory."""
-        own = os.path.join("servers", spec.name, "received")
-        return os.path.join(self._context.state_dir, spec.receive_root or own)
-
     def has_run(self, spec: ServerSpec) -> bool:
         """Whether an embedded server has a memory of its own already."""
         return os.path.isdir(self._directory(spec))
@@ -128,7 +123,7 @@ class Servers:
             child = EmbeddedServer(
                 self._directory(spec),
                 (spec.address, spec.port),
-                self.receive_root(spec),
+                self._context.receive_root(spec),
                 self._lock_fd,
                 lambda code: self._child_ended(spec.name, code),
             )

@@ -96,7 +96,7 @@ class Sources:
         return self._watcher.subscribe(
             wanted.entry.source,
             lambda root, dirty: self.context.queue.add(key, hints=_hints(root, dirty), urgent=True),
-            filter_=Filter(wanted.entry.include, wanted.entry.exclude),
+            filter_=self.context.filter_of(wanted.entry),
             symlinks=wanted.symlinks,
             trigger=wanted.trigger,
         )

@@ -150,7 +150,7 @@ class _Walk:
         seen = 0
         if root.exists and root.readable:
             walked: set[str] = set()
-            for listing in scan_tree(entry.source, Filter(entry.include, entry.exclude), self.spec.symlinks):
+            for listing in scan_tree(entry.source, self.context.filter_of(entry), self.spec.symlinks):
                 seen += len(listing.entries) + len(listing.subdirectories)
                 walked.add(join(prefix, listing.directory))
                 self._listing(entry, prefix, listing)
@@ -289,7 +289,7 @@ class _Walk:
         paths = sorted(path for root, path in hints.paths if root == entry.source)
         if not paths:
             return
-        filter_ = Filter(entry.include, entry.exclude)
+        filter_ = self.context.filter_of(entry)
         for found in scan_paths(entry.source, paths, filter_, self.spec.symlinks):
             if found.is_directory:
                 self._subtree(entry, prefix, filter_, found.path)
@@ -333,7 +333,7 @@ class _Walk:
             return False
         if not (root.exists and root.readable):
             return True
-        first = next(scan_tree(entry.source, Filter(entry.include, entry.exclude), self.spec.symlinks))
+        first = next(scan_tree(entry.source, self.context.filter_of(entry), self.spec.symlinks))
         return first.is_empty
 
     # -- bookkeeping

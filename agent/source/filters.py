@@ -9,7 +9,9 @@ other programs are the user's choice: leaving out every `*.tmp` unasked would lo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from pathspec import GitIgnoreSpec
 
@@ -19,14 +21,35 @@ _MAX_PATTERNS = 1000
 _MAX_LENGTH = 1000
 
 
+class KeepOut(NamedTuple):
+    """Directories below `root` that are never delivered, whatever they are called and however they are
+    reached: (device, inode) of the agent's own."""
+
+    root: str
+    identities: frozenset[tuple[int, int]]
+
+    def holds(self, path: str) -> bool:
+        try:
+            info = os.stat(self.root + "/" + path)
+        except OSError:
+            return False
+        return (info.st_dev, info.st_ino) in self.identities
+
+
 class Filter:
     """Immutable. Raises ValueError, naming the pattern, for one that is broken or can match nothing."""
 
-    __slots__ = ("_exclude", "_include", "_may_prune", "exclude", "include", "only_defaults")
+    __slots__ = ("_exclude", "_include", "_may_prune", "exclude", "include", "keep_out", "only_defaults")
 
-    def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        keep_out: KeepOut | None = None,
+    ) -> None:
         self.include = tuple(include)
         self.exclude = tuple(exclude)
+        self.keep_out = keep_out
         self._include = _compile("include", self.include) if self.include else None
         self._exclude = _compile("exclude", (*DEFAULT_EXCLUDE, *self.exclude))
         # A negated pattern may bring back something inside an excluded directory.
@@ -45,15 +68,22 @@ class Filter:
 
     def prunes(self, path: str) -> bool:
         """Is a directory excluded whole, so that it need be neither scanned nor watched?"""
-        return bool(path) and self._may_prune and bool(self._exclude.match_file(path + "/"))
+        if not path:
+            return False
+        if self._may_prune and self._exclude.match_file(path + "/"):
+            return True
+        return self.keep_out is not None and self.keep_out.holds(path)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Filter):
             return NotImplemented
-        return (self.include, self.exclude) == (other.include, other.exclude)
+        return self._identity() == other._identity()
 
     def __hash__(self) -> int:
-        return hash((self.include, self.exclude))
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[tuple[str, ...], tuple[str, ...], KeepOut | None]:
+        return self.include, self.exclude, self.keep_out
 
     def __repr__(self) -> str:
         return f"Filter(include={list(self.include)}, exclude={list(self.exclude)})"
