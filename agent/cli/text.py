@@ -19,7 +19,10 @@ def answer(document: Document) -> str:
     """The plain answer."""
     words = {"inSync": "in sync", "converging": "not in sync yet", "blocked": "not in sync, needs you"}
     text = words.get(str(document["state"]), str(document["state"]))
-    return text if document["inSync"] else f"{text}: {printable(document['message'])}"
+    if not document["inSync"]:
+        return f"{text}: {printable(document['message'])}"
+    suspended = sum(mark(thing) == "suspended" for thing in document["objects"])
+    return f"{text} ({suspended} suspended)" if suspended else text
 
 
 def mark(thing: Document) -> str:
@@ -50,7 +53,8 @@ def status_lines(document: Document, width: int = 80) -> list[str]:
             f"{MARKS[mark(thing)]} {name:<{column}}", why(thing), width, whole=mark(thing) != "ready"
         )
         lines += [cut(f"    {line}", width) for line in transfer_lines(thing)]
-        lines += [cut(f"    ! {printable(c['message'])}", width) for c in notes(thing)]
+        for note in notes(thing):
+            lines += entry("    !", printable(note["message"]), width, whole=True)
     for name, errors in document.get("invalid", {}).items():
         lines += ["", f"invalid: {printable(name)}", *(f"  {printable(error)}" for error in errors[:NAMED])]
     revision = document["revision"]

@@ -24,6 +24,7 @@ INTERVAL = 60.0
 """Seconds between two looks at a destination that is as it should be."""
 
 REMOVAL_INTERVAL = 5.0
+UNREACHABLE_INTERVAL = 5.0
 
 
 def reconcile_destination(context: Context, name: str, report: Report) -> Outcome:
@@ -50,7 +51,16 @@ def reconcile_destination(context: Context, name: str, report: Report) -> Outcom
             context.queue.add(key)
     _describe(context, spec, observed, report)
     _wake_if_changed(context, report)
+    if observed is not None and _unreachable(observed, state):
+        report.message = observed.last_error
+        return Wait(Reason.DESTINATION_UNREACHABLE, UNREACHABLE_INTERVAL)
     return Done(INTERVAL)
+
+
+def _unreachable(observed: ObservedDestination, state: EngineState) -> bool:
+    """Something waits to be sent there and nobody answers. (Without work nobody tries.)"""
+    work = any(t.destination_id == observed.id and t.state.active for t in state.transfers)
+    return work and not observed.connected and bool(observed.last_error)
 
 
 def preview_destination(context: Context, spec: DestinationSpec) -> Plan:

@@ -107,8 +107,15 @@ class Mappings:
             delivery.found.error = str(error) or type(error).__name__
             log.warning("will try again", destination=delivery.destination.name, error=delivery.found.error)
         except PermanentError as error:
-            delivery.found.error, delivery.found.needs_person = str(error) or type(error).__name__, True
+            delivery.found.error = str(error) or type(error).__name__
+            # What is refused while the destination is not yet as specified may be right once it is.
+            delivery.found.needs_person = self._as_specified(delivery.destination.name)
             log.warning("needs a person", destination=delivery.destination.name, error=delivery.found.error)
+
+    def _as_specified(self, destination: str) -> bool:
+        status = self.context.board.get(Key(Kind.DESTINATION, destination))
+        current = self.context.desired.revision
+        return status is not None and status.ready and status.revision == current
 
     def _collect(self, spec: MappingSpec, delivery: _Delivery) -> None:
         memory = delivery.memory

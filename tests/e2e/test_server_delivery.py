@@ -92,6 +92,33 @@ def test_a_transfer_is_suspended_slowed_and_sped_up_while_it_runs(
     assert (receiver.receive_root / "large").read_bytes() == large.read_bytes()
 
 
+@pytest.mark.parametrize("pause", ["suspend", "restart"])
+def test_progress_inside_a_file_outlasts_a_pause(
+    pair: tuple[Server, Server], tmp_path: Path, pause: str
+) -> None:
+    """Neither suspending nor SIGTERM takes back what getTransfer counts, and nothing is sent twice."""
+    sender, receiver = pair
+    large = _large(tmp_path)
+    with sender.api() as api:
+        made = _start(api, receiver, {"/large": str(large)}, sendRateMax=SLOW)
+        eventually(lambda: api.send.getTransfer(made)["bytesSent"] > 2_000_000)
+        before = api.send.getTransfer(made)["bytesSent"]
+        if pause == "suspend":
+            api.send.suspendTransfer(made)
+            assert api.send.getTransfer(made)["bytesSent"] >= before
+    sender.restart()
+    with sender.api() as api:
+        assert api.send.getTransfer(made)["bytesSent"] >= before
+        if pause == "suspend":
+            api.send.resumeTransfer(made)
+        found = eventually(lambda: _moving(api, made) and api.send.getTransfer(made))
+        assert found["bytesSent"] >= before
+        api.send.setTransferSendRateMax(made, -1)
+        ended = api.send.waitForTransfer(made)
+        assert (ended["status"], ended["bytesSent"]) == ("complete", large.stat().st_size)
+    assert (receiver.receive_root / "large").read_bytes() == large.read_bytes()
+
+
 def test_a_killed_control_process_goes_on_by_itself(pair: tuple[Server, Server], tmp_path: Path) -> None:
     """After kill -9 in mid-transfer and a start, the transfer completes without any call."""
     sender, receiver = pair

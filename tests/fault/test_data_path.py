@@ -135,6 +135,48 @@ def test_a_large_file_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         assert_arrived(w)
 
 
+def test_a_stop_in_the_middle_of_a_file_loses_no_progress(tmp_path: Path) -> None:
+    """Without any periodic checkpoint, what arrived before a stop is neither sent nor counted again, also
+    when both workers end in between."""
+    size = 60 * MIB
+    with world(tmp_path, rate=160_000) as w:
+        (w.source / "large").write_bytes(random.Random(5).randbytes(size))
+        w.start("1", checkpointSeconds=0)
+        for floor, restart in ((20 * MIB, False), (40 * MIB, True)):
+            wait_for(lambda least=floor: w.bytes_sent.get("1", 0) > least, "bytes")
+            w.stop("1")
+            told = next(message for message in reversed(w.messages) if message["op"] == "stopped")
+            assert floor < told["bytesSent"] <= size and told["bytesDone"] == 0
+            w.starts["1"]["bytesSent"] = told["bytesSent"]
+            if restart:
+                assert w.sender is not None and w.receiver is not None
+                w.sender.stop()
+                w.receiver.stop()
+                w.start_receiver()
+                w.start_sender()
+            else:
+                w.again("1")
+        result = w.finish("1")
+        assert result["status"] == "complete" and result["bytesSent"] == size
+        assert_arrived(w)
+
+
+def test_a_receiver_that_ends_keeps_what_arrived(tmp_path: Path) -> None:
+    """An orderly end of both sides at once, without a stop of the transfer, journals the file under way."""
+    with world(tmp_path, rate=160_000) as w:
+        (w.source / "large").write_bytes(random.Random(5).randbytes(60 * MIB))
+        w.start("1", checkpointSeconds=0)
+        wait_for(lambda: w.bytes_sent.get("1", 0) > 40 * MIB, "bytes")
+        assert w.sender is not None and w.receiver is not None
+        w.sender.stop()
+        w.receiver.stop()
+        w.start_receiver()
+        w.start_sender()
+        result = w.finish("1")
+        assert result["status"] == "complete" and result["bytesSent"] < 30 * MIB
+        assert_arrived(w)
+
+
 def test_a_lost_connection_loses_nothing_published(tmp_path: Path) -> None:
     """Files that were published before the receiver went and came back as a session are not sent twice."""
     with world(tmp_path, rate=100_000) as w:
