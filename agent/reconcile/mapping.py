@@ -147,9 +147,8 @@ class Mappings:
             context.state.attempts.set_failures(*key, context.desired.revision, before)
             delivery.memory.survey_due = context.clock.monotonic() + wait
             log.warning("delivery failed", mapping=key[0], destination=key[1], error=before.last_error)
-        elif collected.ended and before.consecutive and not collected.active:
-            context.state.attempts.reset_failures(*key)
-            before = Failures()
+        elif collected.ended and before.consecutive and context.clock.time() >= before.next_retry_at:
+            delivery.memory.pending |= WHOLE  # a retry may have succeeded: only a whole look can tell
         delivery.found.failures = before
 
     def _survey(self, spec: MappingSpec, deliveries: list[_Delivery]) -> None:
@@ -205,9 +204,17 @@ class Mappings:
         found.deleting = delivery.collected.deleting + len(deleting)
         found.in_flight = context.state.attempts.in_flight_count(spec.name, delivery.destination.name)
         found.settling = self.sources.settling(spec.name) + len(memory.pending.paths)
+        if not surveyed.changes.partial and not surveyed.changes.changes and not found.in_flight:
+            self._forgive(spec, delivery)
         if delivery.surveyed is not None or delivery.collected.ended:
             memory.files = context.state.ledger.count(spec.name, delivery.destination.name)
             memory.bytes = context.state.ledger.total_bytes(spec.name, delivery.destination.name)
+
+    def _forgive(self, spec: MappingSpec, delivery: _Delivery) -> None:
+        """A whole look found nothing that is not delivered: what failed before is over."""
+        if delivery.surveyed is not None and delivery.found.failures.consecutive:
+            self.context.state.attempts.reset_failures(spec.name, delivery.destination.name)
+            delivery.found.failures = Failures()
 
     def _use_up_approvals(self, spec: MappingSpec) -> bool:
         """Deletions that a person approved are no part of what the limits count; true if there were any."""

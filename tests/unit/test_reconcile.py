@@ -152,6 +152,28 @@ def test_failed_files_are_retried_with_backoff_and_the_rest_is_delivered(b: Benc
     assert "/bad/in the way" in b.at_destination
 
 
+def test_success_of_others_does_not_hide_a_failed_file(b: Bench) -> None:
+    """In sync means every file: what failed stays a failure until it is delivered or gone."""
+    b.change(retry=RetryPolicy(30.0, 30.0))
+    put(b, "bad")
+    b.settle()
+    (b.source / "bad").unlink()
+    (b.source / "bad").symlink_to("/dev/null")  # no regular file when its turn comes
+    b.pass_time(0.1)
+    assert "Retrying" in b.reasons()
+    put(b, "good")
+    b.touch("good")
+    b.pass_time(0.1)
+    assert "/good" in b.at_destination
+    assert "Retrying" in b.reasons()
+    assert not b.status().ready
+    (b.source / "bad").unlink()
+    put(b, "bad", "mended")
+    b.pass_time(40.0)
+    b.converge()
+    assert "/bad" in b.at_destination
+
+
 def test_deletion_waits_for_what_is_in_flight_on_its_path(b: Bench) -> None:
     """No late transfer brings a deleted file back."""
     b.change(prune=True)
