@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_LISTEN = ("127.0.0.1", 8890)
 TICK = 0.2
+PAUSE = 0.05
+"""The answer is worked out at most so often: thousands of objects may change in one breath."""
 SAVE_SECONDS = 60.0
 
 
@@ -140,6 +142,7 @@ class Runner:
         while (code := self._ended()) is None:
             self._ping()
             version = self._agent.context.board.wait_change(version, TICK)
+            time.sleep(PAUSE)
         return code
 
     def _watch_live(self) -> int:
