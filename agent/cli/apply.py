@@ -98,7 +98,8 @@ def _agree(document: Document, saved: Document | None, yes: bool) -> None:
     click.echo("\n".join(plan_text(document)), err=True)
     if not sys.stdin.isatty():
         raise click.UsageError("this would change things; say --yes, or apply a saved plan")
-    click.confirm("Carry this out?", abort=True, err=True)
+    if not click.confirm("Carry this out?", err=True):
+        raise FailedError("not agreed to; nothing was done")
 
 
 def _follow(client: Client, timeout: float | None, output: str) -> int:
