@@ -136,6 +136,7 @@ class _Server:
     async def stop(self) -> None:
         await self.dispatcher.stop()
         await self.queue.stop()
+        await self.sender.rest()
         await asyncio.gather(self.sender.stop(), self.receiver.stop(), self.manifests.stop())
         self.core.io.shutdown(wait=False, cancel_futures=True)
 

@@ -28,6 +28,7 @@ _log = structlog.get_logger(__name__)
 STOP_SECONDS = 15.0
 DISCARD_SECONDS = 60.0
 LAST_DISCARD_SECONDS = 2.0
+LAST_STOP_SECONDS = 1.5  # what is left of five seconds is for the end of the workers
 
 
 class Sender:
@@ -82,6 +83,7 @@ class Sender:
                 "checkpointSeconds": transfer.checkpoint_seconds,
                 "timeResolutionUs": transfer.time_resolution_us,
                 "timeoutSeconds": transfer.timeout_seconds,
+                "bytesSent": self._core.live.counters(transfer).bytes_sent,
             }
         )
 
@@ -131,9 +133,7 @@ class Sender:
             if discard:
                 self._discard_later(transfer)
             return
-        stopped = self._stops.setdefault(transfer.id, asyncio.get_running_loop().create_future())
-        self._started.pop(transfer.id, None)
-        self._worker.post({"op": "stop", "id": str(transfer.id), "discard": discard})
+        stopped = self._post_stop(transfer.id, discard=discard)
         try:
             await asyncio.wait_for(asyncio.shield(stopped), STOP_SECONDS)
         except TimeoutError:
@@ -142,6 +142,13 @@ class Sender:
             ) from None
         finally:
             self._stops.pop(transfer.id, None)
+
+    def _post_stop(self, transfer_id: int, *, discard: bool) -> asyncio.Future[None]:
+        """Done when the worker is through with the transfer; the caller takes it out of `_stops`."""
+        stopped = self._stops.setdefault(transfer_id, asyncio.get_running_loop().create_future())
+        self._started.pop(transfer_id, None)
+        self._worker.post({"op": "stop", "id": str(transfer_id), "discard": discard})
+        return stopped
 
     def _discard_later(self, transfer: Transfer) -> None:
         """Best effort: a receiver that stays away clears what is left by age."""
@@ -195,6 +202,13 @@ class Sender:
         """Tell the worker the rates of a connection's destinations anew."""
         for destination, rate in await self._core.database.run(rates_of, connection_id):
             self.tell(destination, rate, only_known=True)
+
+    async def rest(self) -> None:
+        """Before the end: have what is under way made durable at its receivers and counted in the store,
+        for a moment. It stays active, and goes on from there at the next launch."""
+        if self._worker.ready and self._started:
+            stops = [self._post_stop(transfer_id, discard=False) for transfer_id in list(self._started)]
+            await asyncio.wait(stops, timeout=LAST_STOP_SECONDS)
 
     async def stop(self) -> None:
         for tasks in self._discards.values():
@@ -269,7 +283,7 @@ class Sender:
         finished = await self._core.database.run(self._finish, transfer_id, message)
         self._started.pop(transfer_id, None)
         self._core.live.progress.pop(transfer_id, None)
-        await self._on_stopped(message)
+        self._release(transfer_id)
         self._core.events.post("transfer", transfer_id)
         if finished is not None:
             _log.info(
@@ -306,7 +320,13 @@ class Sender:
             await self.refresh(connection_id)
 
     async def _on_stopped(self, message: Message) -> None:
-        stopped = self._stops.get(int(message["id"]))
+        transfer_id = int(message["id"])
+        await self._core.database.run(_store_report, transfer_id, message)
+        self._release(transfer_id)
+
+    def _release(self, transfer_id: int) -> None:
+        """Wake who waits for the transfer's stop."""
+        stopped = self._stops.get(transfer_id)
         if stopped is not None and not stopped.done():
             stopped.set_result(None)
 

@@ -154,8 +154,7 @@ def test_a_stop_in_the_middle_of_a_file_loses_no_progress(tmp_path: Path) -> Non
                 w.receiver.stop()
                 w.start_receiver()
                 w.start_sender()
-            else:
-                w.again("1")
+            w.again("1")
         result = w.finish("1")
         assert result["status"] == "complete" and result["bytesSent"] == size
         assert_arrived(w)

@@ -333,33 +333,32 @@ class Link:
     # --- the end of a transfer (under the lock) ----------------------------------------------------
 
     def _report_results(self, transfer: Transfer, records: bytearray) -> None:
+        """At least one message: the counters are to be stored even when no file is through."""
         size = MAX_RECORDS * RECORD.size
         errors, transfer.errors = transfer.errors, []
-        counters = transfer.counters
         for at in range(0, max(len(records), 1), size):
-            if not records and not errors:
-                return
             self.report(
                 {
                     "op": "checkpoint",
                     "id": transfer.order.id,
                     "results": base64.b64encode(records[at : at + size]).decode("ascii"),
                     "errors": errors[:MAX_RECORDS],
-                    "bytesSent": counters.bytes_sent,
-                    "bytesDone": counters.bytes_done,
-                    "filesDone": counters.files_done,
+                    **transfer.counters.told(),
                 }
             )
             errors = errors[MAX_RECORDS:]
 
+    def _report_settled(self, transfer: Transfer) -> None:
+        if transfer.settled or transfer.errors:
+            self._report_results(transfer, transfer.settled)
+            transfer.settled = bytearray()
+
     def _finish(self, transfer: Transfer, error: str) -> None:
-        self._report_results(transfer, transfer.settled)
-        transfer.settled = bytearray()
+        self._report_settled(transfer)
         if not error and transfer.failed:
             more = f" (and {transfer.failed - 1} more files)" if transfer.failed > 1 else ""
             error = f"{transfer.first_error}{more}"
         self._forget(transfer)
-        counters = transfer.counters
         self.report(
             {
                 "op": "finished",
@@ -368,16 +367,14 @@ class Link:
                 "message": error,
                 "results": "",
                 "errors": [],
-                "bytesSent": counters.bytes_sent,
-                "bytesDone": counters.bytes_done,
-                "filesDone": counters.files_done,
+                **transfer.counters.told(),
             }
         )
 
     def _stopped(self, transfer: Transfer) -> None:
-        self._report_results(transfer, transfer.settled)
+        self._report_settled(transfer)
         self._forget(transfer)
-        self.report({"op": "stopped", "id": transfer.order.id})
+        self.report({"op": "stopped", "id": transfer.order.id, **transfer.counters.told()})
         if transfer.discard:
             self.call(None, "discard", {"uids": [transfer.order.uid]})
 

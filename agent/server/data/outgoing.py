@@ -41,6 +41,7 @@ class Order:
     checkpoint_seconds: float
     time_resolution_us: int
     timeout_seconds: float
+    bytes_sent: int  # before: counted on from there
 
     @classmethod
     def parse(cls, message: Json) -> Order:
@@ -59,6 +60,7 @@ class Order:
             checkpoint_seconds=float(message["checkpointSeconds"] or 0),
             time_resolution_us=int(message["timeResolutionUs"] or 0),
             timeout_seconds=float(message["timeoutSeconds"] or 0),
+            bytes_sent=int(message.get("bytesSent") or 0),
         )
 
 
@@ -114,6 +116,10 @@ class Counters:
     bytes_done: int = 0
     files_done: int = 0
 
+    def told(self) -> Json:
+        """As they go with a message."""
+        return {"bytesSent": self.bytes_sent, "bytesDone": self.bytes_done, "filesDone": self.files_done}
+
 
 @dataclass(frozen=True, slots=True)
 class KnownPartial:
@@ -143,7 +149,8 @@ class Transfer:
         self.errors: list[tuple[int, str]] = []
         self.failed = manifest.totals.failed
         self.first_error = ""
-        self.counters = Counters(manifest.totals.bytes, manifest.totals.bytes, manifest.totals.files)
+        done = manifest.totals
+        self.counters = Counters(max(order.bytes_sent, done.bytes), done.bytes, done.files)
         self.told = (-1, -1, -1)
         self.last_checkpoint = 0.0
         self.stopping = False

@@ -135,6 +135,11 @@ class ReceivedTransfer:
                 break
         return found
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether there are partial files that a journal should name, with or without a session."""
+        return self.staging.fd >= 0 and bool(self.files or self.partials)
+
     def forget_outcomes(self) -> None:
         self._outcomes = bytearray()
 

@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 MAX_STREAMS = 512
 FORGET_SECONDS = 900.0  # how long a transfer without a session is kept in memory
 SWEEP_SECONDS = 60.0
-FLUSH_SECONDS = 1.0
+FLUSH_SECONDS = 1.5
 
 
 class Receiver:
@@ -181,9 +181,9 @@ class Receiver:
         staging.remove_abandoned(self.root, active)
 
     def flush(self) -> None:
-        """Before an orderly end: journal what is unfinished, within a second."""
+        """Before an orderly end: journal what is unfinished, for a moment."""
         with self._lock:
-            transfers = [transfer for transfer in self._transfers.values() if transfer.files]
+            transfers = [transfer for transfer in self._transfers.values() if transfer.unfinished]
         done = threading.Semaphore(0)
         for transfer in transfers:
             self.syncer.submit(Job(transfer, lambda _error: done.release()))
