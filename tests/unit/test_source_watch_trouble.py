@@ -76,14 +76,29 @@ def test_a_replaced_root_is_watched_again(watcher: Watcher, root: Path, tmp_path
     """Another directory under the same name is told whole, and what happens in it as well."""
     watch(watcher, root, told)
     root.rename(tmp_path / "before")
+    assert told.until(lambda: told.whole >= 1)  # that it went; without the wait this may be told or not
+    before = told.whole
     root.mkdir()
-    assert told.until(lambda: told.whole >= 1)
+    assert told.until(lambda: told.whole > before)
     (root / "file").write_text("x")
     assert told.until(lambda: "file" in told.paths)
     (tmp_path / "before" / "stale").write_text("x")
     (root / "last").write_text("x")
     assert told.until(lambda: "last" in told.paths)
     assert "stale" not in told.paths
+
+
+def test_a_root_replaced_in_one_step_is_watched_again(
+    watcher: Watcher, root: Path, tmp_path: Path, told: Told
+) -> None:
+    """A directory renamed over the root is told whole once it is watched; the root never seems missing."""
+    watch(watcher, root, told)
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next").rename(root)
+    assert told.until(lambda: told.whole >= 1)
+    (root / "file").write_text("x")
+    assert told.until(lambda: "file" in told.paths)
+    assert Reason.SOURCE_SUSPECT not in told.reasons
 
 
 def test_a_removed_root_is_reported_and_waited_for(watcher: Watcher, root: Path, told: Told) -> None:
