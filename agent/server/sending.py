@@ -207,8 +207,11 @@ class Sender:
         """Before the end: have what is under way made durable at its receivers and counted in the store,
         for a moment. It stays active, and goes on from there at the next launch."""
         if self._worker.ready and self._started:
+            progress = dict(self._core.live.progress)  # a receiver may not answer in time
+            await self._core.database.run(_store_progress, progress)
             stops = [self._post_stop(transfer_id, discard=False) for transfer_id in list(self._started)]
-            await asyncio.wait(stops, timeout=LAST_STOP_SECONDS)
+            if stops:  # else the last one has finished meanwhile
+                await asyncio.wait(stops, timeout=LAST_STOP_SECONDS)
 
     async def stop(self) -> None:
         for tasks in self._discards.values():
@@ -362,3 +365,8 @@ def _store_report(connection: sqlite3.Connection, transfer_id: int, message: Mes
     if "bytesSent" in message:
         counters = Counters(int(message["bytesSent"]), int(message["bytesDone"]), int(message["filesDone"]))
     transfers.add_results(connection, transfer_id, data, errors, counters)
+
+
+def _store_progress(connection: sqlite3.Connection, progress: dict[int, Counters]) -> None:
+    for transfer_id, counters in progress.items():
+        transfers.add_results(connection, transfer_id, b"", [], counters)
