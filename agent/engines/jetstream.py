@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -227,12 +227,6 @@ class JetstreamEngine:
         with agent_errors():
             found = api.lanesync.getTransferResults(transfer_id, after=after, limit=_RESULTS_PAGE)
         return tuple(convert.file_result(result) for result in found["files"]), int(found["next"])
-
-    def manifest_paths(self, manifest_id: str) -> Iterator[str]:
-        api = self._session.api()
-        with agent_errors():
-            files = api.send.getManifestFiles(manifest_id)["fileMappings"]
-        return (str(found["destPath"]) for found in files)
 
     def suspend(self, transfer_id: str) -> None:
         self._settle_state("suspendTransferAsync", transfer_id, lambda state: not state.active)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from agent.engines.memory_transfer import MemoryTransfer, progress, publish
@@ -254,13 +254,6 @@ class MemoryEngine:
         with self._lock:
             found = self._transfer(transfer_id)
             return tuple(found.results[after:]), len(found.results)
-
-    def manifest_paths(self, manifest_id: str) -> Iterator[str]:
-        with self._lock:
-            self._reach()
-            if manifest_id not in self._manifests:
-                raise NotFoundError(f"manifest {manifest_id} was not found")
-            return iter([entry.path for entry in self._manifests[manifest_id]])
 
     def suspend(self, transfer_id: str) -> None:
         self._move(transfer_id, TransferState.SUSPENDED, lambda state: state.active)

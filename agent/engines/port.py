@@ -11,7 +11,7 @@ One adapter object may be used from several threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -104,9 +104,6 @@ class Engine(Protocol):
     def results(self, transfer_id: str, after: int) -> tuple[tuple[FileResult, ...], int]:
         """Files that became final since cursor `after` (0 at first), and the next cursor.
         Empty without the capability `file_results`."""
-
-    def manifest_paths(self, manifest_id: str) -> Iterator[str]:
-        """Destination paths of a manifest; used to rebuild what an adopted attempt carries."""
 
     def suspend(self, transfer_id: str) -> None: ...
 

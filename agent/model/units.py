@@ -11,8 +11,6 @@ import re
 _NUMBER = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([A-Za-z/%]*)\s*$")
 
 _RATES = {"bit/s": 0.001, "kbit/s": 1.0, "Mbit/s": 1e3, "Gbit/s": 1e6}
-_SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_SIZES |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _DURATIONS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PROPORTIONS = {"%": 0.01}
 
@@ -32,11 +30,6 @@ def _parse(text: str, units: dict[str, float], what: str, example: str) -> float
 def parse_rate(text: str) -> float:
     """`800Mbit/s` -> kilobits per second."""
     return _parse(text, _RATES, "rate", "800Mbit/s")
-
-
-def parse_size(text: str) -> int:
-    """`64MiB` -> bytes."""
-    return round(_parse(text, {k: float(v) for k, v in _SIZES.items()}, "size", "64MiB"))
 
 
 def parse_duration(text: str) -> float:

@@ -437,20 +437,10 @@ def test_a_forgotten_transfer_is_lost(rig: Rig) -> None:
     for _ in range(2):
         rig.engine.forget(transfer.id, transfer.manifest_id)
     assert rig.engine.transfer(transfer.id).state is TransferState.LOST
-    with pytest.raises(NotFoundError):
-        list(rig.engine.manifest_paths(transfer.manifest_id))
     active = rig.start(rig.destination(present=False), rig.entry(rig.file("b")))
     with pytest.raises(PermanentError):
         rig.engine.forget(active.id, active.manifest_id)
     assert rig.engine.transfer(active.id).state.active
-
-
-def test_a_manifest_names_its_paths(rig: Rig) -> None:
-    """What an adopted attempt carries can be read back."""
-    (rig.source / "hollow").mkdir()
-    entries = (rig.entry(rig.file("a")), rig.entry(rig.source / "hollow"))
-    transfer = rig.start(rig.destination(present=False), *entries)
-    assert sorted(rig.engine.manifest_paths(transfer.manifest_id)) == sorted(e.path for e in entries)
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,12 @@ def test_an_active_transfer_is_not_deleted() -> None:
     ("lanes", "message"),
     [
         ({}, "at least one lane"),
-        ({" ": 1.0}, "cannot be blank"),
-        ({"A": 0.5, "B": 0.4}, r"sum to 0\.9"),
-        ({"A": 1.0, "B": 0.0, "C": 0}, "at most one lane can be idle"),
-        ({"A": "1.0"}, "number from 0.0 to 1.0"),
-        ({"A": 1.5, "B": -0.5}, "number from 0.0 to 1.0"),
-        ({"A": True}, "number from 0.0 to 1.0"),
+        ({" ": 1.0}, "must not be blank"),
+        ({"A": 0.5, "B": 0.4}, "must add up to 100%, these add up to 90%"),
+        ({"A": 1.0, "B": 0.0, "C": 0}, "at most one lane may have a share of 0"),
+        ({"A": "1.0"}, "must be a number"),
+        ({"A": 1.5, "B": -0.5}, "must not be negative"),
+        ({"A": True}, "must be a number"),
     ],
 )
 def test_each_broken_lane_rule_names_itself(lanes: dict[str, Any], message: str) -> None:

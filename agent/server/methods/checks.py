@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from agent.jetstream import constants
+from agent.lanes import validate_lanes
 from agent.server.errors import CommandError, not_supported
 from agent.server.store.destinations import Destination, Lanes
 
@@ -65,21 +65,14 @@ def lane(destination: Destination, name: str | None) -> None:
 
 def lanes(mapping: dict[str, Any]) -> Lanes:
     """Name -> proportion as an ordered tuple."""
-    if not mapping:
-        raise CommandError("priorityLanes: there must be at least one lane")
     if len(mapping) > MAX_LANES:
         raise CommandError(f"priorityLanes: there may be at most {MAX_LANES} lanes")
-    for name, share in mapping.items():
-        if not name.strip() or len(name) > 255 or not name.isprintable():
-            raise CommandError(f"priorityLanes: {name[:80]!r} is not a lane name; names cannot be blank")
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-            raise CommandError(f"priorityLanes: the proportion of {name!r} must be a number from 0.0 to 1.0")
-    total = math.fsum(mapping.values())
-    if not math.isclose(total, 1.0, abs_tol=1e-6):
-        raise CommandError(f"priorityLanes: the proportions sum to {total:g}, they must sum to 1.0")
-    idle = [name for name, share in mapping.items() if share == 0]
-    if len(idle) > 1:
-        raise CommandError(f"priorityLanes: at most one lane can be idle (0.0), these are: {', '.join(idle)}")
+    for name in mapping:
+        if len(name) > 255 or not name.isprintable():
+            raise CommandError(f"priorityLanes: {name[:80]!r} is not a lane name")
+    broken = validate_lanes(tuple(mapping.items()))
+    if broken:
+        raise CommandError(f"priorityLanes: {'; '.join(broken)}")
     return tuple((name, float(share)) for name, share in mapping.items())
 
 
