@@ -1,6 +1,7 @@
 """Conditions and their reasons: the closed vocabulary in which the agent says how an object is doing.
 
-`Ready` is always present. `Reconciling`, `Stalled`, `Suspended` and `Drifted` are present only when true.
+`Ready` is always present. `Reconciling`, `Stalled`, `Suspended` and `WatchDegraded` are present only
+when true.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ class ConditionType(StrEnum):
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
     SUSPENDED = "Suspended"
-    DRIFTED = "Drifted"
     WATCH_DEGRADED = "WatchDegraded"
 
 
@@ -23,7 +23,6 @@ class Reason(StrEnum):
     # on its way
     PROGRESSING = "Progressing"
     TRANSFERRING = "Transferring"
-    STARTING = "Starting"
     SETTLING = "Settling"
     RETRYING = "Retrying"
     DESTINATION_UNREACHABLE = "DestinationUnreachable"
@@ -33,9 +32,7 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     SOURCE_SUSPECT = "SourceSuspect"
     DELETIONS_HELD = "DeletionsHeld"
-    EMPTY_DESIRED_STATE = "EmptyDesiredState"
     AUTHENTICATION_FAILED = "AuthenticationFailed"
-    UNSUPPORTED_BY_ENGINE = "UnsupportedByEngine"
     SERVER_FAILED = "ServerFailed"
     FILES_FAILED = "FilesFailed"
     # by intent
@@ -48,7 +45,6 @@ class Reason(StrEnum):
     POLLING = "Polling"
     # ours
     INTERNAL_ERROR = "InternalError"
-    REMOVED = "Removed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,6 @@ class Context:
     clock: Clock
     delivered: Delivered
     desired: DesiredState = field(default_factory=lambda: DesiredState(revision=""))
-    stop_requested: threading.Event = field(default_factory=threading.Event)
     _servers: dict[str, Connected] = field(default_factory=dict)
     _destination_ids: dict[str, tuple[int, str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)

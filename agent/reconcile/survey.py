@@ -149,12 +149,7 @@ class _Walk:
         known = self.context.state.roots.known(self.spec.name, entry.source)
         seen = 0
         if root.exists and root.readable:
-            walked: set[str] = set()
-            for listing in scan_tree(entry.source, self.context.filter_of(entry), self.spec.symlinks):
-                seen += len(listing.entries) + len(listing.subdirectories)
-                walked.add(join(prefix, listing.directory))
-                self._listing(entry, prefix, listing)
-            self._vanished_directories(prefix, walked)
+            seen = self._subtree(entry, prefix, self.context.filter_of(entry), "")
         self._judge(entry, prefix, root, known.device if known else None, seen)
 
     def _judge(
@@ -243,12 +238,14 @@ class _Walk:
             detail = listing.error.strerror or ""
             gathered.suspects.append(Suspect(directory, source, SuspectReason.UNREADABLE, detail))
 
-    def _vanished_directories(self, prefix: str, walked: set[str]) -> None:
-        """Directories we know of that the walk did not meet: all of theirs is gone."""
+    def _vanished_directories(self, prefix: str, walked: set[str], unknown: list[str]) -> None:
+        """Directories we know of that the walk did not meet: all of theirs is gone. Of what lies below a
+        directory that could not be read, whatever the reason, nothing is known."""
         for gathered in self.gathered:
             below = self._known_directories(gathered, prefix)
             for directory in [d for d in below if d not in walked and d != parent(prefix)]:
-                self._gone_directory(gathered, directory)
+                if not any(is_below(directory, known) for known in unknown):
+                    self._gone_directory(gathered, directory)
 
     def _known_directories(self, gathered: _Gathered, prefix: str) -> Iterator[str]:
         """Those with something delivered, then those with nothing but what is on its way."""
@@ -296,12 +293,20 @@ class _Walk:
             elif found.error is None:
                 self._found(entry, prefix, found)
 
-    def _subtree(self, entry: PathMapping, prefix: str, filter_: Filter, subtree: str) -> None:
+    def _subtree(self, entry: PathMapping, prefix: str, filter_: Filter, subtree: str) -> int:
+        """Everything below; returns how many entries were seen."""
         walked: set[str] = set()
+        unknown: list[str] = []
+        seen = 0
         for listing in scan_tree(entry.source, filter_, self.spec.symlinks, subtree):
-            walked.add(join(prefix, listing.directory))
+            directory = join(prefix, listing.directory)
+            seen += len(listing.entries) + len(listing.subdirectories)
+            walked.add(directory)
+            if listing.error is not None:
+                unknown.append(directory)
             self._listing(entry, prefix, listing)
-        self._vanished_directories(join(prefix, subtree), walked)
+        self._vanished_directories(join(prefix, subtree), walked, unknown)
+        return seen
 
     def _found(self, entry: PathMapping, prefix: str, found: Found) -> None:
         path = join(prefix, found.path)

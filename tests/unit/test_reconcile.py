@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from unit.reconcile_bench import DESTINATION, MAPPING, Bench
@@ -16,7 +17,9 @@ from agent.engines.port import TransferRequest
 from agent.model.observed import ObservedTransfer
 from agent.model.outcome import UnreachableError
 from agent.model.spec import Deletions, DestinationSpec, OnRemove, RetryPolicy
+from agent.reconcile import survey
 from agent.reconcile.service import AgentService
+from agent.source.scan import Listing, scan_tree
 
 
 @pytest.fixture
@@ -211,6 +214,30 @@ def test_directory_that_goes_after_its_files_goes_at_the_destination_too(b: Benc
     assert [path for path, _ in ledger.under("m", "d", "/")] == ["/keep"]
     asked = [path for _, _, directories in b.engine._deletions.values() for path in directories]
     assert asked == ["/gone/deeper", "/gone"]
+
+
+def test_directory_that_changes_under_the_walk_deletes_nothing_below_it(
+    b: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing that failed in passing says nothing about the directories below it."""
+    b.change(prune=True)
+    put(b, "keep"), put(b, "d/sub/a"), put(b, "d/b")
+    b.converge()
+
+    def interrupted(*arguments: Any) -> Iterator[Listing]:
+        for listing in scan_tree(*arguments):
+            if listing.directory == "d":
+                yield Listing("d", {}, error=FileNotFoundError(2, "changed while it was read"))
+            elif listing.directory != "d/sub":
+                yield listing
+
+    monkeypatch.setattr(survey, "scan_tree", interrupted)
+    b.look()
+    monkeypatch.undo()
+    b.pass_time(1.0)
+    b.converge()
+    assert b.engine._deletions == {}
+    assert set(b.at_destination) == {"/keep", "/d/sub/a", "/d/b"}
 
 
 def test_too_many_deletions_are_held_as_a_whole_until_approved(b: Bench) -> None:
