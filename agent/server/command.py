@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -50,21 +51,35 @@ def default_state_dir() -> Path:
 @click.option("--ready-fd", type=int, help="Write address and port to this descriptor when listening.")
 @click.option("--parent-pipe-fd", type=int, help="End when this descriptor reaches its end.")
 @click.option("--lock-fd", type=int, help="Hold this descriptor as long as any process of the server lives.")
-@click.option("--allow-remote-control", is_flag=True, help="Not available yet.")
-def command(
-    listen: str,
-    state_dir: Path | None,
-    receive_root: Path | None,
-    accounts: Path | None,
-    control_token_file: Path | None,
-    checkpoint_seconds: int,
-    streams: int,
-    address_file: Path | None,
-    ready_fd: int | None,
-    parent_pipe_fd: int | None,
-    lock_fd: int | None,
-    allow_remote_control: bool,
-) -> None:
+@click.option("--allow-remote-control", is_flag=True, help="Take commands from other hosts, too.")
+@click.option("--server-name", default="LaneSync", show_default=True, help="Shown to clients.")
+@click.option("--external-address", default="", help="HOST:PORT under which others reach this server.")
+@click.option(
+    "--superuser", "superusers", multiple=True, help="Account that may call superuser(); repeatable."
+)
+@click.option("--sandbox-dir", help="Directory of each user's files; %u = the user's name.")
+@click.option(
+    "--min-cipher",
+    type=click.IntRange(0, 3),
+    help="Least protection of transfers.  [default: 3, 0 on loopback]",
+)
+@click.option(
+    "--authorized-client", "authorized_clients", multiple=True, help="Public key of a sender; repeatable."
+)
+@click.option("--only-authorized-clients", is_flag=True, help="Receive from authorized senders only.")
+@click.option("--recv-relay", default="", help="HOST:PORT of a relay through which this server is reached.")
+@click.option("--recv-relay-key", default="", help="The relay's public key.")
+@click.option("--trigger-dir", type=_PATH, help="Programs to run on events, named as the event.")
+@click.option(
+    "--log-transfer-dir", type=_PATH, help="Where transfers with transferLog are logged, one file each."
+)
+@click.option("--incoming-rate-limit", type=float, help="kbit/s for all that is received.")
+@click.option("--outgoing-rate-limit", type=float, help="kbit/s for all that is sent.")
+@click.option("--borrow-incoming-rate", is_flag=True, help="Sending may use what receiving leaves.")
+@click.option("--borrow-outgoing-rate", is_flag=True, help="Receiving may use what sending leaves.")
+@click.option("--api-disable-shared-tokens", "disable_shared_tokens", is_flag=True, help="No shared tokens.")
+@click.option("--api-disable-api-tokens", "disable_api_tokens", is_flag=True, help="No API tokens.")
+def command(listen: str, state_dir: Path | None, receive_root: Path | None, **given: Any) -> None:
     """Run a transfer server: it sends files to other servers and receives theirs, on one port."""
     try:
         host, port = options.parse_listen(listen)
@@ -74,15 +89,7 @@ def command(
                 host=host,
                 port=port,
                 receive_root=None if receive_root is None else receive_root.absolute(),
-                accounts=accounts,
-                control_token_file=control_token_file,
-                parent_pipe_fd=parent_pipe_fd,
-                lock_fd=lock_fd,
-                ready_fd=ready_fd,
-                address_file=address_file,
-                allow_remote_control=allow_remote_control,
-                checkpoint_seconds=checkpoint_seconds,
-                streams=streams,
+                **given,
             )
         )
     except StartError as error:

@@ -29,6 +29,23 @@ class ServeOptions:
     allow_remote_control: bool = False
     checkpoint_seconds: int = DEFAULT_CHECKPOINT_FREQUENCY_SECONDS
     streams: int = DEFAULT_STREAMS  # data connections per destination
+    server_name: str = "LaneSync"
+    external_address: str = ""  # HOST:PORT for links
+    superusers: tuple[str, ...] = ()
+    sandbox_dir: str | None = None  # may hold %u (user) and %% (percent)
+    min_cipher: int | None = None  # None = 0 on loopback, 3 elsewhere
+    authorized_clients: tuple[str, ...] = ()  # public keys of senders, beside those added by the API
+    only_authorized_clients: bool = False
+    recv_relay: str = ""  # HOST:PORT of a relay to be reached through
+    recv_relay_key: str = ""  # its public key
+    trigger_dir: Path | None = None
+    log_transfer_dir: Path | None = None
+    incoming_rate_limit: float | None = None  # kbit/s; given here it is fixed for the process's life
+    outgoing_rate_limit: float | None = None
+    borrow_incoming_rate: bool = False
+    borrow_outgoing_rate: bool = False
+    disable_shared_tokens: bool = False
+    disable_api_tokens: bool = False
 
     @property
     def receive_directory(self) -> Path:
@@ -56,8 +73,31 @@ def parse_listen(text: str) -> tuple[str, int]:
     return str(numeric), int(port)
 
 
+_LATER = (
+    "external_address",
+    "superusers",
+    "sandbox_dir",
+    "min_cipher",
+    "authorized_clients",
+    "only_authorized_clients",
+    "recv_relay",
+    "recv_relay_key",
+    "trigger_dir",
+    "log_transfer_dir",
+    "incoming_rate_limit",
+    "outgoing_rate_limit",
+    "borrow_incoming_rate",
+    "borrow_outgoing_rate",
+    "disable_shared_tokens",
+    "disable_api_tokens",
+)
+
+
 def check(options: ServeOptions) -> None:
     """StartError for what this version refuses."""
+    for name in _LATER:
+        if getattr(options, name) not in (None, (), "", False):
+            raise StartError(f"--{name.replace('_', '-')} is not available yet; leave it out")
     if options.allow_remote_control:
         raise StartError(
             "--allow-remote-control needs TLS, which this version does not have yet; "

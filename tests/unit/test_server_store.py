@@ -194,3 +194,22 @@ def test_another_programs_database_is_refused(tmp_path: Path) -> None:
     other.close()
     with pytest.raises(StartError, match="not a database of this program"):
         schema.open_database(path)
+
+
+def test_a_database_of_an_earlier_version_is_brought_up_to_date_with_all_it_holds(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "server.db")
+    old.executescript(f"{schema._STEPS[0]} PRAGMA user_version=1;")
+    old.execute("INSERT INTO objects(id, kind) VALUES (1, 'connection'), (2, 'destination')")
+    old.execute("INSERT INTO connections(id, address, port) VALUES (1, 'host', 8886)")
+    values = (2, 1, "host", 8886, None, 0, 0, 500.0, '[["A", 1.0]]', "{}", "me", NOW)
+    old.execute(f"INSERT INTO destinations VALUES ({','.join('?' * len(values))})", values)
+    old.commit()
+    old.close()
+
+    db = schema.open_database(tmp_path / "server.db")
+
+    kept = destinations.get(db, 2)
+    assert (kept.address, kept.rate_max, kept.relay_address, kept.authenticate) == ("host", 500.0, "", False)
+    assert destinations.get_connection(db, kept.connection_id).port == 8886
+    assert _destination(db).connection_id == kept.connection_id
+    db.close()

@@ -74,7 +74,7 @@ class ServerMethods:
             "apiVersion": constants.API_VERSION,
             "version": __version__,
             "authRequired": self._access.required,
-            "serverName": "LaneSync",
+            "serverName": self._core.options.server_name,
             "lanesync": {"protocol": 1, "extensions": EXTENSIONS},
         }
         if session.user is None:

@@ -41,6 +41,12 @@ class Destination:
     defaults: Defaults
     owner: str
     created_us: int
+    public_key: str | None = None  # what the receiver must show
+    authenticate: bool = False
+    relay_address: str = ""
+    relay_port: int = 0
+    owner_token: str | None = None
+    owner_session: str | None = None
 
     @property
     def default_lane(self) -> str:
@@ -62,13 +68,15 @@ class Connection:
     rate: float | None
     rate_control: bool
     rate_method: int
+    relay_address: str
+    relay_port: int
 
 
-_COLUMNS = (
-    "id, connection_id, address, port, ip, sender_port, permanent, rate_max, lanes, defaults, owner,"
-    " created_us"
-)
-_CONNECTION = "id, address, port, ip, rate_min, rate_max, rate, rate_control, rate_method"
+_FIELDS = tuple(Destination.__dataclass_fields__)
+_COLUMNS = ", ".join(_FIELDS)
+_CONNECTION = ", ".join(Connection.__dataclass_fields__)
+_WAY = ("address", "port", "sender_port", "public_key", "authenticate", "relay_address", "relay_port")
+_SAME = " AND ".join(f"{field} IS ?" for field in (*_WAY, "owner", "owner_token"))
 
 
 def _destination(row: tuple[object, ...]) -> Destination:
@@ -76,6 +84,7 @@ def _destination(row: tuple[object, ...]) -> Destination:
     return replace(
         made,
         permanent=bool(made.permanent),
+        authenticate=bool(made.authenticate),
         lanes=tuple((name, share) for name, share in json.loads(str(made.lanes))),
         defaults=Defaults(**json.loads(str(made.defaults))),
     )
@@ -89,54 +98,46 @@ def create(
     make_permanent: bool,
 ) -> tuple[Destination, bool]:
     """(the destination, whether it is new). `id` and `connection_id` of the argument are ignored. Without
-    `exclusive` an existing one with the same address and ports is returned, made permanent if asked."""
-    if not exclusive:
-        query = (
-            f"SELECT {_COLUMNS} FROM destinations WHERE address=? AND port=? AND sender_port=?"  # noqa: S608
-            " ORDER BY id LIMIT 1"
-        )
-        row = connection.execute(
-            query, (destination.address, destination.port, destination.sender_port)
-        ).fetchone()
-        if row is not None:
-            found = _destination(row)
-            if make_permanent and not found.permanent:
-                connection.execute("UPDATE destinations SET permanent=1 WHERE id=?", (found.id,))
-                found = replace(found, permanent=True)
-            return found, False
+    `exclusive` an existing one that is reached in the same way is returned, made permanent if asked."""
+    found = None if exclusive else _match(connection, destination)
+    if found is not None:
+        if make_permanent and not found.permanent:
+            connection.execute("UPDATE destinations SET permanent=1 WHERE id=?", (found.id,))
+            found = replace(found, permanent=True)
+        return found, False
     made = replace(
         destination,
         id=objects.new_id(connection, "destination"),
         connection_id=_connection_for(connection, destination),
     )
+    values = asdict(made) | {"lanes": json.dumps(made.lanes), "defaults": json.dumps(asdict(made.defaults))}
+    marks = ",".join("?" * len(_FIELDS))
     connection.execute(
-        f"INSERT INTO destinations({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
-        (
-            made.id,
-            made.connection_id,
-            made.address,
-            made.port,
-            made.ip,
-            made.sender_port,
-            made.permanent,
-            made.rate_max,
-            json.dumps(made.lanes),
-            json.dumps(asdict(made.defaults)),
-            made.owner,
-            made.created_us,
-        ),
+        f"INSERT INTO destinations({_COLUMNS}) VALUES ({marks})",  # noqa: S608
+        [values[field] for field in _FIELDS],
     )
     return made, True
 
 
+def _match(connection: sqlite3.Connection, wanted: Destination) -> Destination | None:
+    """The oldest destination that is reached in the same way, by the same owner."""
+    query = f"SELECT {_COLUMNS} FROM destinations WHERE {_SAME} ORDER BY id LIMIT 1"  # noqa: S608
+    values = [getattr(wanted, field) for field in (*_WAY, "owner", "owner_token")]
+    row = connection.execute(query, values).fetchone()
+    return None if row is None else _destination(row)
+
+
 def _connection_for(connection: sqlite3.Connection, destination: Destination) -> int:
-    key = (destination.ip or destination.address, destination.port)
-    row = connection.execute("SELECT id FROM connections WHERE address=? AND port=?", key).fetchone()
+    address = destination.ip or destination.address
+    key = (address, destination.port, destination.relay_address, destination.relay_port)
+    query = "SELECT id FROM connections WHERE address=? AND port=? AND relay_address=? AND relay_port=?"
+    row = connection.execute(query, key).fetchone()
     if row is not None:
         return int(row[0])
     made = objects.new_id(connection, "connection")
     connection.execute(
-        "INSERT INTO connections(id, address, port, ip) VALUES (?,?,?,?)", (made, *key, destination.ip)
+        "INSERT INTO connections(id, address, port, relay_address, relay_port, ip) VALUES (?,?,?,?,?,?)",
+        (made, *key, destination.ip),
     )
     return made
 

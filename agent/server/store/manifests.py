@@ -24,6 +24,8 @@ class Manifest:
     error: str | None
     owner: str
     created_us: int
+    owner_token: str | None = None
+    owner_session: str | None = None
 
     @property
     def processing(self) -> bool:
@@ -41,14 +43,30 @@ class Entry(NamedTuple):
     mtime_us: int | None = None
 
 
-_COLUMNS = "id, status, total_files, total_size, error, owner, created_us"
+_COLUMNS = ", ".join(Manifest.__dataclass_fields__)
 
 
-def create(connection: sqlite3.Connection, owner: str, now_us: int) -> Manifest:
-    made = Manifest(objects.new_id(connection, "manifest"), PENDING, None, None, None, owner, now_us)
+def create(
+    connection: sqlite3.Connection,
+    owner: str,
+    now_us: int,
+    owner_token: str | None = None,
+    owner_session: str | None = None,
+) -> Manifest:
+    made = Manifest(
+        objects.new_id(connection, "manifest"),
+        PENDING,
+        None,
+        None,
+        None,
+        owner,
+        now_us,
+        owner_token,
+        owner_session,
+    )
     connection.execute(
-        f"INSERT INTO manifests({_COLUMNS}) VALUES (?,?,?,?,?,?,?)",  # noqa: S608
-        (made.id, made.status, None, None, None, owner, now_us),
+        f"INSERT INTO manifests({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)",  # noqa: S608
+        (made.id, made.status, None, None, None, owner, now_us, owner_token, owner_session),
     )
     return made
 

@@ -1,4 +1,4 @@
-"""Tables of `server.db`, and opening it.
+"""Tables of `server.db`, opening it, and bringing one of an earlier version up to date.
 
 Paths are BLOBs (file names are bytes). Times are microseconds since 1970. `manifest_files`,
 `transfer_results` and `transfer_errors` are read by the sender worker as well.
@@ -11,7 +11,6 @@ from pathlib import Path
 
 from agent.server.errors import StartError
 
-SCHEMA_VERSION = 1
 DATABASE_NAME = "server.db"
 
 _TABLES = """
@@ -49,6 +48,49 @@ CREATE TABLE transfer_errors(transfer_id INTEGER NOT NULL, seq INTEGER NOT NULL,
 CREATE TABLE requests(id INTEGER PRIMARY KEY AUTOINCREMENT, method TEXT NOT NULL, owner TEXT NOT NULL,
   status TEXT NOT NULL, error TEXT, result TEXT, created_us INTEGER NOT NULL, ended_us INTEGER);
 """
+
+_ACCESS = """
+ALTER TABLE connections RENAME TO old_connections;
+CREATE TABLE connections(id INTEGER PRIMARY KEY, address TEXT NOT NULL, port INTEGER NOT NULL, ip TEXT,
+  rate_min REAL, rate_max REAL, rate REAL, rate_control INTEGER NOT NULL DEFAULT 1,
+  rate_method INTEGER NOT NULL DEFAULT 0, relay_address TEXT NOT NULL DEFAULT '',
+  relay_port INTEGER NOT NULL DEFAULT 0, UNIQUE(address, port, relay_address, relay_port));
+INSERT INTO connections(id, address, port, ip, rate_min, rate_max, rate, rate_control, rate_method)
+  SELECT id, address, port, ip, rate_min, rate_max, rate, rate_control, rate_method FROM old_connections;
+DROP TABLE old_connections;
+ALTER TABLE destinations ADD COLUMN public_key TEXT;
+ALTER TABLE destinations ADD COLUMN authenticate INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE destinations ADD COLUMN relay_address TEXT NOT NULL DEFAULT '';
+ALTER TABLE destinations ADD COLUMN relay_port INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE destinations ADD COLUMN owner_token TEXT;
+ALTER TABLE destinations ADD COLUMN owner_session TEXT;
+ALTER TABLE manifests ADD COLUMN owner_token TEXT;
+ALTER TABLE manifests ADD COLUMN owner_session TEXT;
+ALTER TABLE transfers ADD COLUMN user_name TEXT;
+ALTER TABLE transfers ADD COLUMN password TEXT;
+ALTER TABLE transfers ADD COLUMN token TEXT;
+ALTER TABLE transfers ADD COLUMN min_cipher INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE transfers ADD COLUMN transfer_log INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE transfers ADD COLUMN owner_token TEXT;
+ALTER TABLE transfers ADD COLUMN owner_session TEXT;
+ALTER TABLE transfers ADD COLUMN packets_sent INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE transfers ADD COLUMN packets_recv INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE transfers ADD COLUMN bytes_recv INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE transfers ADD COLUMN blocks_resent INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE tokens(id INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
+  password_hash TEXT, permissions INTEGER NOT NULL, description TEXT NOT NULL, created_us INTEGER NOT NULL,
+  expires_us INTEGER, download_count INTEGER NOT NULL DEFAULT 0, download_limit INTEGER,
+  manifest_id INTEGER, path BLOB, owner TEXT NOT NULL, owner_token TEXT, owner_session TEXT);
+CREATE INDEX tokens_by_manifest ON tokens(manifest_id);
+CREATE TABLE sandboxes(user TEXT NOT NULL, name TEXT NOT NULL, mapping TEXT NOT NULL,
+  PRIMARY KEY(user, name)) WITHOUT ROWID;
+CREATE TABLE authorized_clients(public_key TEXT PRIMARY KEY, added_us INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+_STEPS = (_TABLES, _ACCESS)
+"""What makes each version out of the one before; an empty database is version 0."""
+
+SCHEMA_VERSION = len(_STEPS)
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -89,6 +131,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} was written by a newer version (schema {version}, this one knows {SCHEMA_VERSION}); "
             "start that version, or choose another --state-dir"
         )
-    if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None:
+    if version == 0 and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None:
         raise StartError(f"{path} is not a database of this program; choose another --state-dir")
-    connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+    steps = "".join(_STEPS[version:])
+    connection.executescript(f"BEGIN; {steps} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")

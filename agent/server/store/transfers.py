@@ -41,6 +41,17 @@ class Transfer:
     bytes_sent: int = 0
     bytes_done: int = 0
     files_done: int = 0
+    user_name: str | None = None  # what the receiver is shown; secrets go when the transfer is over
+    password: str | None = None
+    token: str | None = None
+    min_cipher: int = 0
+    transfer_log: bool = False
+    owner_token: str | None = None
+    owner_session: str | None = None
+    packets_sent: int = 0
+    packets_recv: int = 0
+    bytes_recv: int = 0
+    blocks_resent: int = 0
 
     @property
     def active(self) -> bool:
@@ -59,11 +70,13 @@ _COLUMNS = ", ".join(_FIELDS)
 _SELECT = f"SELECT {_COLUMNS} FROM transfers"  # noqa: S608
 _ACTIVE = "status IN ('pending', 'sending', 'resuming')"
 _PATH = _FIELDS.index("destination_path")
+_LOG = _FIELDS.index("transfer_log")
 
 
 def _transfer(row: tuple[object, ...]) -> Transfer:
     values = list(row)
     values[_PATH] = os.fsdecode(row[_PATH])  # type: ignore[arg-type]
+    values[_LOG] = bool(row[_LOG])
     return Transfer(*values)  # type: ignore[arg-type]
 
 
