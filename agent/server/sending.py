@@ -15,6 +15,7 @@ import structlog
 from agent.server import results, states
 from agent.server.clock import since_request
 from agent.server.core import Core
+from agent.server.data.target import Target
 from agent.server.errors import CommandError
 from agent.server.ipc import Message
 from agent.server.orders import Order, active_orders, effective_rate, limited_connection, rates_of
@@ -98,8 +99,7 @@ class Sender:
         message: Message = {
             "op": "destination",
             "id": str(destination.id),
-            "address": destination.address,
-            "port": destination.port,
+            **_target(destination).told(),
             "lanes": [list(lane) for lane in destination.lanes],
             "rate": rate,
         }
@@ -350,6 +350,19 @@ class Sender:
         answer = self._remote.get(int(message["request"]))
         if answer is not None and not answer.done():
             answer.set_result(message)
+
+
+def _target(destination: Destination) -> Target:
+    return Target(
+        address=destination.address,
+        port=destination.port,
+        public_key=destination.public_key,
+        authenticate=destination.authenticate,
+        relay_address=destination.relay_address,
+        relay_port=destination.relay_port,
+        sender_port=destination.sender_port,
+        call_cipher=destination.defaults.min_cipher,
+    )
 
 
 def _store_report(connection: sqlite3.Connection, transfer_id: int, message: Message) -> None:

@@ -13,6 +13,7 @@ from agent.server.data import wire
 from agent.server.data.answers import Answers
 from agent.server.data.link import IDLE_SECONDS, Link, Session
 from agent.server.data.pump import Pump
+from agent.server.data.target import Target
 from agent.server.data.wire import Header, Json, Kind, Stream, WireError
 
 if TYPE_CHECKING:
@@ -23,19 +24,19 @@ CONNECT_SECONDS = 10.0
 
 
 class Connector:
-    def __init__(self, link: Link, address: str, port: int, options: WorkerOptions) -> None:
+    def __init__(self, link: Link, target: Target, options: WorkerOptions) -> None:
         self._link = link
         self._streams = options.streams
         self._loopback_streams = options.loopback_streams
         self._server_uid = options.server_uid
-        self._target = (address, port)
+        self._target = target
         self._state: tuple[str, str] = ("", "")
         threading.Thread(target=self._run, name=f"link {link.ident}", daemon=True).start()
 
-    def aim(self, address: str, port: int) -> None:
-        """Another address: the present session ends."""
-        if (address, port) != self._target:
-            self._target = (address, port)
+    def aim(self, target: Target) -> None:
+        """Another way: the present session ends."""
+        changed, self._target = target != self._target, target
+        if changed:
             self._link.broken(self._link.session, "the destination's address was changed")
 
     def _run(self) -> None:
@@ -83,10 +84,11 @@ class Connector:
         streams: list[Stream] = []
         ident = secrets.token_hex(16)
         hello: Json = {}
+        target = self._target
         try:
             wanted = self._streams
             while len(streams) < wanted:
-                sock = socket.create_connection(self._target, CONNECT_SECONDS)
+                sock = socket.create_connection((target.address, target.port), CONNECT_SECONDS)
                 streams.append(Stream(sock, len(streams)))
                 if wire.is_loopback(sock):
                     wanted = min(wanted, self._loopback_streams)
@@ -144,8 +146,8 @@ class Connector:
         link.disconnected()
 
 
-def _explain(error: Exception, target: tuple[str, int]) -> str:
+def _explain(error: Exception, target: Target) -> str:
     if isinstance(error, WireError):
         return str(error)
     why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return f"{target[0]}:{target[1]} cannot be reached: {why}"
+    return f"{target.shown} cannot be reached: {why}"

@@ -14,6 +14,7 @@ from agent.server.data.connecting import Connector
 from agent.server.data.link import Link
 from agent.server.data.manifest import Manifest
 from agent.server.data.outgoing import Order, Transfer
+from agent.server.data.target import Target
 from agent.server.data.wire import WireError
 from agent.server.ipc import Channel, Message
 
@@ -67,16 +68,16 @@ class Sender:
     def _destination(self, message: Message) -> None:
         ident = str(message["id"])
         lanes = [(str(name), float(share)) for name, share in message["lanes"]]
-        address, port = str(message["address"]), int(message["port"])
+        target = Target.parse(message)
         link = self._links.get(ident)
         if link is not None:
             link.configure(lanes, message["rate"])
-            self._connectors[ident].aim(address, port)
+            self._connectors[ident].aim(target)
             return
         link = Link(ident, lanes, message["rate"], self.report)
         with self._lock:
             self._links[ident] = link
-        self._connectors[ident] = Connector(link, address, port, self._options)
+        self._connectors[ident] = Connector(link, target, self._options)
 
     def _remove(self, ident: str) -> None:
         with self._lock:

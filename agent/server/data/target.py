@@ -1,0 +1,41 @@
+"""Where a destination is, how it is reached, and what protects the way there."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+
+from agent.server.data.wire import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """As the control process tells the sender worker. Equal ones can share a session."""
+
+    address: str
+    port: int
+    public_key: str | None = None  # what the receiver has to show, normalised; None = any key does
+    authenticate: bool = False  # whether it has to
+    relay_address: str = ""  # "" = reached directly
+    relay_port: int = 0
+    sender_port: int = 0  # 0 = any free one, -1 likewise
+    rate_method: int = field(default=0, compare=False)
+    min_cipher: int = 0  # the least level of any session, whatever its transfers ask for
+    call_cipher: int = field(default=0, compare=False)  # the same when it carries calls (delete, ping)
+
+    @property
+    def pin(self) -> str | None:
+        """The key that the receiver has to show, if any."""
+        return self.public_key if self.authenticate else None
+
+    @property
+    def shown(self) -> str:
+        """For messages."""
+        return f"{self.address}:{self.port}"
+
+    @classmethod
+    def parse(cls, value: Json) -> Target:
+        """From a message that may hold more. TypeError when it is not complete."""
+        return cls(**{each.name: value[each.name] for each in fields(cls) if each.name in value})
+
+    def told(self) -> Json:
+        return asdict(self)
