@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.jetstream import constants
+from agent.server.confine import Directories, FileError, split
 from agent.server.data import reading, staging
-from agent.server.data.confine import Directories, FileError, split
 from agent.server.data.publish import Policy, Staged, publish
 from agent.server.data.ranges import RangeSet
 from agent.server.results import Outcome

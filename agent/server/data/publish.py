@@ -14,7 +14,7 @@ from typing import NamedTuple
 import xxhash
 
 from agent.jetstream import constants
-from agent.server.data.confine import NAME_MAX, FileError, shown
+from agent.server.confine import NAME_MAX, FileError, shown
 from agent.server.results import Outcome
 
 BACKUP_SUFFIX = b".jetbak"

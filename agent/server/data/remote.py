@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from agent.server.data.confine import Directories, FileError, reason, split
+from agent.server.confine import Directories, FileError, reason, split
 from agent.server.data.syncer import Job
 from agent.server.data.wire import Json, WireError
 

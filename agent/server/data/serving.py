@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.jetstream import constants
+from agent.server.confine import Directories, FileError, reason, split
 from agent.server.data import remote, wire
-from agent.server.data.confine import Directories, FileError, reason, split
 from agent.server.data.publish import Policy
 from agent.server.data.received import ReceivedTransfer
 from agent.server.data.syncer import Job

@@ -13,7 +13,7 @@ import secrets
 import time
 from dataclasses import asdict, dataclass
 
-from agent.server.data.confine import STAGING, open_component
+from agent.server.confine import STAGING, open_component
 from agent.server.data.ranges import Range
 
 JOURNAL = b"journal"

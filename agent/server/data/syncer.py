@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from agent.server.data.confine import Directories, FileError, Parts
+from agent.server.confine import Directories, FileError, Parts
 from agent.server.data.received import ReceivedTransfer
 
 FEW_FILES = 16

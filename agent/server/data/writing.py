@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import xxhash
 
+from agent.server.confine import Directories, FileError, Names, Parts, reason, shown
 from agent.server.data import pack
-from agent.server.data.confine import Directories, FileError, Names, Parts, reason, shown
 from agent.server.data.pack import PackedFile
 from agent.server.data.publish import Staged, keeps_existing, publish
 from agent.server.data.received import MAX_OPEN_FILES, Identity, ReceivedFile, ReceivedTransfer

@@ -1,4 +1,4 @@
-"""Names that the sender chooses, kept below the receive root.
+"""Names that a peer chooses, kept below a root.
 
 A path is walked component by component with descriptors, and no component may be a symbolic link: so
 neither `..`, nor an absolute path, nor a link planted before or during a transfer leads outside.
