@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import hmac
 
 from cryptography import x509
@@ -46,3 +47,15 @@ def normalise(text: str) -> str:
 def same(one: str, other: str) -> bool:
     """Whether two normalised keys are equal."""
     return hmac.compare_digest(one.encode("ascii", "replace"), other.encode("ascii", "replace"))
+
+
+def server_name(public_key: str) -> str:
+    """The host name by which a TLS client asks for the server that has this key. A server with two keys (one
+    of them being replaced) answers with the one that is expected."""
+    digest = hashlib.sha256(public_key.encode("ascii", "replace")).hexdigest()
+    return f"{digest[:40]}.key.lanesync.invalid"
+
+
+def short(public_key: str) -> str:
+    """The beginning of a key for messages: enough to tell two apart (all Ed25519 keys begin alike)."""
+    return f"{public_key[:32]}…"
