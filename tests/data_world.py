@@ -273,7 +273,7 @@ class World:
         elif op == "destinationState":
             self.states.append(message)
         elif op == "progress":
-            for key, sent, _, _ in message["transfers"]:
+            for key, sent, *_ in message["transfers"]:
                 self.bytes_sent[key] = sent
 
 

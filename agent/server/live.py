@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agent.server.store.transfers import Counters, Transfer
+from agent.server.counters import Counters
+from agent.server.store.transfers import Transfer
 
 
 @dataclass(slots=True)
@@ -29,5 +30,5 @@ class Live:
 
     def counters(self, transfer: Transfer) -> Counters:
         """The latest of what the sender told and what is stored."""
-        stored = Counters(transfer.bytes_sent, transfer.bytes_done, transfer.files_done)
-        return self.progress.get(transfer.id, stored) if transfer.active else stored
+        live = self.progress.get(transfer.id) if transfer.active else None
+        return transfer.counters if live is None else live

@@ -15,13 +15,14 @@ import structlog
 from agent.server import results, states
 from agent.server.clock import since_request
 from agent.server.core import Core
+from agent.server.counters import Counters
 from agent.server.data.target import Target
 from agent.server.errors import CommandError
 from agent.server.ipc import Message
 from agent.server.orders import Order, active_orders, effective_rate, limited_connection, rates_of
 from agent.server.store import destinations, transfers
 from agent.server.store.destinations import Destination
-from agent.server.store.transfers import Counters, Transfer
+from agent.server.store.transfers import Transfer
 from agent.server.supervisor import Callbacks, Worker
 
 _log = structlog.get_logger(__name__)
@@ -84,7 +85,10 @@ class Sender:
                 "checkpointSeconds": transfer.checkpoint_seconds,
                 "timeResolutionUs": transfer.time_resolution_us,
                 "timeoutSeconds": transfer.timeout_seconds,
-                "bytesSent": self._core.live.counters(transfer).bytes_sent,
+                "counters": self._core.live.counters(transfer).told(),
+                "user": transfer.user_name,
+                "password": transfer.password,
+                "token": transfer.token,
             }
         )
 
@@ -270,7 +274,7 @@ class Sender:
         for transfer_id, *counters in message["transfers"]:
             if int(transfer_id) in self._started:
                 moved.add(self._started[int(transfer_id)])
-                self._core.live.progress[int(transfer_id)] = Counters(*(int(value) for value in counters))
+                self._core.live.progress[int(transfer_id)] = Counters.of_row(counters)
                 self._core.events.post("transfer", int(transfer_id))
         for destination_id in moved:
             link = self._core.live.link(destination_id)
@@ -374,9 +378,7 @@ def _store_report(connection: sqlite3.Connection, transfer_id: int, message: Mes
     except (binascii.Error, results.ResultsError) as error:
         raise ValueError(f"results of transfer {transfer_id} cannot be read") from error
     errors = [(int(seq), str(text)) for seq, text in message.get("errors") or ()]
-    counters = None
-    if "bytesSent" in message:
-        counters = Counters(int(message["bytesSent"]), int(message["bytesDone"]), int(message["filesDone"]))
+    counters = Counters.parse(message) if "bytesSent" in message else None
     transfers.add_results(connection, transfer_id, data, errors, counters)
 
 

@@ -12,17 +12,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from agent.server.clock import Clock, since_request
+from agent.server.counters import BLOCK_SIZE, Counters, blocks
 from agent.server.live import Link
 from agent.server.store.destinations import Connection, Destination
 from agent.server.store.manifests import KIND_EMPTY_DIRECTORY, Entry, Manifest
-from agent.server.store.transfers import Counters, Transfer
+from agent.server.store.transfers import Transfer
 
-BLOCK_SIZE = 256  # documented
 Structure = dict[str, Any]
-
-
-def _blocks(size: int) -> int:
-    return -(-size // BLOCK_SIZE)
 
 
 def destination(row: Destination, link: Link, queued: int, user_data: dict[str, str]) -> Structure:
@@ -134,17 +130,17 @@ def transfer(row: Transfer, counters: Counters, clock: Clock, user_data: dict[st
         "destinationPath": row.destination_path,
         "totalFiles": row.total_files,
         "totalBytes": row.total_size,
-        "totalBlocks": _blocks(row.total_size),
+        "totalBlocks": blocks(row.total_size),
         "filesComplete": counters.files_done,
         "bytesSent": counters.bytes_sent,
-        "bytesRecv": 0,
+        "bytesRecv": counters.bytes_recv,
         "bytesAcked": counters.bytes_done,
         "blockSize": BLOCK_SIZE,
-        "blocksSent": _blocks(counters.bytes_sent),
-        "blocksAcked": _blocks(counters.bytes_done),
-        "blocksRetransmitted": 0,
-        "packetsSent": 0,
-        "packetsRecv": 0,
+        "blocksSent": blocks(max(counters.bytes_sent, counters.bytes_done)),  # holes are sent by name only
+        "blocksAcked": blocks(counters.bytes_done),
+        "blocksRetransmitted": counters.blocks_resent,
+        "packetsSent": counters.packets_sent,
+        "packetsRecv": counters.packets_recv,
         "priority": row.priority,
         "priorityLane": row.lane,
         "sendRateMax": row.rate_max,

@@ -12,7 +12,8 @@ from data_world import TABLES
 
 from agent.server import results
 from agent.server.data.manifest import Entry, Manifest
-from agent.server.data.outgoing import ChunkWork, LargeFile, OpenWork, Order, PackWork, Transfer
+from agent.server.data.order import Order
+from agent.server.data.outgoing import ChunkWork, LargeFile, OpenWork, PackWork, Transfer
 from agent.server.data.reading import Identity
 from agent.server.results import Outcome, Record
 

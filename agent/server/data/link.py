@@ -183,15 +183,7 @@ class Link:
         self.changed.notify_all()
 
     def _open(self, session: Session, transfer: Transfer) -> None:
-        order = transfer.order
-        value: Json = {
-            "uid": order.uid,
-            "destinationPath": order.destination_path,
-            "overwriteMode": order.overwrite,
-            "flags": order.flags,
-            "timeResolutionUs": order.time_resolution_us,
-            "totalSize": transfer.manifest.total_size,
-        }
+        value = transfer.order.opening(transfer.manifest.total_size)
         self._post(session, Header(Kind.OPEN, handle=transfer.handle), wire.encode_json(value))
 
     def _post_calls(self, session: Session) -> None:
@@ -311,8 +303,7 @@ class Link:
                 self._refuse_calls("the destination cannot be reached; try again", before=now - CALL_SECONDS)
             for transfer in list(self.transfers.values()):
                 self._check_times(transfer, now)
-                counters = transfer.counters
-                told = (counters.bytes_sent, counters.bytes_done, counters.files_done)
+                told = transfer.counters.row()
                 if told != transfer.told and transfer.order.id in self.transfers:
                     transfer.told = told
                     rows.append([transfer.order.id, *told])

@@ -10,11 +10,12 @@ import os
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.server.data.manifest import Entry, Manifest
+from agent.server.data.order import Order
 from agent.server.data.reading import ATTEMPTS, Extent, Identity
-from agent.server.data.wire import CHUNK_SIZE, PACK_FILE_SIZE, PACK_FILES, Json
+from agent.server.data.wire import CHUNK_SIZE, PACK_FILE_SIZE, PACK_FILES
 from agent.server.results import RECORD, Outcome, Record
 
 UNKNOWN_SIZE = 64 * 1024  # what an entry of unknown size counts for in a pack
@@ -22,46 +23,6 @@ ENTRY_COST = 64  # bytes on the wire beside the content
 MAX_OPEN = 256  # large files sent and not yet confirmed
 
 _attempts = itertools.count(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What the control process wants done."""
-
-    id: str
-    uid: str
-    destination_id: str
-    manifest_id: int
-    destination_path: str
-    lane: str
-    priority: int
-    rate: float | None
-    flags: int
-    overwrite: int
-    checkpoint_seconds: float
-    time_resolution_us: int
-    timeout_seconds: float
-    bytes_sent: int  # before: counted on from there
-
-    @classmethod
-    def parse(cls, message: Json) -> Order:
-        """KeyError or ValueError when the message is not a complete `start`."""
-        return cls(
-            id=str(message["id"]),
-            uid=str(message["uid"]),
-            destination_id=str(message["destinationId"]),
-            manifest_id=int(message["manifestId"]),
-            destination_path=str(message["destinationPath"] or "/"),
-            lane=str(message["lane"]),
-            priority=int(message["priority"]),
-            rate=message["rate"],
-            flags=int(message["flags"]),
-            overwrite=int(message["overwriteMode"]),
-            checkpoint_seconds=float(message["checkpointSeconds"] or 0),
-            time_resolution_us=int(message["timeResolutionUs"] or 0),
-            timeout_seconds=float(message["timeoutSeconds"] or 0),
-            bytes_sent=int(message.get("bytesSent") or 0),
-        )
 
 
 @dataclass(slots=True, eq=False)
@@ -110,17 +71,6 @@ class ChunkWork:
 Work = PackWork | OpenWork | ChunkWork
 
 
-@dataclass(slots=True)
-class Counters:
-    bytes_sent: int = 0
-    bytes_done: int = 0
-    files_done: int = 0
-
-    def told(self) -> Json:
-        """As they go with a message."""
-        return {"bytesSent": self.bytes_sent, "bytesDone": self.bytes_done, "filesDone": self.files_done}
-
-
 @dataclass(frozen=True, slots=True)
 class KnownPartial:
     """What the receiver said it has of a file."""
@@ -150,8 +100,10 @@ class Transfer:
         self.failed = manifest.totals.failed
         self.first_error = ""
         done = manifest.totals
-        self.counters = Counters(max(order.bytes_sent, done.bytes), done.bytes, done.files)
-        self.told = (-1, -1, -1)
+        before = order.counters
+        sent = max(before.bytes_sent, done.bytes)
+        self.counters = replace(before, bytes_sent=sent, bytes_done=done.bytes, files_done=done.files)
+        self.told: tuple[int, ...] = ()
         self.last_checkpoint = 0.0
         self.stopping = False
         self.discard = False

@@ -13,7 +13,8 @@ import structlog
 from agent.server.data.connecting import Connector
 from agent.server.data.link import Link
 from agent.server.data.manifest import Manifest
-from agent.server.data.outgoing import Order, Transfer
+from agent.server.data.order import Order
+from agent.server.data.outgoing import Transfer
 from agent.server.data.target import Target
 from agent.server.data.wire import WireError
 from agent.server.ipc import Channel, Message

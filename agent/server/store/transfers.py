@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 
 from agent.server import states
+from agent.server.counters import Counters
 from agent.server.errors import not_found
 from agent.server.store import objects
 
@@ -42,8 +43,8 @@ class Transfer:
     bytes_done: int = 0
     files_done: int = 0
     user_name: str | None = None  # what the receiver is shown; secrets go when the transfer is over
-    password: str | None = None
-    token: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
     min_cipher: int = 0
     transfer_log: bool = False
     owner_token: str | None = None
@@ -57,12 +58,10 @@ class Transfer:
     def active(self) -> bool:
         return self.status in states.ACTIVE
 
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    bytes_sent: int
-    bytes_done: int
-    files_done: int
+    @property
+    def counters(self) -> Counters:
+        """As last stored."""
+        return Counters(*(getattr(self, name) for name in _COUNTERS))
 
 
 _FIELDS = tuple(Transfer.__dataclass_fields__)
@@ -71,6 +70,8 @@ _SELECT = f"SELECT {_COLUMNS} FROM transfers"  # noqa: S608
 _ACTIVE = "status IN ('pending', 'sending', 'resuming')"
 _PATH = _FIELDS.index("destination_path")
 _LOG = _FIELDS.index("transfer_log")
+_COUNTERS = tuple(field.name for field in fields(Counters))
+_COUNTED = ", ".join(f"{name}=?" for name in _COUNTERS)
 
 
 def _transfer(row: tuple[object, ...]) -> Transfer:
@@ -143,10 +144,12 @@ def active_lanes(connection: sqlite3.Connection, destination_id: int) -> set[str
 
 
 def save(connection: sqlite3.Connection, transfer: Transfer) -> None:
-    """Store what may change in a transfer's life, counters excepted."""
+    """Store what may change in a transfer's life, counters excepted. With its end its secrets go."""
+    over = transfer.status in (states.COMPLETE, states.ERROR)
+    secrets = ", password=NULL, token=NULL" if over else ""
     connection.execute(
-        "UPDATE transfers SET status=?, lane=?, priority=?, rate_max=?, queue_us=?, start_us=?, end_us=?,"
-        " error=? WHERE id=?",
+        "UPDATE transfers SET status=?, lane=?, priority=?, rate_max=?, queue_us=?, start_us=?, end_us=?,"  # noqa: S608
+        f" error=?{secrets} WHERE id=?",
         (
             transfer.status,
             transfer.lane,
@@ -181,8 +184,8 @@ def add_results(
     )
     if counters is not None:
         connection.execute(
-            "UPDATE transfers SET bytes_sent=?, bytes_done=?, files_done=? WHERE id=?",
-            (counters.bytes_sent, counters.bytes_done, counters.files_done, transfer_id),
+            f"UPDATE transfers SET {_COUNTED} WHERE id=?",  # noqa: S608
+            (*counters.row(), transfer_id),
         )
 
 
