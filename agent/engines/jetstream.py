@@ -31,7 +31,12 @@ from agent.engines.jetstream_watch import (
     request_id_of,
     stop_quietly,
 )
-from agent.engines.port import DeletionState, DestinationRequest, TransferRequest
+from agent.engines.port import (
+    DeletionState,
+    DestinationRequest,
+    ReceiverCredentials,
+    TransferRequest,
+)
 from agent.jetstream import CommandError, Jetstream, JetstreamError
 from agent.jetstream.structures import Transfer
 from agent.model import outcome
@@ -45,7 +50,7 @@ from agent.model.observed import (
 )
 from agent.model.spec import Lane, TransferDefaults, default_lane
 
-__all__ = ["Credentials", "JetstreamEngine", "Login"]
+__all__ = ["Credentials", "JetstreamEngine", "Login", "builtin_api"]
 
 _RESULTS_PAGE = 20_000
 TAG_AGENT = "lanesync.agent"
@@ -76,7 +81,7 @@ class JetstreamEngine:
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        make = make_api or _default_api
+        make = make_api or builtin_api()
         self._make_api: Callable[[], Api] = lambda: make(address, port)
         self._login: Login = login if callable(login) else lambda: login
         self._session = Session(self._make_api, self._login)
@@ -125,11 +130,16 @@ class JetstreamEngine:
 
     def create_destination(self, request: DestinationRequest) -> str:
         api = self._session.api()
+        route = request.route
         with agent_errors():
             made = api.send.createDestination(
                 request.address,
                 sendRateMax=request.send_rate_max,
                 destinationPort=request.port,
+                authenticateDestination=route.authenticate or None,
+                destinationPublicKey=route.public_key,
+                relayAddress=route.relay_address or None,
+                relayPort=route.relay_port or None,
                 exclusive=True,
                 permanent=True,
             )
@@ -175,6 +185,7 @@ class JetstreamEngine:
                 checkpointFrequencySeconds=round(defaults.checkpoint_interval),
                 priorityLane=lane,
                 overwriteMode=convert.overwrite_mode(defaults.overwrite),
+                minCipher=convert.min_cipher(defaults.min_cipher),
                 fileTimeResolutionMicroseconds=round(defaults.modification_time_tolerance * 1e6),
             )
 
@@ -260,13 +271,19 @@ class JetstreamEngine:
     # Deletions
 
     def start_deletion(
-        self, destination_id: str, files: tuple[str, ...], directories: tuple[str, ...]
+        self,
+        destination_id: str,
+        files: tuple[str, ...],
+        directories: tuple[str, ...],
+        credentials: ReceiverCredentials | None = None,
     ) -> str:
         api = self._session.api()
         if "deletePaths" not in self._session.extensions:
             raise outcome.PermanentError("this server cannot delete at the destination; set `prune: false`")
         with agent_errors():
-            request = api.lanesync.deletePathsAsync(destination_id, files, directories)
+            request = api.lanesync.deletePathsAsync(
+                destination_id, files, directories, **_credentials(credentials)
+            )
         return deletion_id(self._session, request["requestId"])
 
     def deletion(self, deletion_id: str) -> DeletionState:
@@ -301,8 +318,13 @@ class JetstreamEngine:
                 raise
 
 
-def _default_api(address: str, port: int) -> Api:
-    return Jetstream().api(address, port, requestTimeout=REQUEST_TIMEOUT, waitTimeout=WAIT_TIMEOUT)
+def builtin_api(**tls: Any) -> Callable[[str, int], Api]:
+    """This project's own client; `tls` are options of `Jetstream().api` beside time-outs."""
+
+    def make(address: str, port: int) -> Api:
+        return Jetstream().api(address, port, requestTimeout=REQUEST_TIMEOUT, waitTimeout=WAIT_TIMEOUT, **tls)
+
+    return make
 
 
 def _set_tag(api: Api, object_id: str, tag: Tag) -> None:
@@ -316,10 +338,15 @@ def _default_lane(api: Api, destination_id: str) -> str | None:
     return default_lane(convert.lanes_of(lanes)) if lanes else None
 
 
+def _credentials(given: ReceiverCredentials | None) -> dict[str, str]:
+    return {} if given is None else {"userName": given.user_name, "password": given.password}
+
+
 def _create_transfer(api: Api, manifest: str, request: TransferRequest) -> Transfer:
     made: Transfer = api.send.createTransfer(
         request.destination_id,
         manifest,
+        **_credentials(request.credentials),
         priority=request.priority,
         transferFlags=convert.transfer_flags(request.overwrite, request.preserve_mtime),
         checkpointFrequencySeconds=round(request.checkpoint_interval),

@@ -16,7 +16,7 @@ from agent.model.observed import (
     Tag,
     TransferState,
 )
-from agent.model.spec import Lane, Overwrite
+from agent.model.spec import Lane, MinCipher, Overwrite, Route
 
 Structure = Mapping[str, Any]
 
@@ -35,6 +35,19 @@ _DELETION_OUTCOMES = {
     "absent": FileOutcome.DELIVERED,
     "kept": FileOutcome.SKIPPED,
 }
+
+
+_CIPHERS = {
+    MinCipher.NONE: constants.MIN_CIPHER_NONE,
+    MinCipher.AUTHENTICATED: constants.MIN_CIPHER_UNENCRYPTED,
+    MinCipher.ENCRYPTED_128: constants.MIN_CIPHER_ENCRYPTED_128,
+    MinCipher.ENCRYPTED_256: constants.MIN_CIPHER_ENCRYPTED_256,
+}
+_FROM_CIPHER: dict[Any, MinCipher] = {number: cipher for cipher, number in _CIPHERS.items()}
+
+
+def min_cipher(cipher: MinCipher | None) -> int | None:
+    return None if cipher is None else _CIPHERS[cipher]
 
 
 def transfer_flags(overwrite: Overwrite, preserve_mtime: bool) -> int:
@@ -94,6 +107,19 @@ def destination(structure: Structure) -> ObservedDestination:
         defaults=_defaults(structure.get("transferDefaults")),
         connected=structure.get("encryptedConnectionState") == "connected",
         last_error=str(structure.get("lastErrorMessage") or ""),
+        route=_route(structure),
+    )
+
+
+def _route(structure: Structure) -> Route | None:
+    """None for a server that reports no relay: the documents do not promise these fields."""
+    if "relayAddress" not in structure:
+        return None
+    return Route(
+        public_key=structure.get("permittedDestinationPublicKey") or None,
+        authenticate=bool(structure.get("authenticateDestination")),
+        relay_address=str(structure.get("relayAddress") or ""),
+        relay_port=int(structure.get("relayPort") or 0),
     )
 
 
@@ -117,6 +143,7 @@ def _defaults(found: Any) -> ObservedDefaults:
         checkpoint_interval=None if checkpoint < 0 else float(checkpoint),
         overwrite=overwrite,
         modification_time_tolerance=None if resolution is None else resolution / 1e6,
+        min_cipher=_FROM_CIPHER.get(found.get("minCipher")),
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from agent.engines.memory_transfer import MemoryTransfer, progress, publish
-from agent.engines.port import DeletionState, DestinationRequest, Entry, TransferRequest
+from agent.engines.port import DeletionState, DestinationRequest, Entry, ReceiverCredentials, TransferRequest
 from agent.lanes import validate_lanes
 from agent.model.observed import (
     Capabilities,
@@ -181,6 +181,7 @@ class MemoryEngine:
                 lanes=DEFAULT_LANES,
                 send_rate_max=request.send_rate_max,
                 defaults=_defaults(TransferDefaults(), DEFAULT_LANES),
+                route=request.route,
             )
             return made
 
@@ -292,7 +293,11 @@ class MemoryEngine:
             self._manifests.pop(manifest_id, None)
 
     def start_deletion(
-        self, destination_id: str, files: tuple[str, ...], directories: tuple[str, ...]
+        self,
+        destination_id: str,
+        files: tuple[str, ...],
+        directories: tuple[str, ...],
+        credentials: ReceiverCredentials | None = None,  # noqa: ARG002 - everybody may here
     ) -> str:
         with self._lock:
             self._destination(destination_id)
@@ -350,4 +355,5 @@ def _defaults(defaults: TransferDefaults, lanes: tuple[Lane, ...]) -> ObservedDe
         defaults.checkpoint_interval,
         defaults.overwrite,
         defaults.modification_time_tolerance,
+        defaults.min_cipher,
     )

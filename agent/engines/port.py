@@ -12,11 +12,11 @@ One adapter object may be used from several threads.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent.model.observed import Capabilities, EngineState, FileResult, ObservedTransfer, Tag
-from agent.model.spec import Lane, Overwrite, TransferDefaults
+from agent.model.spec import Lane, Overwrite, Route, TransferDefaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,14 @@ class Entry:
     size: int
     is_directory: bool
     executable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverCredentials:
+    """Account on the receiving server. repr does not show the password."""
+
+    user_name: str
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +51,18 @@ class TransferRequest:
     modification_time_tolerance: float
     timeout: float
     tag: Tag
+    credentials: ReceiverCredentials | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DestinationRequest:
+    """`address` is a host and `port` its port; for FTS3 a URL, and 0."""
+
     address: str
     port: int
     send_rate_max: float | None
     tag: Tag
+    route: Route = Route()
 
 
 class DeletionState(Protocol):
@@ -120,7 +132,11 @@ class Engine(Protocol):
         """Remove a finished transfer and its manifest from the server. Gone already is success."""
 
     def start_deletion(
-        self, destination_id: str, files: tuple[str, ...], directories: tuple[str, ...]
+        self,
+        destination_id: str,
+        files: tuple[str, ...],
+        directories: tuple[str, ...],
+        credentials: ReceiverCredentials | None = None,
     ) -> str:
         """Ask the destination to delete files, then directories if empty (deepest first); returns an id."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from agent.model.spec import Lane, Overwrite
+from agent.model.spec import Lane, MinCipher, Overwrite, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class ObservedDefaults:
     checkpoint_interval: float | None = None
     overwrite: Overwrite | None = None
     modification_time_tolerance: float | None = None
+    min_cipher: MinCipher | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class ObservedDestination:
     defaults: ObservedDefaults = ObservedDefaults()
     connected: bool = False
     last_error: str = ""
+    route: Route | None = None  # None = the engine does not report it
 
 
 class TransferState(StrEnum):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from agent.model.change import Change, Deletion, Suspect
-from agent.model.spec import Lane, Overwrite, TransferDefaults
+from agent.model.spec import Lane, Overwrite, Route, TransferDefaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class CreateDestination:
     lanes: tuple[Lane, ...]
     send_rate_max: float | None
     defaults: TransferDefaults
+    route: Route = Route()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,14 @@ class Key(NamedTuple):
 class EngineKind(StrEnum):
     EMBEDDED = "embedded"
     JETSTREAM = "jetstream"
+    FTS3 = "fts3"
+
+
+class ClientKind(StrEnum):
+    """Which module speaks the JetStream API to a server."""
+
+    BUILTIN = "builtin"
+    VENDOR = "vendor"
 
 
 class SecretSource(StrEnum):
@@ -64,11 +72,30 @@ class SecretRef:
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """How the agent logs in to a server: a user and password, or a token."""
+    """How the agent logs in to a server: a user and password, a token, or a client certificate (files)."""
 
     user_name: str | None = None
     password: SecretRef | None = None
     token: SecretRef | None = None
+    certificate: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Whom the agent takes for the server: a file of certificates, one public key, or anybody."""
+
+    ca: str | None = None
+    public_key: str | None = None
+    insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A local directory and the URL under which a storage element serves the same files."""
+
+    path: str
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +106,13 @@ class ServerSpec:
     port: int = 0  # embedded: 0 = any free port
     receive_root: str | None = None  # embedded; relative = below the state directory
     auth: Auth = Auth()
+    accounts: str | None = None  # embedded: accounts file of those who may send to it
+    authorized_clients: tuple[str, ...] = ()  # embedded: public keys of servers that may send to it
+    client: ClientKind = ClientKind.BUILTIN  # jetstream
+    tls: Tls = Tls()  # jetstream; fts3: only `ca`, a file or directory
+    endpoint: str | None = None  # fts3: URL of its REST API
+    delegation_lifetime: float = 43_200.0  # fts3
+    storage: tuple[Storage, ...] = ()  # fts3, longest path first
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +139,15 @@ class Overwrite(StrEnum):
     BACKUP = "backup"
 
 
+class MinCipher(StrEnum):
+    """Least protection of the data on the wire, weakest first."""
+
+    NONE = "none"
+    AUTHENTICATED = "authenticated"
+    ENCRYPTED_128 = "encrypted128"
+    ENCRYPTED_256 = "encrypted256"
+
+
 class OnRemove(StrEnum):
     """What happens on the server when an object leaves the specs."""
 
@@ -121,10 +164,31 @@ class TransferDefaults:
     overwrite: Overwrite = Overwrite.ALWAYS
     modification_time_tolerance: float = 0.0
     timeout: float = 0.0  # seconds disconnected before a transfer fails; 0 = wait for ever
+    min_cipher: MinCipher | None = None  # None = none on loopback, else encrypted256
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How a receiver is reached and recognised, beside its address."""
+
+    public_key: str | None = None
+    authenticate: bool = False
+    relay_address: str = ""
+    relay_port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Account on the receiving server."""
+
+    user_name: str
+    password: SecretRef
 
 
 @dataclass(frozen=True, slots=True)
 class DestinationSpec:
+    """`address` is a host and `port` its port; for an FTS3 server a URL, and 0."""
+
     name: str
     address: str
     port: int = 8886
@@ -134,6 +198,12 @@ class DestinationSpec:
     transfer_defaults: TransferDefaults = TransferDefaults()
     suspend: bool = False
     on_remove: OnRemove = OnRemove.ORPHAN
+    route: Route = Route()
+    credentials: Credentials | None = None
+
+    @property
+    def place(self) -> str:
+        return f"{self.address}:{self.port}" if self.port else self.address
 
 
 class Symlinks(StrEnum):

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.model.change import Change, ChangeKind, Suspect
 from agent.model.plan import Action, DeletePaths, ForgetPaths, Plan, StartTransfer
-from agent.model.spec import Lane, TransferDefaults
+from agent.model.spec import Lane, Route, TransferDefaults
 from agent.model.units import format_size
 from agent.planning.words import count, describe, way
 
@@ -151,7 +151,7 @@ def _plain(value: Any) -> Any:
         return words | {"size": size, "reason": value.reason}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, Lane | TransferDefaults):
+    if isinstance(value, Lane | TransferDefaults | Route):
         return {_camel(field.name): _plain(getattr(value, field.name)) for field in fields(value)}
     return value
 

@@ -17,7 +17,15 @@ from agent.model.plan import (
     SetLanes,
     SetSendRate,
 )
-from agent.model.spec import DestinationSpec, Lane, OnRemove, TransferDefaults, default_lane, digest
+from agent.model.spec import (
+    DestinationSpec,
+    Lane,
+    MinCipher,
+    OnRemove,
+    TransferDefaults,
+    default_lane,
+    digest,
+)
 from agent.planning.effective import same_lanes, same_rate
 from agent.planning.ownership import alive, is_destination, mapping_of
 
@@ -39,19 +47,29 @@ def plan_destination(
 
     `tag` is the one that the agent would set now. What the server does not report is unknown: it is set
     once whenever the observed tag has another spec digest, so the tag must be set last. A destination that
-    carries another tag than ours is not there for us. A changed address is another destination: the old one
-    goes, with those of our `transfers` that are still under way to it.
+    carries another tag than ours is not there for us. A changed address, identity or relay is another
+    destination: the old one goes, with those of our `transfers` that are still under way to it.
     """
     if desired.suspend:
         return Plan()
-    defaults = _resolved(desired.transfer_defaults, lanes)
+    defaults = _resolved(desired, lanes)
     create = CreateDestination(
-        desired.name, desired.server, desired.address, desired.port, lanes, desired.send_rate_max, defaults
+        desired.name,
+        desired.server,
+        desired.address,
+        desired.port,
+        lanes,
+        desired.send_rate_max,
+        defaults,
+        desired.route,
     )
     if observed is None or not _is_ours(observed, tag):
         return Plan((create,))
     if (observed.address, observed.port) != (desired.address, desired.port):
-        reason = f"address changed to {desired.address}:{desired.port}"
+        reason = f"address changed to {desired.place}"
+        return Plan((*_drop(desired.name, observed, transfers, reason), create))
+    if observed.route is not None and observed.route != desired.route:
+        reason = "its identity or relay changed"
         return Plan((*_drop(desired.name, observed, transfers, reason), create))
     return Plan(_differences(desired, lanes, defaults, observed, tag))
 
@@ -73,8 +91,19 @@ def _is_ours(observed: ObservedDestination, tag: Tag) -> bool:
     return observed.tag is not None and (observed.tag.agent, observed.tag.spec) == (tag.agent, tag.spec)
 
 
-def _resolved(defaults: TransferDefaults, lanes: tuple[Lane, ...]) -> TransferDefaults:
-    return replace(defaults, lane=defaults.lane or default_lane(lanes))
+def _resolved(desired: DestinationSpec, lanes: tuple[Lane, ...]) -> TransferDefaults:
+    defaults = desired.transfer_defaults
+    cipher = MinCipher.NONE if is_loopback(desired.address) else MinCipher.ENCRYPTED_256
+    return replace(
+        defaults,
+        lane=defaults.lane or default_lane(lanes),
+        min_cipher=cipher if defaults.min_cipher is None else defaults.min_cipher,
+    )
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a host name or address is this machine by its very spelling."""
+    return address.lower() in ("localhost", "::1") or address.startswith("127.")
 
 
 def _drop(
@@ -122,5 +151,6 @@ def _defaults_differ(desired: TransferDefaults, observed: ObservedDefaults, outd
         (desired.checkpoint_interval, observed.checkpoint_interval),
         (desired.overwrite, observed.overwrite),
         (desired.modification_time_tolerance, observed.modification_time_tolerance),
+        (desired.min_cipher, observed.min_cipher),
     )
     return any(outdated if there is None else there != want for want, there in pairs)

@@ -36,7 +36,9 @@ def describe(action: Action) -> str:
 @describe.register
 def _(action: CreateDestination) -> str:
     rate = "" if action.send_rate_max is None else f", at most {format_rate(action.send_rate_max)}"
-    where = f"{action.address}:{action.port} from server {action.server}"
+    place = f"{action.address}:{action.port}" if action.port else action.address
+    relay = f" through relay {action.route.relay_address}" if action.route.relay_address else ""
+    where = f"{place}{relay} from server {action.server}"
     return f"+ create  destination {action.destination}: {where}, lanes {_lanes(action.lanes)}{rate}"
 
 

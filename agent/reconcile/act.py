@@ -7,13 +7,14 @@ without an id, and `collect` finds out by its tag whether it exists.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
-from agent.engines.port import DestinationRequest, Engine, Entry, TransferRequest
+from agent.engines.port import DestinationRequest, Engine, Entry, ReceiverCredentials, TransferRequest
 from agent.model.change import Change, FileKind, FileStat
 from agent.model.observed import Tag
 from agent.model.outcome import NotFoundError, PermanentError
@@ -38,6 +39,7 @@ from agent.model.plan import (
 from agent.model.spec import DestinationSpec, Key, Kind
 from agent.reconcile.context import Connected, Context
 from agent.reconcile.queue import WHOLE
+from agent.specs.secrets import resolve
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +78,13 @@ def _create_destination(scene: Scene, action: CreateDestination) -> None:
     # Tagged as ours at once; tagged as applied only when it is: a crash in between is then repaired.
     tag = scene.context.tag(scene.key)
     found = scene.engine.create_destination(
-        DestinationRequest(action.address, action.port, action.send_rate_max, replace(tag, spec_digest=""))
+        DestinationRequest(
+            action.address,
+            action.port,
+            action.send_rate_max,
+            replace(tag, spec_digest=""),
+            action.route,
+        )
     )
     scene.engine.set_lanes(found, action.lanes)
     scene.engine.set_defaults(found, action.defaults)
@@ -186,7 +194,17 @@ def _request(
         modification_time_tolerance=defaults.modification_time_tolerance,
         timeout=defaults.timeout,
         tag=tag,
+        credentials=_credentials(scene),
     )
+
+
+def _credentials(scene: Scene) -> ReceiverCredentials | None:
+    """Resolved at each use, so that a changed secret takes effect. PermanentError when it cannot be found."""
+    wanted = scene.destination.credentials
+    if wanted is None:
+        return None
+    password = resolve(wanted.password, os.environ, os.environ.get("CREDENTIALS_DIRECTORY"))
+    return ReceiverCredentials(wanted.user_name, password)
 
 
 def _resume(scene: Scene, action: ResumeTransfer) -> None:
@@ -227,7 +245,9 @@ def _delete_paths(scene: Scene, action: DeletePaths) -> None:
         paths,
         context.clock.time(),
     )
-    deletion = scene.engine.start_deletion(scene.destination_id(), action.files, action.directories)
+    deletion = scene.engine.start_deletion(
+        scene.destination_id(), action.files, action.directories, _credentials(scene)
+    )
     context.state.attempts.created(attempt.number, deletion, "")
     log.info(
         "deletion started",

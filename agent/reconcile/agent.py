@@ -16,7 +16,7 @@ from agent.model.spec import DesiredState, EngineKind, Key, Kind, key_of
 from agent.reconcile.context import Clock, Context, SystemClock
 from agent.reconcile.delivered import Delivered
 from agent.reconcile.document import Document, Facts, status_document, with_invalid
-from agent.reconcile.engines import EngineFactory, jetstream_engine
+from agent.reconcile.engines import EngineFactory, make_engine
 from agent.reconcile.loop import Loop
 from agent.reconcile.mapping import Mappings
 from agent.reconcile.progress import refreshed
@@ -55,7 +55,7 @@ class Agent:
         self,
         options: Options,
         clock: Clock | None = None,
-        factory: EngineFactory = jetstream_engine,
+        factory: EngineFactory = make_engine,
         on_status: Callable[[ObjectStatus], None] = lambda _status: None,
     ) -> None:
         self.options = options

@@ -120,7 +120,7 @@ def _describe(
         "connected": bool(observed and observed.connected),
         "lastError": observed.last_error if observed else "",
     }
-    report.message = f"{spec.address}:{spec.port} by Server/{spec.server}"
+    report.message = f"{spec.place} by Server/{spec.server}"
     suspended = suspension(context, spec)
     if suspended is not None:
         report.add(ConditionType.SUSPENDED, suspended.reason, suspended.text)

@@ -13,7 +13,7 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from agent.model.outcome import RetryableError
@@ -29,6 +29,7 @@ class Listening:
     address: str
     port: int
     pid: int
+    public_key: str | None = None
 
 
 class EmbeddedServer:
@@ -41,6 +42,7 @@ class EmbeddedServer:
         receive_root: str,
         lock_fd: int,
         exited: Callable[[int], None],
+        options: Sequence[str] = (),
     ) -> None:
         self.directory = directory
         self.token_file = os.path.join(directory, "control-token")
@@ -49,6 +51,7 @@ class EmbeddedServer:
         self._receive_root = receive_root
         self._lock_fd = lock_fd
         self._exited = exited
+        self._options = tuple(options)
         self._process: subprocess.Popen[bytes] | None = None
         self._life_line = -1
         self._stopping = False
@@ -93,6 +96,7 @@ class EmbeddedServer:
             *("--ready-fd", str(ready_fd)),
             *("--parent-pipe-fd", str(life_fd)),
             *("--lock-fd", str(self._lock_fd)),
+            *self._options,
         ]
 
     def _write_token(self) -> None:
@@ -113,7 +117,9 @@ class EmbeddedServer:
             self.stop()
             raise RetryableError(f"the transfer server did not start: {self.last_words()}")
         told = json.loads(line)
-        return Listening(str(told["address"]), int(told["port"]), int(told["pid"]))
+        return Listening(
+            str(told["address"]), int(told["port"]), int(told["pid"]), told.get("publicKey") or None
+        )
 
     def last_words(self) -> str:
         """The end of the child's log: what it said before it gave up."""

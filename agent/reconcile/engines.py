@@ -4,18 +4,52 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-from agent.engines.jetstream import Credentials, JetstreamEngine
+from agent.engines.jetstream import Credentials, JetstreamEngine, builtin_api
+from agent.engines.jetstream_vendor import vendor_api
 from agent.engines.port import Engine
-from agent.model.spec import SecretRef, ServerSpec
+from agent.model.outcome import PermanentError
+from agent.model.spec import ClientKind, EngineKind, SecretRef, ServerSpec
 from agent.specs.secrets import resolve
 
 Login = Callable[[], Credentials | None]
-EngineFactory = Callable[[str, int, Login], Engine]
 
 
-def jetstream_engine(address: str, port: int, login: Login) -> Engine:
-    return JetstreamEngine(address, port, login)
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """Where a server answers and how the agent logs in to it. `directory` is the adapter's own folder in the
+    state directory, made when it is needed."""
+
+    address: str
+    port: int
+    login: Login
+    directory: str
+    public_key: str | None = None  # of our own child
+
+
+EngineFactory = Callable[[ServerSpec, Contact], Engine]
+
+
+def make_engine(spec: ServerSpec, contact: Contact) -> Engine:
+    """PermanentError when the adapter cannot work here."""
+    if spec.engine is EngineKind.FTS3:
+        raise PermanentError("engine fts3 is not available yet")
+    if spec.client is ClientKind.VENDOR:
+        return JetstreamEngine(contact.address, contact.port, contact.login, make_api=vendor_api)
+    make = builtin_api(**_tls(spec, contact))
+    return JetstreamEngine(contact.address, contact.port, contact.login, make_api=make)
+
+
+def _tls(spec: ServerSpec, contact: Contact) -> dict[str, Any]:
+    """Options of the client that are not its default."""
+    wanted = {
+        "ca": spec.tls.ca,
+        "publicKey": spec.tls.public_key or contact.public_key,
+        "insecure": spec.tls.insecure,
+    }
+    return {name: value for name, value in wanted.items() if value}
 
 
 def login_of(spec: ServerSpec) -> Login:
@@ -25,8 +59,6 @@ def login_of(spec: ServerSpec) -> Login:
         return "" if ref is None else resolve(ref, os.environ, os.environ.get("CREDENTIALS_DIRECTORY"))
 
     def login() -> Credentials | None:
-        if spec.auth is None:
-            return None
         auth = spec.auth
         return Credentials(auth.user_name or "", secret(auth.password), secret(auth.token))
 

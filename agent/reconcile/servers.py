@@ -27,7 +27,7 @@ from agent.model.outcome import (
 from agent.model.spec import DestinationSpec, EngineKind, Key, Kind, ServerSpec
 from agent.reconcile.context import Connected, Context
 from agent.reconcile.embedded import EmbeddedServer, Listening
-from agent.reconcile.engines import EngineFactory, Login, login_of
+from agent.reconcile.engines import Contact, EngineFactory, Login, login_of
 from agent.reconcile.report import Report
 
 log = structlog.get_logger(__name__)
@@ -126,6 +126,7 @@ class Servers:
                 self._context.receive_root(spec),
                 self._lock_fd,
                 lambda code: self._child_ended(spec.name, code),
+                _receiving(spec),
             )
             listening = child.start()
             token = child.token()
@@ -133,7 +134,10 @@ class Servers:
             log.info("transfer server started", server=spec.name, port=listening.port, pid=listening.pid)
         else:
             listening, login = Listening(spec.address, spec.port, 0), login_of(spec)
-        engine = self._factory(listening.address, listening.port, login)
+        contact = Contact(
+            reachable(listening.address), listening.port, login, self._directory(spec), listening.public_key
+        )
+        engine = self._factory(spec, contact)
         running = _Running(spec, engine, child, listening)
         with self._lock:
             self._running[spec.name] = running
@@ -191,6 +195,19 @@ class Servers:
         """Side by side."""
         with ThreadPoolExecutor(max_workers=max(1, len(self._running))) as pool:
             list(pool.map(self.stop, list(self._running)))
+
+
+def _receiving(spec: ServerSpec) -> list[str]:
+    """Options of `lanesync serve` about who may send to it."""
+    options = [] if spec.accounts is None else ["--accounts", spec.accounts]
+    for key in spec.authorized_clients:
+        options += ["--authorized-client", key]
+    return [*options, "--only-authorized-clients"] if spec.authorized_clients else options
+
+
+def reachable(address: str) -> str:
+    """Where a server that listens on `address` answers its own machine."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104
 
 
 def _alive(running: _Running) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import posixpath
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -13,32 +11,27 @@ import pathspec
 
 from agent.lanes import validate_lanes
 from agent.model.spec import (
-    Auth,
+    Credentials,
     Deletions,
     DestinationSpec,
-    EngineKind,
     Kind,
     Lane,
     MappingSpec,
+    MinCipher,
     OnRemove,
     Overwrite,
     PathMapping,
     PriorityLanesSpec,
     Ready,
     RetryPolicy,
-    SecretRef,
-    SecretSource,
-    ServerSpec,
+    Route,
     Spec,
     Symlinks,
     TransferDefaults,
     Trigger,
 )
 from agent.model.units import parse_duration, parse_proportion, parse_rate
-from agent.specs.schemas import schemas
-
-Path = tuple[str | int, ...]
-Report = Callable[[Path, str], None]
+from agent.specs.build_server import Path, Report, build_server, public_key, secret_ref
 
 RESERVED = ".lanesync"
 """Directory at a receiver's root that holds what has not arrived whole yet."""
@@ -49,73 +42,14 @@ def build(kind: Kind, data: dict[str, Any], directory: str, fail: Report, warn: 
     name, spec = data["metadata"]["name"], data["spec"]
     match kind:
         case Kind.SERVER:
-            return _server(name, spec, fail)
+            return build_server(name, spec, fail)
         case Kind.PRIORITY_LANES:
             return _lanes(name, spec, fail)
         case Kind.DESTINATION:
-            return _destination(name, spec)
+            return _destination(name, spec, fail)
         case Kind.MAPPING:
             labels = data["metadata"].get("labels", {})
             return _Mapping(directory, fail, warn).build(name, labels, spec)
-
-
-# -- Server --
-
-
-def _server(name: str, spec: dict[str, Any], fail: Report) -> ServerSpec:
-    engine = EngineKind(spec.get("engine", EngineKind.EMBEDDED))
-    fields = schemas()["Server"]["properties"]["spec"]["properties"]
-    for key in spec:
-        engines = fields[key].get("x-lanesync-engines")
-        if engines and engine not in engines:
-            fail(
-                ("spec", key), f"`{key}` is only for engine {' or '.join(engines)}; this server's is {engine}"
-            )
-    if engine is EngineKind.JETSTREAM:
-        return ServerSpec(
-            name,
-            engine,
-            address=spec["address"],
-            port=int(spec.get("port", 8886)),
-            auth=_auth(spec.get("auth", {})),
-        )
-    address, port = _listen(spec.get("listen", "127.0.0.1:0"), fail)
-    root = spec.get("receiveRoot")
-    if root is not None and ".." in root.split("/"):
-        fail(("spec", "receiveRoot"), "must not contain `..`")
-    elif root is not None and root.startswith("~"):
-        fail(("spec", "receiveRoot"), "`~` is not expanded; write the absolute path")
-    return ServerSpec(name, engine, address, port, receive_root=root)
-
-
-def _listen(text: str, fail: Report) -> tuple[str, int]:
-    path: Path = ("spec", "listen")
-    host, colon, port_text = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not (port_text.isascii() and port_text.isdigit()) or int(port_text) > 65535:
-        fail(path, "must be HOST:PORT, for example 127.0.0.1:8886")
-        return "127.0.0.1", 0
-    if host.lower() == "localhost":
-        host = "127.0.0.1"
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        fail(path, "listening on anything but loopback is not supported yet: it needs TLS and accounts; "
-                   f"listen on 127.0.0.1:{int(port_text)} (and reach it through a tunnel)")  # fmt: skip
-    return host, int(port_text)
-
-
-def _auth(auth: dict[str, Any]) -> Auth:
-    return Auth(auth.get("userName"), _secret(auth.get("password")), _secret(auth.get("token")))
-
-
-def _secret(reference: dict[str, str] | None) -> SecretRef | None:
-    if reference is None:
-        return None
-    ((source, name),) = reference.items()
-    return SecretRef(SecretSource(source), name)
 
 
 # -- PriorityLanes --
@@ -131,10 +65,44 @@ def _lanes(name: str, spec: dict[str, Any], fail: Report) -> PriorityLanesSpec:
 # -- Destination --
 
 
-def _destination(name: str, spec: dict[str, Any]) -> DestinationSpec:
-    given = spec.get("transferDefaults", {})
+def _destination(name: str, spec: dict[str, Any], fail: Report) -> DestinationSpec:
+    address = spec["url"].rstrip("/") if "url" in spec else spec["address"]
+    if "url" in spec and "port" in spec:
+        fail(("spec", "port"), "belongs to `address`; a URL holds its own port")
+    implicit = DestinationSpec(name, address)
+    return DestinationSpec(
+        name,
+        address,
+        port=0 if "url" in spec else int(spec.get("port", implicit.port)),
+        server=spec.get("server", implicit.server),
+        lanes=spec.get("lanes"),
+        send_rate_max=_rate(spec),
+        transfer_defaults=_defaults(spec.get("transferDefaults", {})),
+        suspend=spec.get("suspend", False),
+        on_remove=OnRemove(spec.get("onRemove", implicit.on_remove)),
+        route=_route(spec, fail),
+        credentials=_credentials(spec.get("credentials")),
+    )
+
+
+def _route(spec: dict[str, Any], fail: Report) -> Route:
+    identity, relay = spec.get("identity", {}), spec.get("relay", {})
+    return Route(
+        public_key=public_key(identity.get("publicKey"), ("spec", "identity", "publicKey"), fail),
+        authenticate=bool(identity) and identity.get("authenticate", True),
+        relay_address=relay.get("address", ""),
+        relay_port=int(relay.get("port", 8887)) if relay else 0,
+    )
+
+
+def _credentials(given: dict[str, Any] | None) -> Credentials | None:
+    password = secret_ref(given["password"]) if given else None
+    return None if given is None or password is None else Credentials(given["userName"], password)
+
+
+def _defaults(given: dict[str, Any]) -> TransferDefaults:
     known = TransferDefaults()
-    defaults = TransferDefaults(
+    return TransferDefaults(
         priority=int(given.get("priority", known.priority)),
         lane=given.get("lane"),
         checkpoint_interval=_duration(given, "checkpointInterval", known.checkpoint_interval),
@@ -143,18 +111,7 @@ def _destination(name: str, spec: dict[str, Any]) -> DestinationSpec:
             given, "modificationTimeTolerance", known.modification_time_tolerance
         ),
         timeout=_duration(given, "timeout", known.timeout),
-    )
-    implicit = DestinationSpec(name, spec["address"])
-    return DestinationSpec(
-        name,
-        spec["address"],
-        port=int(spec.get("port", implicit.port)),
-        server=spec.get("server", implicit.server),
-        lanes=spec.get("lanes"),
-        send_rate_max=_rate(spec),
-        transfer_defaults=defaults,
-        suspend=spec.get("suspend", False),
-        on_remove=OnRemove(spec.get("onRemove", implicit.on_remove)),
+        min_cipher=MinCipher(given["minCipher"]) if "minCipher" in given else None,
     )
 
 

@@ -7,6 +7,7 @@ import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from agent.model.spec import (
     DEFAULT_LANES,
@@ -134,11 +135,25 @@ def _destination(index: Index, key: Key, destination: DestinationSpec) -> Iterat
     server = destination.server
     if server != IMPLICIT_SERVER and (message := _missing(index, Kind.SERVER, server)):
         yield Problem(key, ("spec", "server"), message)
+    elif message := _wrong_engine(index, destination):
+        yield Problem(key, ("spec", "address" if destination.port else "url"), message)
     if destination.lanes is not None and (message := _missing(index, Kind.PRIORITY_LANES, destination.lanes)):
         yield Problem(key, ("spec", "lanes"), message)
     lane = destination.transfer_defaults.lane
     if lane is not None and (message := _no_lane(index, destination, lane)):
         yield Problem(key, ("spec", "transferDefaults", "lane"), message)
+
+
+def _wrong_engine(index: Index, destination: DestinationSpec) -> str | None:
+    """A URL is for FTS3, a host for the others."""
+    server = index.servers.get(destination.server, ServerSpec(IMPLICIT_SERVER))
+    if destination.server in {key.name for key in index.broken if key.kind is Kind.SERVER}:
+        return None
+    if server.engine is EngineKind.FTS3 and destination.port:
+        return f"Server/{server.name} has engine fts3, which sends to a `url`"
+    if server.engine is not EngineKind.FTS3 and not destination.port:
+        return f"a URL is for a server with engine fts3; Server/{server.name} sends to an `address`"
+    return None
 
 
 def _no_lane(index: Index, destination: DestinationSpec, lane: str) -> str | None:
@@ -194,15 +209,24 @@ def _places(index: Index) -> Iterator[_Place]:
             destination = index.destinations.get(target)
             if destination is None:
                 continue
-            endpoint = (canonical_host(destination.address), destination.port)
+            host, port, above = _receiver(destination)
             for entry in mapping.paths:
-                path = f"{mapping.destination_path}/{entry.destination}"
+                path = f"{above}/{mapping.destination_path}/{entry.destination}"
                 parts = tuple(part for part in path.split("/") if part)
-                yield _Place(endpoint, parts, key, ("spec", "paths", number, entry.destination))
+                yield _Place((host, port), parts, key, ("spec", "paths", number, entry.destination))
+
+
+def _receiver(destination: DestinationSpec) -> tuple[str, int, str]:
+    """(host, port, directory above all paths). The protocol of a URL does not make another place of it."""
+    if destination.port:
+        return canonical_host(destination.address), destination.port, ""
+    url = urlsplit(destination.address)
+    return canonical_host(url.hostname or ""), 0, url.path
 
 
 def _collision(first: _Place, second: _Place) -> Iterator[Problem]:
-    address = f"{first.endpoint[0]}:{first.endpoint[1]}"
+    host, port = first.endpoint
+    address = f"{host}:{port}" if port else host
     for mine, other in ((second, first), (first, second)):
         whose = "this mapping" if mine.key == other.key else str(other.key)
         mine_path, other_path = "/" + "/".join(mine.parts), "/" + "/".join(other.parts)

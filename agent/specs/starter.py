@@ -104,7 +104,8 @@ def _prose(text: str, margin: str, *, indent: bool = False) -> list[str]:
 
 def _value(key: str, given: Any, field: Schema) -> list[str]:
     """`key: value` in YAML, block style for objects; the default or the example where none is given."""
-    if given is None and field.get("type") == "object" and "properties" in field:
+    structured = "properties" in field and not field.get("x-lanesync-secret")
+    if given is None and field.get("type") == "object" and structured:
         inner = [
             line
             for name, sub in field["properties"].items()

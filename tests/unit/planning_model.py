@@ -205,4 +205,5 @@ def observed_defaults(defaults: TransferDefaults) -> ObservedDefaults:
         defaults.checkpoint_interval,
         defaults.overwrite,
         defaults.modification_time_tolerance,
+        defaults.min_cipher,
     )

@@ -19,7 +19,15 @@ from agent.model.plan import (
     SetLanes,
     SetSendRate,
 )
-from agent.model.spec import DEFAULT_LANES, DestinationSpec, Lane, OnRemove, Overwrite, TransferDefaults
+from agent.model.spec import (
+    DEFAULT_LANES,
+    DestinationSpec,
+    Lane,
+    MinCipher,
+    OnRemove,
+    Overwrite,
+    TransferDefaults,
+)
 from agent.planning.destination import destination_digest, plan_destination, plan_destination_removal
 
 laws = settings(deadline=None, max_examples=60)
@@ -46,7 +54,9 @@ destinations = st.builds(
 
 def observed(desired: DestinationSpec = ARCHIVE, agent: str = AGENT) -> ObservedDestination:
     """The destination as it is when everything was applied."""
-    defaults = replace(desired.transfer_defaults, lane=desired.transfer_defaults.lane or "Normal")
+    given = desired.transfer_defaults
+    cipher = given.min_cipher or MinCipher.ENCRYPTED_256
+    defaults = replace(given, lane=given.lane or "Normal", min_cipher=cipher)
     return ObservedDestination(
         "7",
         desired.address,

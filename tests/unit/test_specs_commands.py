@@ -35,7 +35,7 @@ def test_invalid_specs_exit_5_with_one_line_each(tmp_path: Path, capsys: pytest.
     assert run(["validate", str(tmp_path)]) == 5
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [
-        f"{tmp_path}/a.yaml:4:1: spec: `address` is missing",
+        f"{tmp_path}/a.yaml:4:1: spec: needs exactly one of `address`, `url`",
         f"{tmp_path}/a.yaml:4:8: spec.adress: unknown key `adress`; did you mean `address`?",
     ]
     assert shown.err == "2 errors in 1 file\n"
@@ -123,4 +123,4 @@ def test_starter_has_no_field_of_a_later_version() -> None:
     """What would be refused is not offered."""
     text = "".join(content for name, content in starter_files().items() if name.endswith(".yaml"))
     assert "dependsOn" not in text
-    assert "relay" not in text
+    assert "windows" not in text

@@ -190,7 +190,9 @@ def test_every_error_of_every_file_is_reported_at_once(tmp_path: Path) -> None:
         ("{address: x, transferDefaults: {priority: 4294967296}}", "must be from 0 to 4294967295"),
         ("{address: x, lanes: Studio}", "spec.lanes: must be lower-case letters"),
         ("{address: x, lanes: no}", 'unquoted no means false in YAML: write "no" with quotes'),
-        ("{}", "spec: `address` is missing"),
+        ("{}", "spec: needs exactly one of `address`, `url`"),
+        ("{address: x, url: 'davs://y/z'}", "spec: needs exactly one of `address`, `url`"),
+        ("{address: x, identity: {publicKey: abc}}", "spec.identity.publicKey: must be a public key"),
         ("3", "spec: must be a mapping of keys and values; found the number 3"),
     ],
 )
@@ -223,10 +225,6 @@ def test_what_is_missing_is_not_made_up(tmp_path: Path, spec: str) -> None:
         ("{destination: archive, paths: {/a: /b}, publish: set}", "`publish: set`"),
         ("{destination: archive, paths: {/a: /b}, receipt: ascMhl}", "`receipt: ascMhl`"),
         ("{destination: archive, paths: {/a: /b}, symlinks: preserve}", "`symlinks: preserve`"),
-        (
-            "{destination: archive, paths: {/a: /b}, overwrite: sameSizeInPlace}",
-            "`overwrite: sameSizeInPlace`",
-        ),
         ("{destination: archive, paths: {/a: /b}, trigger: {schedule: '0 2 * * *'}}", "`schedule`"),
         ("{destination: archive, paths: {/a: /b}, deletions: {grace: 1h}}", "`grace`"),
         ("{destination: archive, paths: {/a: /b}, deletions: {trash: true}}", "`trash`"),
@@ -251,16 +249,28 @@ def test_kinds_of_a_later_version_are_refused_by_name(tmp_path: Path, kind: str)
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        ("{engine: fts3}", "`engine: fts3` is not supported yet"),
+        (
+            "{engine: fts3, auth: {token: {env: T}}, storage: [{path: /d, url: 'davs://x/d'}]}",
+            "spec: `endpoint` is missing",
+        ),
+        (
+            "{engine: fts3, endpoint: 'https://x', storage: [{path: /d, url: 'davs://x/d'}],"
+            " auth: {userName: u, password: {env: P}}}",
+            "takes a `certificate` or a `token`",
+        ),
         ("{engine: jetstream}", "spec: `address` is missing"),
-        ("{listen: '0.0.0.0:8886'}", "listening on anything but loopback is not supported yet"),
+        (
+            "{listen: '0.0.0.0:8886'}",
+            "a server that other hosts reach needs `accounts` or `authorizedClients`",
+        ),
         ("{listen: '8886'}", "must be HOST:PORT"),
         ("{listen: '127.0.0.1:70000'}", "must be HOST:PORT"),
         ("{receiveRoot: ../x}", "must not contain `..`"),
         ("{address: x}", "`address` is only for engine jetstream; this server's is embedded"),
         ("{engine: jetstream, address: x, listen: '127.0.0.1:1'}", "`listen` is only for engine embedded"),
-        ("{engine: jetstream, address: x, client: vendor}", "`client: vendor` is not supported yet"),
-        ("{engine: jetstream, address: x, tls: {insecure: true}}", "`tls` is not supported yet"),
+        ("{engine: jetstream, address: x, client: vendor, tls: {insecure: true}}", "settings of its own"),
+        ("{engine: jetstream, address: x, tls: {}}", "spec.tls: must not be empty"),
+        ("{engine: jetstream, address: x, endpoint: 'https://y'}", "`endpoint` is only for engine fts3"),
         ("{engine: jetstream, address: x, auth: {userName: u}}", "`userName` needs `password` beside it"),
     ],
 )
