@@ -1,0 +1,273 @@
+"""TLS 1.3 on data connections: both ends show their keys, and no authority vouches for them.
+
+Certificates are only envelopes of keys here. The handshake proves that the peer holds the key it shows; which
+keys are welcome is decided right after it, before anything else is sent.
+
+A stream is written by one thread while another reads it, but an SSL object must not be in two calls at once.
+So the socket never blocks, a lock is held for the length of a call, and waiting is done outside of it: a
+writer that waits for its peer keeps no reader from reading.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from OpenSSL import SSL, crypto
+
+from agent.jetstream import constants, keys
+from agent.server.errors import StartError
+from agent.server.identity import Identities, Identity
+
+ALPN = b"lanesync-data/1"
+PLAIN = constants.MIN_CIPHER_NONE
+RECORD = 16 * 1024  # most content of a TLS record; one is written and read per call
+STRONG = b"TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+ANY = b"TLS_AES_128_GCM_SHA256:" + STRONG
+Buffer = bytes | bytearray | memoryview
+
+
+class SecureError(OSError):
+    """The connection cannot be used: the handshake failed, or what arrives was altered on its way."""
+
+
+def required(min_cipher: int) -> int:
+    """The level of a session that satisfies `min_cipher`. There is no "authenticated, not encrypted" in
+    TLS 1.3: who asks for it gets an encrypted session."""
+    if min_cipher == constants.MIN_CIPHER_UNENCRYPTED:
+        return constants.MIN_CIPHER_ENCRYPTED_128
+    return min_cipher
+
+
+class Contexts:
+    """What handshakes of this server need. For any thread."""
+
+    def __init__(self, identities: Identities) -> None:
+        self._identities = identities
+        self._lock = threading.Lock()
+        self._made: dict[tuple[str, str, int], SSL.Context] = {}
+
+    def own(self) -> tuple[Identity, ...]:
+        """Identities that may be shown now, the current one first. SecureError when there is none."""
+        try:
+            return self._identities.valid(time.time())
+        except StartError as error:
+            raise SecureError(f"this server's key cannot be used: {error}") from error
+
+    def client(self, identity: Identity, level: int) -> SSL.Context:
+        return self._get("client", identity, level)
+
+    def server(self) -> SSL.Context:
+        return self._get("server", self.own()[0], PLAIN)
+
+    def _get(self, role: str, identity: Identity, level: int) -> SSL.Context:
+        key = (role, str(identity.certificate.serial_number), level)
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = self._make(role, identity, level)
+            return self._made[key]
+
+    def _make(self, role: str, identity: Identity, level: int) -> SSL.Context:
+        context = SSL.Context(SSL.TLS_METHOD)
+        context.set_min_proto_version(SSL.TLS1_3_VERSION)
+        context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_tls13_ciphersuites(STRONG if level >= constants.MIN_CIPHER_ENCRYPTED_256 else ANY)
+        context.use_certificate(identity.certificate)
+        context.use_privatekey(identity.key)
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _any_key)
+        if role == "client":
+            context.set_alpn_protos([ALPN])
+        else:
+            context.set_alpn_select_callback(_choose_protocol)
+            context.set_tlsext_servername_callback(self._choose_key)
+        return context
+
+    def _choose_key(self, connection: SSL.Connection) -> None:
+        """A peer that expects one of our other keys gets that."""
+        wanted = (connection.get_servername() or b"").decode("ascii", "replace")
+        for identity in self._identities.valid(time.time())[1:]:
+            if identity.name == wanted:
+                connection.set_context(self._get("server", identity, PLAIN))
+
+
+def _any_key(_connection: SSL.Connection, _certificate: crypto.X509, *_found: int) -> bool:
+    return True  # judged after the handshake, by the key
+
+
+def _choose_protocol(_connection: SSL.Connection, offered: Sequence[bytes]) -> Any:
+    return ALPN if ALPN in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+
+
+def connect(
+    sock: socket.socket, contexts: Contexts, identity: Identity, level: int, pin: str | None, timeout: float
+) -> SecureSocket:
+    """TLS as the side that connected, within `timeout` seconds. SecureError; the socket is still the
+    caller's then."""
+    connection = SSL.Connection(contexts.client(identity, level), sock)
+    if pin is not None:
+        connection.set_tlsext_host_name(keys.server_name(pin).encode("ascii"))
+    connection.set_connect_state()
+    return _handshake(sock, connection, timeout)
+
+
+def accept(sock: socket.socket, contexts: Contexts, timeout: float) -> SecureSocket:
+    """TLS as the side that was connected to."""
+    connection = SSL.Connection(contexts.server(), sock)
+    connection.set_accept_state()
+    return _handshake(sock, connection, timeout)
+
+
+def _handshake(sock: socket.socket, connection: SSL.Connection, timeout: float) -> SecureSocket:
+    sock.setblocking(False)
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            connection.do_handshake()
+            break
+        except SSL.WantReadError:
+            events = select.POLLIN
+        except SSL.WantWriteError:
+            events = select.POLLOUT
+        except SSL.Error as error:
+            raise SecureError(f"TLS could not be agreed on ({_why(error)})") from error
+        poll = select.poll()
+        poll.register(sock, events)
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise SecureError(f"TLS was not agreed on within {timeout:g} s")
+    certificate = connection.get_peer_certificate(as_cryptography=True)
+    if certificate is None or connection.get_alpn_proto_negotiated() != ALPN:
+        raise SecureError("the peer is no transfer server: it shows no key or speaks another protocol")
+    bits = connection.get_cipher_bits() or 0
+    level = constants.MIN_CIPHER_ENCRYPTED_256 if bits >= 256 else constants.MIN_CIPHER_ENCRYPTED_128
+    return SecureSocket(sock, connection, level, keys.encode(certificate.public_key()))
+
+
+class SecureSocket:
+    """What a Stream needs of a socket. One thread may read while one writes; any may shut down."""
+
+    def __init__(self, sock: socket.socket, connection: SSL.Connection, level: int, peer_key: str) -> None:
+        self.level = level
+        self.peer_key = peer_key  # normalised; the peer holds its private half
+        self.sent = 0  # bytes, with this connection's keys
+        self._sock = sock
+        self._tls = connection
+        self._lock = threading.Lock()
+        self._closed = False
+        self._timeout: float | None = None
+        self._send_timeout: float | None = None
+        self._readable, self._writable = select.poll(), select.poll()
+        self._readable.register(sock, select.POLLIN)
+        self._writable.register(sock, select.POLLOUT)
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._timeout = seconds
+
+    def limit_sends(self, seconds: float) -> None:
+        """Sending fails when the peer takes nothing for so long."""
+        self._send_timeout = seconds
+
+    def recv_into(self, view: memoryview, size: int, _flags: int = 0) -> int:
+        """At least one byte, 0 at the end of the stream (also one that was cut: frames know their ends)."""
+        size = min(size, RECORD)
+        while True:
+            try:
+                with self._lock:
+                    self._check()
+                    return int(self._tls.recv_into(view, size))
+            except SSL.WantReadError:
+                self._wait(self._readable, self._timeout)
+            except SSL.WantWriteError:
+                self._wait(self._writable, self._timeout)
+            except (SSL.ZeroReturnError, SSL.SysCallError) as error:
+                return _end(error)
+            except SSL.Error as error:
+                raise SecureError(f"what arrived was altered on its way ({_why(error)})") from error
+
+    def sendall(self, data: Buffer) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._send(view[:RECORD]) :]
+
+    def sendmsg(self, parts: tuple[bytes, Buffer]) -> int:
+        """All of a head and what follows it. The head shares a record with the beginning."""
+        head, body = parts
+        room = RECORD - len(head)
+        self.sendall(head + bytes(body[:room]))
+        if len(body) > room:
+            self.sendall(memoryview(body)[room:])
+        return len(head) + len(body)
+
+    def _send(self, view: memoryview) -> int:
+        while True:
+            try:
+                with self._lock:
+                    self._check()
+                    count = int(self._tls.send(view))
+                    self.sent += count
+                    return count
+            except SSL.WantWriteError:
+                self._wait(self._writable, self._send_timeout or self._timeout)
+            except SSL.WantReadError:
+                self._wait(self._readable, self._send_timeout or self._timeout)
+            except SSL.SysCallError as error:
+                code = error.args[0] if error.args and int(error.args[0]) > 0 else errno.EPIPE
+                raise OSError(code, "the peer closed the connection") from error
+            except SSL.Error as error:
+                raise SecureError(f"sending failed ({_why(error)})") from error
+
+    def _check(self) -> None:
+        """Under the lock: a closed descriptor may be somebody else's by now."""
+        if self._closed:
+            raise OSError(errno.EBADF, "the connection was closed")
+
+    @staticmethod
+    def _wait(poll: select.poll, timeout: float | None) -> None:
+        if not poll.poll(None if timeout is None else timeout * 1000):
+            raise TimeoutError(errno.ETIMEDOUT, "the peer does not answer")
+
+    def shutdown(self, how: int) -> None:
+        self._sock.shutdown(how)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._sock.close()
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def getpeername(self) -> Any:
+        return self._sock.getpeername()
+
+    def getsockname(self) -> Any:
+        return self._sock.getsockname()
+
+    def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
+        self._sock.setsockopt(level, option, value)
+
+    def getsockopt(self, level: int, option: int, size: int = 4) -> bytes:
+        return self._sock.getsockopt(level, option, size)
+
+
+def _end(error: SSL.Error) -> int:
+    """0 for an end of the stream, OSError for a loss of the connection."""
+    code = int(error.args[0]) if isinstance(error, SSL.SysCallError) and error.args else 0
+    if code > 0:
+        raise OSError(code, os.strerror(code))
+    return 0
+
+
+def _why(error: SSL.Error) -> str:
+    """OpenSSL's words for it, the last first in meaning."""
+    if isinstance(error, SSL.SysCallError):
+        return "the peer closed the connection"
+    found = error.args[0] if error.args else ()
+    texts = [str(entry[-1]) for entry in found if isinstance(entry, tuple) and entry]
+    return texts[-1] if texts else "no reason given"
