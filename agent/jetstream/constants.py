@@ -46,6 +46,7 @@ TRANSFER_FLAG_READ = 1
 TRANSFER_FLAG_WRITE = 2
 TRANSFER_FLAG_WRITE_MTIME = 4
 TRANSFER_FLAG_WRITE_ONLY_NEWER = 8
+TRANSFER_FLAG_SKIP_VANISHED = 16  # ours: a source that is gone does not make the transfer fail
 
 # Used where a call and the destination's transfer defaults say nothing (ours)
 DEFAULT_PRIORITY = 100  # documented

@@ -69,22 +69,49 @@ def test_lanes_in_use_keep_their_names_and_number() -> None:
         checks.lanes_change(old, (("A", 0.9), ("C", 0.1)), {"A", "B"})
 
 
-@pytest.mark.parametrize("flags", [0, 1, 2, 4])
-def test_flags_that_do_not_read_and_write_are_refused_by_name(flags: int) -> None:
-    """Never carried out as something else."""
-    with pytest.raises(CommandError, match="not supported yet"):
+@pytest.mark.parametrize("flags", [-1, 32, 2**30])
+def test_unknown_transfer_flags_are_refused(flags: int) -> None:
+    """Never ignored; every combination of the known ones is carried out."""
+    with pytest.raises(CommandError, match="unknown bits"):
         checks.transfer_flags(flags)
+    for known in range(32):
+        checks.transfer_flags(known)
+
+
+@pytest.mark.parametrize("mode", [-1, 6])
+def test_unknown_overwrite_modes_are_refused(mode: int) -> None:
+    """All documented ones are carried out."""
+    with pytest.raises(CommandError, match=r"OVERWRITE_\*"):
+        checks.overwrite_mode(mode)
+    for known in range(6):
+        checks.overwrite_mode(known)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("jsmith", "secret", "token"), "exclude each other"),
+        ((None, "secret", None), "needs the userName or token"),
+        (("", "secret", None), "userName must not be empty"),
+        ((None, None, ""), "token must not be empty"),
+    ],
+)
+def test_credentials_that_make_no_sense_are_refused(
+    given: tuple[str | None, str | None, str | None], message: str
+) -> None:
+    """One of user name and token, a password only with one of them; the message never holds what was given."""
+    with pytest.raises(CommandError, match=message) as refused:
+        checks.credentials(*given)
+    assert "secret" not in str(refused.value) and "jsmith" not in str(refused.value)
 
 
 def test_unsupported_parameters_are_named() -> None:
     """createTransfer(userName=…) is refused, not ignored."""
-    checks.refuse(userName=None, transferLog=False)
-    with pytest.raises(CommandError, match="token is not supported yet"):
-        checks.refuse(userName=None, token="x")
+    checks.refuse(relayAddress=None)
+    with pytest.raises(CommandError, match="relayAddress is not supported yet"):
+        checks.refuse(relayAddress="x")
     with pytest.raises(CommandError, match="minCipher 3"):
         checks.min_cipher(3)
-    with pytest.raises(CommandError, match=r"overwriteMode 2 \(in place\)"):
-        checks.overwrite_mode(2)
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:8886", "[::]:8886", ":8886", "192.0.2.1:8886"])

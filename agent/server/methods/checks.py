@@ -14,9 +14,9 @@ _FLAGS = (
     | constants.TRANSFER_FLAG_WRITE
     | constants.TRANSFER_FLAG_WRITE_MTIME
     | constants.TRANSFER_FLAG_WRITE_ONLY_NEWER
+    | constants.TRANSFER_FLAG_SKIP_VANISHED
 )
-_BOTH = constants.TRANSFER_FLAG_READ | constants.TRANSFER_FLAG_WRITE
-_OVERWRITE = (constants.OVERWRITE_NEVER, constants.OVERWRITE_ALWAYS, constants.OVERWRITE_BACKUP)
+_OVERWRITE = range(constants.OVERWRITE_IN_PLACE_NEVER, constants.OVERWRITE_BACKUP + 1)
 MAX_LANES = 64
 
 
@@ -33,20 +33,28 @@ def refuse(**values: object) -> None:
 
 
 def transfer_flags(flags: int | None) -> None:
-    if flags is None:
-        return
-    if flags < 0 or flags & ~_FLAGS:
+    if flags is not None and (flags < 0 or flags & ~_FLAGS):
         raise CommandError(f"transferFlags {flags} has unknown bits; known are the TRANSFER_FLAG_* constants")
-    if flags & _BOTH != _BOTH:
-        raise not_supported("transferFlags without both TRANSFER_FLAG_READ and TRANSFER_FLAG_WRITE")
 
 
 def overwrite_mode(mode: int | None) -> None:
-    if mode is None or mode in _OVERWRITE:
-        return
-    if mode in (0, 1, 2):
-        raise not_supported(f"overwriteMode {mode} (in place)")
-    raise CommandError(f"overwriteMode {mode} is unknown; use one of the OVERWRITE_* constants")
+    if mode is not None and mode not in _OVERWRITE:
+        raise CommandError(f"overwriteMode {mode} is unknown; use one of the OVERWRITE_* constants")
+
+
+def credentials(user: str | None, password: str | None, token: str | None) -> None:
+    """What the receiving server is to be shown."""
+    if user is not None and token is not None:
+        raise CommandError("userName and token exclude each other; give one of them")
+    if password is not None and user is None and token is None:
+        raise CommandError("password needs the userName or token that it belongs to")
+    if user == "" or token == "":
+        raise CommandError(f"{'token' if user is None else 'userName'} must not be empty")
+
+
+def transfer_log(wanted: bool, folder: object) -> None:
+    if wanted and folder is None:
+        raise CommandError("transferLog needs a server that was started with --log-transfer-dir DIR")
 
 
 def min_cipher(cipher: int | None) -> None:

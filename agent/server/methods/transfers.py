@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent.server import results, states, structures
@@ -56,6 +56,10 @@ class _Request:
     resolution: int | None
     timeout: float
     user_data: dict[str, str]
+    log: bool
+    user: str | None
+    password: str | None = field(repr=False)
+    token: str | None = field(repr=False)
 
 
 class TransferMethods:
@@ -85,7 +89,8 @@ class TransferMethods:
         token: Text | None = None,
         transferLog: Boolean = False,
     ) -> dict[str, Any]:
-        checks.refuse(userName=userName, password=password, token=token, transferLog=transferLog)
+        checks.credentials(userName, password, token)
+        checks.transfer_log(transferLog, self._core.options.log_transfer_dir)
         checks.transfer_flags(transferFlags)
         checks.overwrite_mode(overwriteMode)
         checks.min_cipher(minCipher)
@@ -102,6 +107,10 @@ class TransferMethods:
             fileTimeResolutionMicroseconds,
             timeoutSeconds or 0.0,
             userData or {},
+            transferLog,
+            userName,
+            password,
+            token,
         )
         order = await self._core.database.run(self._create, session.user or "", request)
         self._sender.start(order)
@@ -139,6 +148,10 @@ class TransferMethods:
                 checkpoint_seconds=_first(request.checkpoint, defaults.checkpoint_seconds),
                 time_resolution_us=_first(request.resolution, defaults.time_resolution_us),
                 timeout_seconds=request.timeout,
+                transfer_log=request.log,
+                user_name=request.user,
+                password=request.password,
+                token=request.token,
                 total_files=manifest.total_files or 0,
                 total_size=manifest.total_size or 0,
                 request_us=now,
