@@ -88,15 +88,26 @@ def open_component(name: bytes, parent: int, *, create: bool, mode: int = 0o777)
             raise
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise FileError(
-                f"{shown(name)} is a symbolic link or not a directory at the destination"
-            ) from error
+            raise FileError(f"{shown(name)} is a symbolic link or not a directory") from error
         raise
     try:
         os.mkdir(name, mode, dir_fd=parent)
     except FileExistsError:
         pass  # another stream made it
     return open_component(name, parent, create=False)
+
+
+def open_below(root: bytes, parts: Parts, *, create: bool) -> int:
+    """A descriptor of the directory `parts` below the root, made with its ancestors when `create`. FileError,
+    or OSError as the system gives it."""
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for part in parts:
+        try:
+            child = open_component(part, fd, create=create)
+        finally:
+            os.close(fd)
+        fd = child
+    return fd
 
 
 class Directories:
@@ -116,7 +127,7 @@ class Directories:
                 self._cache.move_to_end(parts)
                 return found[0]
             self.forget(parts)
-        fd = self._walk(parts, create=create)
+        fd = open_below(self._root, parts, create=create)
         self._cache[parts] = (fd, now + TRUSTED_SECONDS)
         if len(self._cache) > CACHED_DIRECTORIES:
             _, (old, _) = self._cache.popitem(last=False)
@@ -131,13 +142,3 @@ class Directories:
     def clear(self) -> None:
         while self._cache:
             os.close(self._cache.popitem()[1][0])
-
-    def _walk(self, parts: Parts, *, create: bool) -> int:
-        fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        for part in parts:
-            try:
-                child = open_component(part, fd, create=create)
-            finally:
-                os.close(fd)
-            fd = child
-        return fd
