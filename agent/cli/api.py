@@ -19,14 +19,36 @@ _MAX_ARGUMENT_FILE = constants.MAX_MESSAGE_BYTES
 _EXIT_FAILED, _EXIT_USAGE = 1, 2
 
 
+def _complete_method(_ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Full names, and short ones once nothing is ambiguous about the namespace."""
+    known = methods()
+    full = [name for name in known if name.startswith(begun)]
+    short = sorted({name.partition(".")[2] for name in known} if begun else set())
+    return full or [name for name in short if name.startswith(begun)]
+
+
+def _complete_argument(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """`key=` of the method's parameters that are not there yet."""
+    try:
+        namespace, _, name = resolve_method(str(ctx.params.get("method"))).partition(".")
+    except click.UsageError:
+        return []
+    taken = {argument.partition("=")[0] for argument in ctx.params.get("arguments") or ()}
+    parameters = inspect.signature(getattr(getattr(Jetstream().api(), namespace), name)).parameters
+    return [f"{key}=" for key in parameters if key not in taken and key.startswith(begun)]
+
+
 @click.command("api")
-@click.argument("method")
-@click.argument("arguments", nargs=-1)
+@click.argument("method", shell_complete=_complete_method)
+@click.argument("arguments", nargs=-1, shell_complete=_complete_argument)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Server to talk to.")
 @click.option("--port", default=constants.DEFAULT_API_PORT, show_default=True, help="Its control port.")
 @click.option(
-    "--user", help=f"Log in as this user; the password comes from ${PASSWORD_VARIABLE} or a prompt."
+    "--user",
+    help=f"Log in as this user; the password comes from --password-file, ${PASSWORD_VARIABLE} or a prompt.",
 )
+@click.option("--password-file", type=click.Path(dir_okay=False), help="Read the password from this file.")
+@click.option("--token", help="Log in with this token; others on this machine can see it, a file is safer.")
 @click.option("--token-file", type=click.Path(dir_okay=False), help="Log in with the token in this file.")
 @click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the connection.")
 def command(
@@ -35,6 +57,8 @@ def command(
     host: str,
     port: int,
     user: str | None,
+    password_file: str | None,
+    token: str | None,
     token_file: str | None,
     timeout: float,
 ) -> None:
@@ -54,7 +78,7 @@ def command(
     api = Jetstream().api(host, port, timeout)
     try:
         with api:
-            _log_in(api, user, token_file)
+            _log_in(api, user, password_file, token if token_file is None else _read(token_file))
             result = api.call(name, parameters, blocking=True)
     except CommandError as error:
         click.echo(f"{name}: {error}", err=True)
@@ -128,13 +152,21 @@ def _read(path: str) -> str:
     return data.decode("utf-8", "surrogateescape").strip()
 
 
-def _log_in(api: APIInterface, user: str | None, token_file: str | None) -> None:
-    if user is not None and token_file is not None:
-        raise click.UsageError("give --user or --token-file, not both")
-    if token_file is not None:
-        api.server.authToken(_read(token_file))
+def _log_in(api: APIInterface, user: str | None, password_file: str | None, token: str | None) -> None:
+    if user is not None and token is not None:
+        raise click.UsageError("give --user or a token, not both")
+    if password_file is not None and user is None:
+        raise click.UsageError("--password-file needs --user")
+    if token is not None:
+        api.server.authToken(token)
     elif user is not None:
-        password = os.environ.get(PASSWORD_VARIABLE)
-        if password is None:
-            password = click.prompt(f"Password of {user} at {api.host}", hide_input=True, err=True)
-        api.server.auth(user, str(password))
+        api.server.auth(user, _password(api, user, password_file))
+
+
+def _password(api: APIInterface, user: str, file: str | None) -> str:
+    if file is not None:
+        return _read(file)
+    given = os.environ.get(PASSWORD_VARIABLE)
+    if given is None:
+        given = click.prompt(f"Password of {user} at {api.host}", hide_input=True, err=True)
+    return str(given)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
+from servers import start_server
 
 from agent.cli.api import command, methods, parse_arguments, resolve_method
 
@@ -68,3 +70,34 @@ def test_nobody_listening_exits_1_and_says_where() -> None:
     result = CliRunner().invoke(command, ["getTransfers", "--port", str(port)])
     assert result.exit_code == 1
     assert f"127.0.0.1:{port}" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("lanesync api send.createTr", ["send.createTransfer"]),
+        ("lanesync api getRequestSt", ["getRequestStatus"]),
+        ("lanesync api createTransfer dest", ["destinationId=", "destinationPath="]),
+        ("lanesync api createTransfer destinationId=1 dest", ["destinationPath="]),
+        ("lanesync api nonsense x", []),
+    ],
+)
+def test_tab_completes_methods_and_their_parameters(words: str, expected: list[str]) -> None:
+    """A shell asks for the word at hand."""
+    *before, last = words.split()[2:]
+    complete = ShellComplete(command, {}, "api", "_API_COMPLETE")
+    assert [item.value for item in complete.get_completions(before, last)] == expected
+
+
+def test_a_password_is_read_from_a_file(tmp_path: Path) -> None:
+    """A script needs neither a prompt nor an environment variable; a token and a user exclude each other."""
+    path = tmp_path / "password"
+    path.write_text("secret\n")
+    with start_server(tmp_path / "server") as server:
+        given = ["getServerInfo", "--port", str(server.port), "--user", "me", "--password-file", str(path)]
+        refused = CliRunner().invoke(command, given)
+        assert (refused.exit_code, "accounts" in refused.output) == (1, True)
+        both = CliRunner().invoke(
+            command, ["getServerInfo", "--port", str(server.port), *given[3:5], "--token", "t"]
+        )
+        assert both.exit_code == 2
