@@ -1,6 +1,7 @@
 """How a finished file gets its final name: the overwrite modes.
 
-Whatever happens, a name shows either what was there before or the whole new file.
+Whatever happens, a name shows either what was there before or the whole new file; but for files that are
+written in place, because that was asked for.
 """
 
 from __future__ import annotations
@@ -19,17 +20,30 @@ from agent.server.results import Outcome
 
 BACKUP_SUFFIX = b".jetbak"
 PARTFILE_SUFFIX = b".jetpart"
+_IN_PLACE = (constants.OVERWRITE_IN_PLACE_ALWAYS, constants.OVERWRITE_IN_PLACE_SAME_SIZE)
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a transfer does with files that exist and with times."""
+    """What a transfer does with content, with files that exist, and with times."""
 
     overwrite: int = constants.OVERWRITE_ALWAYS
+    read: bool = True  # the sender reads its sources; else only zeros come, which never get a name
+    write: bool = True  # content is written; else it is checked and forgotten
     write_mtime: bool = True
     only_newer: bool = False
     time_resolution_ns: int = 0
+
+    @property
+    def publishes(self) -> bool:
+        return self.read and self.write
+
+    @property
+    def in_place(self) -> bool:
+        """Whether files that exist may be written where they are. Not together with "only newer": what was
+        begun looks new."""
+        return self.publishes and not self.only_newer and self.overwrite in _IN_PLACE
 
 
 class Staged(NamedTuple):
@@ -58,8 +72,8 @@ def publish(policy: Policy, file: Staged) -> Outcome:
     if policy.only_newer and keeps_existing(policy, file.directory, file.name, file.mtime_ns):
         os.unlink(file.temporary, dir_fd=file.staging)
         return Outcome.SKIPPED
-    if policy.overwrite == constants.OVERWRITE_NEVER:
-        return _publish_new(file)
+    if policy.overwrite in (constants.OVERWRITE_NEVER, constants.OVERWRITE_IN_PLACE_NEVER):
+        return _publish_new(file, keep_part=policy.overwrite == constants.OVERWRITE_NEVER)
     if policy.overwrite == constants.OVERWRITE_BACKUP:
         _back_up(file)
     _rename(file, file.name)
@@ -80,16 +94,16 @@ def _rename(file: Staged, name: bytes) -> None:
         ) from error
 
 
-def _publish_new(file: Staged) -> Outcome:
+def _publish_new(file: Staged, *, keep_part: bool) -> Outcome:
     """Never replace. What is there with the same content counts as delivered: it is how a transfer that was
-    interrupted just after publishing finds its own file. Else the content stays beside it as a part file."""
+    interrupted just after publishing finds its own file. Else `keep_part` leaves the content beside it."""
     try:
         os.link(file.temporary, file.name, src_dir_fd=file.staging, dst_dir_fd=file.directory)
     except FileExistsError:
         if _same_content(file):
             os.unlink(file.temporary, dir_fd=file.staging)
             return Outcome.DELIVERED
-        if len(file.name) + len(PARTFILE_SUFFIX) <= NAME_MAX:
+        if keep_part and len(file.name) + len(PARTFILE_SUFFIX) <= NAME_MAX:
             _rename(file, file.name + PARTFILE_SUFFIX)
         else:
             os.unlink(file.temporary, dir_fd=file.staging)

@@ -7,6 +7,7 @@ import re
 import threading
 from typing import TYPE_CHECKING
 
+from agent.server.data.inplace import Place, moved, place_of
 from agent.server.data.publish import Policy
 from agent.server.data.ranges import RangeSet
 from agent.server.data.staging import Partial, Staging, new_name
@@ -42,6 +43,8 @@ class ReceivedFile:
         self.closed = False
         self.pins = 0
         self.publishing = False
+        self.stored = True  # else its content is only checked
+        self.place: Place | None = None  # written in place
 
     @property
     def size(self) -> int:
@@ -52,17 +55,41 @@ class ReceivedFile:
         return self.ended == self.naks and self.ranges.covers(0, self.size)
 
     def open(self, staging: Staging, kept: Partial | None) -> None:
-        """Make a new partial file, or go on with `kept`. FileNotFoundError when that is gone."""
+        """Make a new partial file, or go on with `kept`. FileNotFoundError or FileError when that is gone."""
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
         if kept is None:
             flags |= os.O_CREAT | os.O_EXCL
+        elif kept.place is not None:
+            raise moved(self.path)
         else:
             self.name = kept.name
         self.fd = os.open(self.name, flags, 0o666, dir_fd=staging.fd)
         if kept is not None:
-            for start, end in kept.ranges:
-                self.ranges.add(start, min(end, self.size))
+            self._keep(kept)
         os.ftruncate(self.fd, self.size)
+
+    def open_in_place(self, fd: int, kept: Partial | None) -> None:
+        """Take over the descriptor of a file that exists, to go on with `kept` if it is that file. FileError
+        when it is another: the sender does not send again what it believes to be there."""
+        self.fd, self.place = fd, place_of(fd)
+        if kept is not None:
+            if kept.place != self.place:
+                raise moved(self.path)
+            self._keep(kept)
+        os.ftruncate(fd, self.size)
+
+    def _keep(self, kept: Partial) -> None:
+        for start, end in kept.ranges:
+            self.ranges.add(start, min(end, self.size))
+
+    def sync_in_place(self) -> None:
+        """Others are found by their names in the staging directory."""
+        if self.place is None or (fd := self.pin()) < 0:
+            return
+        try:
+            os.fsync(fd)
+        finally:
+            self.unpin()
 
     def pin(self) -> int:
         """The descriptor, kept open until `unpin`; -1 when the file is closed."""
@@ -150,10 +177,19 @@ class ReceivedTransfer:
             found = [partial for seq, partial in self.partials.items() if seq not in self.files]
         for file in files:
             with file.lock:
-                if not file.closed and not file.publishing:
+                if file.stored and not file.closed and not file.publishing:
                     ranges = tuple(file.ranges.ranges())
-                    found.append(Partial(file.seq, file.generation, file.identity, ranges, file.name))
+                    found.append(
+                        Partial(file.seq, file.generation, file.identity, ranges, file.name, file.place)
+                    )
         return found
+
+    def sync_in_place(self) -> None:
+        """Have on storage what a snapshot said of files that are written in place."""
+        with self.lock:
+            files = list(self.files.values())
+        for file in files:
+            file.sync_in_place()
 
     def drop(self, seq: int) -> None:
         """Remove what there is of a partial file."""
@@ -181,4 +217,7 @@ class ReceivedTransfer:
                 file = self.files.pop(partial.seq, None)
                 self.partials[partial.seq] = partial
             if file is not None:
+                file.sync_in_place()
                 file.close()
+        with self.lock:
+            self.files = {seq: file for seq, file in self.files.items() if file.stored}

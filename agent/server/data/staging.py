@@ -14,6 +14,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from agent.server.confine import STAGING, open_component
+from agent.server.data.inplace import Place
 from agent.server.data.ranges import Range
 
 JOURNAL = b"journal"
@@ -27,13 +28,14 @@ _NAME = re.compile(r"[0-9]{1,10}\.[0-9a-f]{16}\.part")
 @dataclass(frozen=True, slots=True)
 class Partial:
     """A partial file: which source it is of (size, mtime, ctime, inode as the sender saw them) and what of
-    it is here."""
+    it is here. `place`: it is not in the staging directory but is that file, which is written in place."""
 
     seq: int
     generation: int
     identity: tuple[int, int, int, int]
     ranges: tuple[Range, ...]
     name: bytes
+    place: Place | None = None
 
 
 def new_name(seq: int) -> bytes:
@@ -73,7 +75,7 @@ class Staging:
             if os.fsencode(name) not in wanted:
                 os.unlink(name, dir_fd=self.fd)
         present = {os.fsencode(name) for name in os.listdir(self.fd)}
-        return [partial for partial in partials if partial.name in present]
+        return [partial for partial in partials if partial.place is not None or partial.name in present]
 
     def _read_journal(self) -> list[Partial]:
         try:
@@ -90,6 +92,7 @@ class Staging:
                     (*map(int, entry["identity"]),),  # type: ignore[arg-type]
                     tuple((int(start), int(end)) for start, end in entry["ranges"]),
                     _checked_name(entry["name"]),
+                    None if entry.get("place") is None else Place(*map(int, entry["place"])),
                 )
                 for entry in json.loads(data)
             ]

@@ -85,6 +85,7 @@ class Syncer:
                 for partial in found:
                     _sync_partial(transfer, partial.name)
         for transfer, found in partials:
+            transfer.sync_in_place()
             if (found or transfer.journaled) and transfer.staging.fd >= 0:
                 transfer.staging.write_journal(found)
                 transfer.journaled = bool(found)

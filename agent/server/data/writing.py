@@ -10,6 +10,7 @@ import xxhash
 
 from agent.server.confine import Directories, FileError, Names, Parts, reason, shown
 from agent.server.data import pack
+from agent.server.data.inplace import make_executable, open_in_place, require_there, write_zeros
 from agent.server.data.pack import PackedFile
 from agent.server.data.publish import Staged, keeps_existing, publish
 from agent.server.data.received import MAX_OPEN_FILES, Identity, ReceivedFile, ReceivedTransfer
@@ -69,9 +70,38 @@ class Writer:
         if file.seq in transfer.files or file.seq in transfer.partials:
             transfer.drop(file.seq)
         if file.flags & pack.DIRECTORY:
+            if not transfer.policy.publishes:
+                return Outcome.DELIVERED
             self._directories.get((*directory, name))
             self._syncer.published((*directory, name), None)
             return Outcome.DELIVERED
+        if not transfer.policy.write:
+            return Outcome.DELIVERED
+        fd = self._in_place(transfer, directory, name, len(file.content))
+        if fd >= 0:
+            try:
+                write_all(fd, file.content, 0)
+                os.ftruncate(fd, len(file.content))
+                self._dress(transfer, fd, file.flags, file.mtime_ns)
+            finally:
+                os.close(fd)
+            self._syncer.published(directory, name)
+            return Outcome.DELIVERED
+        return self._new(transfer, directory, name, file)
+
+    def _in_place(self, transfer: ReceivedTransfer, directory: Parts, name: bytes, size: int) -> int:
+        if not transfer.policy.in_place:
+            return -1
+        return open_in_place(transfer.policy, self._directories.get(directory), name, size)
+
+    def _dress(self, transfer: ReceivedTransfer, fd: int, flags: int, mtime_ns: int) -> None:
+        """Permissions and time of a file whose content is there."""
+        if flags & pack.EXECUTABLE:
+            make_executable(fd, _UMASK)
+        if transfer.policy.write_mtime:
+            os.utime(fd, ns=(mtime_ns, mtime_ns))
+
+    def _new(self, transfer: ReceivedTransfer, directory: Parts, name: bytes, file: PackedFile) -> Outcome:
         temporary = b"%d" % next(_temporary)
         mode = 0o777 if file.flags & pack.EXECUTABLE else 0o666
         fd = os.open(temporary, _CREATE, mode, dir_fd=transfer.staging.fd)
@@ -91,6 +121,9 @@ class Writer:
     def _publish(
         self, transfer: ReceivedTransfer, temporary: bytes, directory: Parts, name: bytes, mtime_ns: int
     ) -> Outcome:
+        if not transfer.policy.publishes:
+            os.unlink(temporary, dir_fd=transfer.staging.fd)
+            return Outcome.DELIVERED
         file = Staged(transfer.staging.fd, temporary, self._directories.get(directory), name, mtime_ns)
         try:
             outcome = publish(transfer.policy, file)
@@ -140,8 +173,14 @@ class Writer:
     def _prepare(self, transfer: ReceivedTransfer, file: ReceivedFile) -> bool:
         """Open the partial file; True when the destination's file is to stay instead."""
         directory, name = Names(transfer.destination).split(file.path)
-        if transfer.policy.only_newer and keeps_existing(
-            transfer.policy, self._directories.get(directory), name, file.mtime_ns
+        policy = transfer.policy
+        if not policy.write:
+            file.stored = False
+            return False
+        if (
+            policy.only_newer
+            and policy.publishes
+            and keeps_existing(policy, self._directories.get(directory), name, file.mtime_ns)
         ):
             return True
         partial = transfer.partials.pop(file.seq, None)
@@ -152,7 +191,14 @@ class Writer:
         )
         if partial is not None and not keep:
             transfer.unlink(partial.name)
-        file.open(transfer.staging, partial if keep else None)
+        kept = partial if keep else None
+        fd = -1
+        if kept is None or kept.place is not None:
+            fd = self._in_place(transfer, directory, name, file.size)
+        if fd >= 0:
+            file.open_in_place(fd, kept)
+        else:
+            file.open(transfer.staging, kept)
         return False
 
     def chunk(self, transfer: ReceivedTransfer, header: Header, payload: memoryview) -> None:
@@ -167,28 +213,40 @@ class Writer:
                 file.naks += 1
             self._stream.send(Header(*header[:5], 0, start, header.length)._replace(kind=Kind.NAK))
             return
+        if self._write(transfer, header, file, lambda fd: write_all(fd, payload, start)):
+            self._arrived(transfer, header.handle, file, lambda: file.ranges.add(start, end))
+
+    def _write(
+        self, transfer: ReceivedTransfer, header: Header, file: ReceivedFile, write: Callable[[int], None]
+    ) -> bool:
+        """False when the file is closed, or has failed by this."""
+        if not file.stored:
+            return True
         fd = file.pin()
         if fd < 0:
-            return
+            return False
         try:
-            write_all(fd, payload, start)
+            write(fd)
         except OSError as error:
             transfer.drop(file.seq)
-            text = f"{shown(file.path)}: {reason(error)} at the destination"
-            self._failed(header.handle, [(file.seq, text)])
-            return
+            self._failed(header.handle, [(file.seq, _why(file, error))])
+            return False
         finally:
             file.unpin()
-        self._arrived(transfer, header.handle, file, lambda: file.ranges.add(start, end))
+        return True
 
     def hole(self, transfer: ReceivedTransfer, header: Header) -> None:
-        """A range without content: the partial file was made empty, so there is nothing to write."""
+        """A range without content. A partial file was made empty, so that there is nothing to write."""
         file = self._current(transfer, header)
         if file is None:
             return
         start, end = header.offset, header.offset + header.digest
         if end > file.size:
             raise WireError("a hole lies beyond the end of its file")
+        if file.place is not None and not self._write(
+            transfer, header, file, lambda fd: write_zeros(fd, start, end)
+        ):
+            return
         self._arrived(transfer, header.handle, file, lambda: file.ranges.add(start, end))
 
     def end(self, transfer: ReceivedTransfer, header: Header) -> None:
@@ -222,8 +280,7 @@ class Writer:
             outcome = self._finish(transfer, file)
         except (OSError, FileError) as error:
             transfer.drop(file.seq)
-            text = str(error) if isinstance(error, FileError) else f"{shown(file.path)}: {reason(error)}"
-            self._failed(handle, [(file.seq, text)])
+            self._failed(handle, [(file.seq, _why(file, error))])
             return
         with transfer.lock:
             transfer.files.pop(file.seq, None)
@@ -232,16 +289,19 @@ class Writer:
         self._done(transfer, handle, file.seq, outcome)
 
     def _finish(self, transfer: ReceivedTransfer, file: ReceivedFile) -> Outcome:
+        if not file.stored:
+            return Outcome.DELIVERED
         fd = file.pin()
         try:
-            if file.flags & pack.EXECUTABLE:
-                os.fchmod(fd, 0o777 & ~_UMASK)
-            if transfer.policy.write_mtime:
-                os.utime(fd, ns=(file.mtime_ns, file.mtime_ns))
+            self._dress(transfer, fd, file.flags, file.mtime_ns)
         finally:
             file.unpin()
         directory, name = Names(transfer.destination).split(file.path)
-        return self._publish(transfer, file.name, directory, name, file.mtime_ns)
+        if file.place is None:
+            return self._publish(transfer, file.name, directory, name, file.mtime_ns)
+        require_there(file.place, self._directories.get(directory), name)
+        self._syncer.published(directory, name)
+        return Outcome.DELIVERED
 
     def _done(self, transfer: ReceivedTransfer, handle: int, seq: int, outcome: Outcome) -> None:
         transfer.record(seq, outcome)
@@ -264,6 +324,17 @@ def _announced(seq: int, generation: int, value: Json) -> ReceivedFile:
     file = ReceivedFile(seq, generation, identity, os.fsencode(path), flags)
     file.mtime_ns = mtime_ns
     return file
+
+
+def _why(file: ReceivedFile, error: OSError | FileError) -> str:
+    text = (
+        str(error)
+        if isinstance(error, FileError)
+        else f"{shown(file.path)}: {reason(error)} at the destination"
+    )
+    if file.place is None:
+        return text
+    return f"{text}; it was being written in place and is not whole: send it again"
 
 
 def _unlink(name: bytes, directory: int) -> None:
