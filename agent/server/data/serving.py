@@ -202,11 +202,12 @@ def _wishes(value: Json) -> tuple[str, bytes, Policy, int]:
         raise WireError("an OPEN frame is malformed") from error
     if len(uid) != 32 or not _HEX.issuperset(uid):
         raise WireError("an OPEN frame names no transfer")
-    known = (constants.OVERWRITE_NEVER, constants.OVERWRITE_ALWAYS, constants.OVERWRITE_BACKUP)
-    if overwrite not in known:
+    if not constants.OVERWRITE_IN_PLACE_NEVER <= overwrite <= constants.OVERWRITE_BACKUP:
         raise WireError(f"overwrite mode {overwrite} is not supported by this server")
     policy = Policy(
         overwrite,
+        bool(flags & constants.TRANSFER_FLAG_READ),
+        bool(flags & constants.TRANSFER_FLAG_WRITE),
         bool(flags & constants.TRANSFER_FLAG_WRITE_MTIME),
         bool(flags & constants.TRANSFER_FLAG_WRITE_ONLY_NEWER),
         resolution_ns,
