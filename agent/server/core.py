@@ -15,7 +15,8 @@ from agent.server.errors import CommandError
 from agent.server.events import EventLog
 from agent.server.live import Live
 from agent.server.options import ServeOptions
-from agent.server.store import manifests, meta, requests, transfers
+from agent.server.reach import Reach
+from agent.server.store import manifests, meta, requests, sandboxes, transfers
 from agent.server.store.database import Database
 
 IO_THREADS = 4
@@ -30,6 +31,7 @@ class Core:
     server_id: str  # of this launch
     server_uid: str  # for ever
     events: EventLog
+    reach: Reach
     live: Live = field(default_factory=Live)
     port: int = 0
     """Threads for what may hang on a file system or a name server."""
@@ -55,7 +57,8 @@ async def open_core(options: ServeOptions, database: Database, clock: Clock) -> 
         "the server was restarted before the manifest was complete; create it again",
     )
     await database.run(transfers.restart)
-    return Core(options, database, clock, uuid.uuid4().hex, server_uid, EventLog(first=now))
+    reach = Reach(options, await database.run(sandboxes.get_all))
+    return Core(options, database, clock, uuid.uuid4().hex, server_uid, EventLog(first=now), reach)
 
 
 def process_owner() -> str:

@@ -20,7 +20,7 @@ from itertools import islice
 from threading import Event
 
 from agent.server.confine import STAGING, FileError, open_below, open_component, shown
-from agent.server.sandboxes import Place
+from agent.server.sandboxes import Place, Roots
 
 MAX_DEPTH = 400
 BATCH = 10_000
@@ -91,6 +91,18 @@ def ls(place: Place, limit: int, after: bytes | None) -> tuple[list[Item], bool]
         return [item], False
 
 
+def ls_roots(roots: Roots, limit: int, after: bytes | None) -> tuple[list[Item], bool]:
+    """The same of the top of several named roots."""
+    names = sorted(root.name[1:] for root in roots.roots)
+    found = [name for name in names if after is None or name > after][: limit + 1]
+    bases = {root.name[1:]: root.base for root in roots.roots}
+    items = [
+        Item(name, "directory", 0, os.stat(bases[name]).st_mtime_ns // 1000, executable=False)
+        for name in found[:limit]
+    ]
+    return items, len(found) > limit
+
+
 def _list(fd: int, limit: int, after: bytes | None, *, hide: bool) -> tuple[list[Item], bool]:
     """Memory is bounded by `limit`, whatever the directory holds."""
     with os.scandir(fd) as listing:
@@ -117,8 +129,24 @@ def _item(directory: int, name: bytes) -> Item:
     return Item(name, kind, found.st_size if is_file else 0, found.st_mtime_ns // 1000, executable)
 
 
+def du_roots(roots: Roots, path: bytes, stop: Event, seconds: float) -> Usage:
+    """`du` of a path, or of all roots together."""
+    place = roots.resolve(path)
+    if place is not None:
+        return du(place, stop, seconds)
+    total, deadline = Usage(), time.monotonic() + seconds
+    for root in roots.roots:
+        found = du(Place(root.base, (), shown(root.name)), stop, deadline - time.monotonic())
+        total.size += found.size
+        total.files += found.files
+        total.directories += found.directories
+        total.complete = total.complete and found.complete
+    return total
+
+
 def du(place: Place, stop: Event, seconds: float) -> Usage:
-    """Bytes, files and directories at and below a path; `complete` is False when the time was over first."""
+    """Bytes, files and directories below a path, or of a file; `complete` is False when the time was over
+    first or something could not be read."""
     usage = Usage()
     deadline = time.monotonic() + seconds
     try:

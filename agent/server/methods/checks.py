@@ -7,6 +7,7 @@ from typing import Any
 from agent.jetstream import constants
 from agent.lanes import validate_lanes
 from agent.server.errors import CommandError, not_supported
+from agent.server.session import Session
 from agent.server.store.destinations import Destination, Lanes
 
 _FLAGS = (
@@ -18,6 +19,12 @@ _FLAGS = (
 )
 _OVERWRITE = range(constants.OVERWRITE_IN_PLACE_NEVER, constants.OVERWRITE_BACKUP + 1)
 MAX_LANES = 64
+
+
+def superuser(session: Session, method: str) -> None:
+    """CommandError unless the session was raised to superuser; without accounts everybody is one."""
+    if not session.superuser and not session.everything:
+        raise CommandError(f"{method} is for superusers; call superuser() after logging in")
 
 
 def unlimited(rate: float | None) -> float | None:
