@@ -48,6 +48,13 @@ TRANSFER_FLAG_WRITE_MTIME = 4
 TRANSFER_FLAG_WRITE_ONLY_NEWER = 8
 TRANSFER_FLAG_SKIP_VANISHED = 16  # ours: a source that is gone does not make the transfer fail
 
+# What an API token lets its holder do (values ours); a shared token has DOWNLOAD
+PERMISSION_UPLOAD = 1  # send files to this server
+PERMISSION_DOWNLOAD = 2  # have this server send files, and look at them
+PERMISSION_MODIFY = 4  # delete, rename and make directories
+PERMISSION_SHARE = 8  # make shared tokens
+PERMISSIONS_ALL = 15
+
 # Used where a call and the destination's transfer defaults say nothing (ours)
 DEFAULT_PRIORITY = 100  # documented
 DEFAULT_PRIORITY_LANE = "Normal"

@@ -1,17 +1,22 @@
 """What changed, for those who wait: the event log behind `lanesync.waitEvents`, and local waiters.
 
-Events are hints about an object, not states of it: repeats about one object collapse into the latest.
+Events are hints about an object, not states of it: repeats about one object collapse into the latest. Who
+does not see everything is told of what is in its scope; of what is gone the log keeps whose it was.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+
+from agent.server.store.scope import Owned
 
 MAX_EVENTS = 10_000
 
 Key = tuple[str, int]
+See = Callable[[dict[Key, Owned | None]], Awaitable[set[Key]]]
+"""Which of these a caller sees; the row is known of what is gone."""
 
 
 class EventLog:
@@ -21,19 +26,20 @@ class EventLog:
     def __init__(self, first: int) -> None:
         self._last = first
         self._floor = first  # events up to here are forgotten
-        self._events: dict[Key, int] = {}  # in the order of their numbers
+        self._events: dict[Key, tuple[int, Owned | None]] = {}  # in the order of their numbers
         self._woken: set[asyncio.Event] = set()
         self._waiters: dict[Key, set[asyncio.Event]] = {}
 
-    def post(self, kind: str, object_id: int) -> None:
-        """Something about the object changed. From the event loop only."""
+    def post(self, kind: str, object_id: int, gone: Owned | None = None) -> None:
+        """Something about the object changed; `gone`: what it was, when it is no more. From the event loop
+        only."""
         self._last += 1
         key = (kind, object_id)
-        self._events.pop(key, None)
-        self._events[key] = self._last
+        _, known = self._events.pop(key, (0, None))
+        self._events[key] = (self._last, gone or known)
         if len(self._events) > MAX_EVENTS:
             oldest = next(iter(self._events))
-            self._floor = self._events.pop(oldest)
+            self._floor, _ = self._events.pop(oldest)
         for event in self._woken:
             event.set()
         self.wake(kind, object_id)
@@ -43,35 +49,48 @@ class EventLog:
         for event in self._waiters.get((kind, object_id), ()):
             event.set()
 
-    async def wait(self, after: int, timeout: float, limit: int) -> dict[str, object]:
-        """Events numbered above `after`, oldest first, as soon as there are any; none at the time-out.
-        `{"reset": true}` when `after` is not a number of this launch or what followed it is forgotten."""
+    async def wait(self, after: int, timeout: float, limit: int, see: See | None = None) -> dict[str, object]:
+        """Events numbered above `after`, oldest first, as soon as there are any that the caller may `see`;
+        none at the time-out. `{"reset": true}` when `after` is not a number of this launch or what followed
+        it is forgotten."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
         if not self._floor <= after <= self._last:
             return {"reset": True, "events": [], "next": self._last}
-        if after == self._last and timeout > 0:
-            woken = asyncio.Event()
-            self._woken.add(woken)
-            try:
-                await asyncio.wait_for(woken.wait(), timeout)
-            except TimeoutError:
-                pass
-            finally:
-                self._woken.discard(woken)
-        return self._since(after, limit)
+        while True:
+            await self._until_after(after, deadline - loop.time())
+            if after < self._floor:
+                return {"reset": True, "events": [], "next": self._last}
+            found, last = self._since(after), self._last
+            if see is not None and found:
+                seen = await see({key: gone for key, _, gone in found})
+                found = [event for event in found if event[0] in seen]
+            if found or loop.time() >= deadline:
+                break
+            after = last
+        told = [{"seq": seq, "kind": key[0], "id": str(key[1])} for key, seq, _ in found[:limit]]
+        return {"events": told, "next": found[limit - 1][1] if len(found) > limit else last}
 
-    def _since(self, after: int, limit: int) -> dict[str, object]:
-        if after < self._floor:
-            return {"reset": True, "events": [], "next": self._last}
-        found: list[dict[str, object]] = []
-        for (kind, object_id), seq in reversed(self._events.items()):
+    async def _until_after(self, after: int, timeout: float) -> None:
+        if after < self._last or timeout <= 0:
+            return
+        woken = asyncio.Event()
+        self._woken.add(woken)
+        try:
+            await asyncio.wait_for(woken.wait(), timeout)
+        except TimeoutError:
+            pass
+        finally:
+            self._woken.discard(woken)
+
+    def _since(self, after: int) -> list[tuple[Key, int, Owned | None]]:
+        found: list[tuple[Key, int, Owned | None]] = []
+        for key, (seq, gone) in reversed(self._events.items()):
             if seq <= after:
                 break
-            found.append({"seq": seq, "kind": kind, "id": str(object_id)})
+            found.append((key, seq, gone))
         found.reverse()
-        if len(found) > limit:
-            found = found[:limit]
-            return {"events": found, "next": found[-1]["seq"]}
-        return {"events": found, "next": self._last}
+        return found
 
     @asynccontextmanager
     async def watching(self, kind: str, object_id: int) -> AsyncIterator[asyncio.Event]:

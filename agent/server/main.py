@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from agent.server import collect, log, notify, options, statedir
+from agent.server.access import Access, Credentials, read_token
 from agent.server.accounts import Accounts, AccountsError
 from agent.server.clock import SystemClock
 from agent.server.connection import Connection, Limits
@@ -38,7 +39,6 @@ from agent.server.receiving import Receiver
 from agent.server.registry import Registry
 from agent.server.rpc import Dispatcher
 from agent.server.sending import Sender
-from agent.server.session import Access, read_token
 from agent.server.store import transfers
 from agent.server.store.database import Database
 from agent.server.store.schema import DATABASE_NAME
@@ -53,7 +53,7 @@ def run(serve: ServeOptions) -> int:
     it cannot start."""
     log.configure()
     options.check(serve)
-    access = _access(serve)
+    credentials = _credentials(serve)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     lock_fd = statedir.lock(serve.state_dir)
@@ -61,7 +61,7 @@ def run(serve: ServeOptions) -> int:
         sock = bind(serve.host, serve.port)
         database = Database(serve.state_dir / DATABASE_NAME)
         try:
-            asyncio.run(_serve(serve, access, sock, database, lock_fd))
+            asyncio.run(_serve(serve, credentials, sock, database, lock_fd))
         finally:
             sock.close()
             database.close()
@@ -80,7 +80,7 @@ def _leave_stuck_threads() -> None:
         time.sleep(0.01)
 
 
-def _access(serve: ServeOptions) -> Access:
+def _credentials(serve: ServeOptions) -> Credentials:
     token = None if serve.control_token_file is None else read_token(serve.control_token_file)
     accounts = None
     if serve.accounts is not None:
@@ -93,7 +93,7 @@ def _access(serve: ServeOptions) -> Access:
             "this server has no accounts: every user of this machine may command it",
             remedy="start it with --accounts FILE; lanesync user add NAME --accounts FILE makes one",
         )
-    return Access(process_owner(), accounts, token)
+    return Credentials(process_owner(), accounts, token)
 
 
 @dataclass(slots=True)
@@ -110,7 +110,7 @@ class _Server:
     limits: Limits
 
     async def api(self, sock: socket.socket) -> None:
-        await Connection(sock, self.access.open_session(), self.dispatcher, self.limits).serve()
+        await Connection(sock, self.access.open_session(_peer(sock)), self.dispatcher, self.limits).serve()
 
     async def collect_garbage(self) -> None:
         while True:
@@ -141,8 +141,15 @@ class _Server:
         self.core.io.shutdown(wait=False, cancel_futures=True)
 
 
-def _wire(core: Core, access: Access, lock_fd: int) -> _Server:
-    serve = core.options
+def _peer(sock: socket.socket) -> str:
+    try:
+        return str(sock.getpeername()[0])
+    except OSError:
+        return ""  # gone already
+
+
+def _wire(core: Core, credentials: Credentials, lock_fd: int) -> _Server:
+    serve, access = core.options, Access(core, credentials)
     arguments = ["--state-dir", str(serve.state_dir), "--receive-root", str(serve.receive_directory)]
     arguments += ["--streams", str(serve.streams)]
     arguments += ["--server-id", core.server_id, "--server-uid", core.server_uid]
@@ -168,11 +175,11 @@ def _wire(core: Core, access: Access, lock_fd: int) -> _Server:
 
 
 async def _serve(
-    serve: ServeOptions, access: Access, sock: socket.socket, database: Database, lock_fd: int
+    serve: ServeOptions, credentials: Credentials, sock: socket.socket, database: Database, lock_fd: int
 ) -> None:
     core = await open_core(serve, database, SystemClock())
     core.port = sock.getsockname()[1]
-    server = _wire(core, access, lock_fd)
+    server = _wire(core, credentials, lock_fd)
     listener = Listener(sock, server.api, server.receiver.accept)
     work = [listener.serve(), server.collect_garbage(), _feed_watchdog()]
     background = [asyncio.create_task(part) for part in work]

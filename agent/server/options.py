@@ -75,7 +75,6 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 _LATER = (
     "external_address",
-    "superusers",
     "sandbox_dir",
     "min_cipher",
     "authorized_clients",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -110,16 +111,28 @@ def identifier(field: str) -> Callable[[Any], int]:
     return convert
 
 
-_OBJECT_FIELDS = ("transferId", "manifestId", "destinationId", "connectionId")
+_OBJECT_FIELDS = ("transferId", "token", "manifestId", "destinationId", "connectionId")
+_TOKEN = re.compile(r"[0-9a-f]{32,128}")
 
 
-def to_object_id(value: Any) -> int:
-    """The id of any object. A structure may hold the ids of others too (a transfer those of its manifest
-    and destination), hence the order."""
+def to_object_id(value: Any) -> int | str:
+    """The id of any object, or a token. A structure may hold the ids of others too (a transfer those of its
+    manifest and destination, a token that of its manifest), hence the order."""
     field = "transferId"
     if isinstance(value, dict):
         field = next((name for name in _OBJECT_FIELDS if name in value), field)
+        value = value.get(field) if field == "token" else value
+    if isinstance(value, str) and _TOKEN.fullmatch(value):
+        return value
     return identifier(field)(value)
+
+
+def to_token(value: Any) -> str:
+    """A token, or a structure that holds one."""
+    found = value.get("token") if isinstance(value, dict) else value
+    if not isinstance(found, str) or _TOKEN.fullmatch(found) is None:
+        raise ValueError("a token (lower-case hexadecimal digits), or a structure with 'token'")
+    return found
 
 
 def to_text_map(value: Any) -> dict[str, str]:
@@ -166,5 +179,6 @@ ManifestId = Annotated[int, Convert(identifier("manifestId"))]
 TransferId = Annotated[int, Convert(identifier("transferId"))]
 ConnectionId = Annotated[int, Convert(identifier("connectionId"))]
 RequestId = Annotated[int, Convert(identifier("requestId"))]
-ObjectId = Annotated[int, Convert(to_object_id)]
+ObjectId = Annotated[int | str, Convert(to_object_id)]
+TokenId = Annotated[str, Convert(to_token)]
 Anything = Annotated[Any, Convert(lambda value: value)]

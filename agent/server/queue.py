@@ -35,8 +35,8 @@ class RequestQueue:
         """Record and start; answers the Request Structure."""
         if len(self._tasks) >= MAX_PENDING:
             raise CommandError(f"{MAX_PENDING} requests are pending; wait for some to finish")
-        owner = session.user or ""
-        request_id = await self._core.database.run(requests.create, method, owner, self._core.clock.wall_us())
+        now = self._core.clock.wall_us()
+        request_id = await self._core.database.run(requests.create, method, session.owner, now)
         if session.user is None:
             session.requests.add(request_id)
         task = asyncio.create_task(self._carry_out(request_id, method, work), name=method)
@@ -47,8 +47,8 @@ class RequestQueue:
     async def get(self, session: Session, request_id: int) -> Request:
         """CommandError when it is unknown, expired, or of somebody else."""
         found = await self._core.database.run(requests.get, request_id)
-        if session.user is None and request_id not in session.requests:
-            raise CommandError(f"request {request_id} belongs to another connection; log in first")
+        if request_id not in session.requests and not session.scope.owns(found):
+            raise requests.missing(request_id)
         return found
 
     async def result(self, session: Session, request_id: int) -> Any:

@@ -21,10 +21,11 @@ from agent.jetstream.constants import (
     ERROR_PARSE,
     MAX_MESSAGE_BYTES,
 )
+from agent.server.access import Access
 from agent.server.errors import CommandError, RpcError
 from agent.server.queue import RequestQueue
 from agent.server.registry import Command, Registry
-from agent.server.session import Access, Session
+from agent.server.session import Session
 
 _log = structlog.get_logger(__name__)
 
@@ -93,12 +94,14 @@ class Dispatcher:
         return {"jsonrpc": "2.0", "id": request_id, "result": result} if wants_answer else None
 
     async def _call(self, session: Session, method: str, params: object) -> Any:
-        self._access.check(session, method)
+        await self._access.check(session, method)
         command = self._registry.find(method)
         arguments = command.bind(params)
         try:
             if command.waits:
-                return await command.function(session, **arguments)
+                result = await command.function(session, **arguments)
+                await self._access.check(session, method)  # the login may have ended while it waited
+                return result
             return await self._whole(self._run(session, command, arguments))
         except RpcError:
             raise

@@ -1,68 +1,61 @@
-"""Who is on a connection, and what that lets them call."""
+"""Who is on a connection, and what that lets them see."""
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from agent.server.accounts import Accounts
-from agent.server.errors import StartError, not_authenticated
-
-_ALWAYS = frozenset({"server.auth", "server.authAsync", "server.echo", "server.getServerInfo"})
-_OWN_REQUESTS = frozenset({"server.getRequestStatus", "server.getRequestResult"})
+from agent.jetstream.constants import PERMISSIONS_ALL
+from agent.server.store.scope import EVERYTHING, NOTHING, Owner, Scope
 
 
 @dataclass(slots=True)
 class Session:
-    """One API connection."""
+    """One API connection. `Access` alone changes who it is."""
 
-    user: str | None = None  # None = not logged in
+    peer: str = ""  # address of the other end
+    user: str | None = None  # None = not logged in; with a token, who made it
+    superuser: bool = False  # raised by server.superuser
+    everything: bool = False  # the server has no accounts, or its control token was shown: all is theirs
+    token: str | None = None  # logged in with it
+    token_session: str | None = None  # this login, for what is made in it
+    permissions: int = PERMISSIONS_ALL
+    path: str = ""  # of an API token: what is below it is all they reach
+    manifest: int | None = None  # of a shared token: the one it shares
+    entry: object = None  # the account as it was at login; another password ends the session
     requests: set[int] = field(default_factory=set)  # made on this connection before logging in
+
+    @property
+    def owner(self) -> Owner:
+        """Who owns what is made now."""
+        return Owner(self.user or "", self.token, self.token_session)
+
+    @property
+    def scope(self) -> Scope:
+        """Whose objects the session sees. A token that is held to a path, or to a manifest, sees what was
+        made with it: what else its maker has may lie elsewhere."""
+        if self.user is None:
+            return NOTHING
+        if self.superuser or self.everything:
+            return EVERYTHING
+        narrow = self.token if self.path or self.manifest is not None else None
+        return Scope(self.user, narrow, self.manifest)
+
+    @property
+    def shared(self) -> str | None:
+        """The shared token, when that is what the session is logged in with."""
+        return None if self.manifest is None else self.token
+
+    def log_out(self) -> None:
+        """Back to what a connection is before it logs in."""
+        self.user = self.token = self.token_session = self.manifest = self.entry = None
+        self.superuser = self.everything = False
+        self.permissions, self.path = PERMISSIONS_ALL, ""
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """Who may call what. With a control token nothing goes before it; with accounts little goes before
-    `server.auth`; with neither, everybody who can connect (all users of this machine) is the owner."""
+class Grant:
+    """What a transfer's credentials stand for: whose files it may write, and where."""
 
-    owner: str
-    accounts: Accounts | None = None
-    control_token: str | None = None
-
-    @property
-    def required(self) -> bool:
-        return self.accounts is not None or self.control_token is not None
-
-    def open_session(self) -> Session:
-        return Session(user=None if self.required else self.owner)
-
-    def check(self, session: Session, method: str) -> None:
-        """CommandError when the session may not call the method."""
-        if session.user is not None:
-            return
-        if self.control_token is not None:
-            if method != "server.authToken":
-                raise not_authenticated("this server takes commands only after server.authToken")
-        elif method not in _ALWAYS and not (method in _OWN_REQUESTS and session.requests):
-            raise not_authenticated(f"{method} needs a login; call server.auth first")
-
-    def matches_token(self, token: str) -> bool:
-        if self.control_token is None:
-            return False
-        return hmac.compare_digest(token.encode("utf-8", "replace"), self.control_token.encode())
-
-
-def read_token(path: Path) -> str:
-    """The control token, from a file that only its owner can read. StartError otherwise."""
-    try:
-        with path.open("rb") as file:
-            token = file.read(4096).decode("ascii").strip()
-        mode = path.stat().st_mode
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartError(f"control token file {path} cannot be read ({error})") from error
-    if mode & 0o077:
-        raise StartError(f"control token file {path} is open to others; run: chmod 600 {path}")
-    if len(token) < 16:
-        raise StartError(f"control token file {path} holds fewer than 16 characters; make a longer token")
-    return token
+    user: str
+    path: str = ""  # of an API token: the folder, below the user's own, that it is held to
+    permissions: int = PERMISSIONS_ALL

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.jetstream import constants
+from agent.server.access import Credentials
 from agent.server.clock import SystemClock
 from agent.server.core import open_core
 from agent.server.errors import RpcError
@@ -20,7 +21,7 @@ from agent.server.main import _Server, _wire
 from agent.server.options import ServeOptions
 from agent.server.registry import Registry
 from agent.server.rpc import parse
-from agent.server.session import Access, Session
+from agent.server.session import Session
 from agent.server.store.database import Database
 
 _scalars = (
@@ -49,7 +50,7 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[_Server, 
     database = Database(folder / "server.db")
     core = loop.run_until_complete(open_core(ServeOptions(folder), database, SystemClock()))
     with open(folder / "lock", "w") as lock:
-        server = _wire(core, Access("me"), lock.fileno())
+        server = _wire(core, Credentials("me"), lock.fileno())
         yield server, loop
         loop.run_until_complete(server.stop())
     database.close()

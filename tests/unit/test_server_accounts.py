@@ -9,10 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from agent.cli.user import command
-from agent.server import accounts, session
+from agent.server import access, accounts
 from agent.server.accounts import Accounts, AccountsError
-from agent.server.errors import CommandError, StartError
-from agent.server.session import Access, Session
+from agent.server.errors import StartError
 
 
 def test_a_password_opens_its_own_account_only(tmp_path: Path) -> None:
@@ -94,21 +93,9 @@ def test_a_token_file_that_others_can_read_or_is_too_short_is_refused(tmp_path: 
     file.write_text("x" * 32 + "\n")
     file.chmod(0o640)
     with pytest.raises(StartError, match="chmod 600"):
-        session.read_token(file)
+        access.read_token(file)
     file.chmod(0o600)
-    assert session.read_token(file) == "x" * 32
+    assert access.read_token(file) == "x" * 32
     file.write_text("short")
     with pytest.raises(StartError, match="longer token"):
-        session.read_token(file)
-
-
-def test_with_a_token_nothing_else_is_answered_first() -> None:
-    """Not even echo or getServerInfo."""
-    access = Access("me", control_token="x" * 32)
-    fresh = access.open_session()
-    access.check(fresh, "server.authToken")
-    for method in ("server.echo", "server.getServerInfo", "server.auth", "server.getRequestStatus"):
-        with pytest.raises(CommandError):
-            access.check(fresh, method)
-    assert not access.matches_token("x" * 31) and not access.matches_token("\udcff")
-    access.check(Session(user="me"), "send.createTransfer")
+        access.read_token(file)

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from agent.server import supervisor
+from agent.server.access import Credentials
 from agent.server.clock import SystemClock
 from agent.server.core import open_core
 from agent.server.errors import CommandError
 from agent.server.main import _Server, _wire
 from agent.server.options import ServeOptions
-from agent.server.session import Access, Session
+from agent.server.session import Session
 from agent.server.store.database import Database
 
 FAKE = Path(__file__).with_name("fake_sender.py")
@@ -76,7 +77,7 @@ def play(
         try:
             core = await open_core(ServeOptions(tmp_path), database, SystemClock())
             with open(tmp_path / "lock", "w") as lock:
-                server = _wire(core, Access("me"), lock.fileno())
+                server = _wire(core, Credentials("me"), lock.fileno())
                 try:
                     await scenario(Harness(server, tmp_path))
                 finally:

@@ -15,6 +15,7 @@ from agent.server.errors import CommandError, StartError
 from agent.server.store import destinations, manifests, objects, requests, schema, transfers
 from agent.server.store.destinations import Defaults, Destination
 from agent.server.store.manifests import KIND_FILE, Entry
+from agent.server.store.scope import Owner
 from agent.server.store.transfers import Transfer
 
 HOUR = 3600 * 1_000_000
@@ -36,7 +37,7 @@ def _destination(db: sqlite3.Connection, *, permanent: bool = False, created: in
 
 
 def _manifest(db: sqlite3.Connection, files: int = 3, created: int = 0) -> int:
-    made = manifests.create(db, "me", created)
+    made = manifests.create(db, Owner("me"), created)
     entries = [Entry(f"/{number}", "/s", KIND_FILE, 1, executable=False) for number in range(files)]
     manifests.add_files(db, made.id, 0, entries)
     manifests.finish(db, made.id, files, files, "")
@@ -126,7 +127,7 @@ def test_collection_takes_what_is_old_and_unused(db: sqlite3.Connection) -> None
 
 def test_request_records_expire_after_an_hour(db: sqlite3.Connection) -> None:
     """A pending request is kept however old it is; the message about a forgotten one says why."""
-    done, pending = requests.create(db, "m", "me", 0), requests.create(db, "m", "me", 0)
+    done, pending = requests.create(db, "m", Owner("me"), 0), requests.create(db, "m", Owner("me"), 0)
     requests.finish(db, done, {"x": 1}, None, NOW - HOUR - 1)
     collect.collect(db, NOW)
     assert requests.get(db, pending).processing

@@ -1,6 +1,6 @@
 """`send.*` about connections: what destinations that reach the same server share."""
 
-# ruff: noqa: ARG002 - every method takes the session and its documented parameters
+
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from agent.server.sending import Sender
 from agent.server.session import Session
 from agent.server.store import destinations, transfers
 from agent.server.store.destinations import Connection
+from agent.server.store.scope import Scope
 
 Found = tuple[Connection, list[int], int]
 
@@ -29,11 +30,12 @@ class ConnectionMethods:
 
     @command("send.getConnection")
     async def get_connection(self, session: Session, connectionId: ConnectionId) -> dict[str, Any]:
-        return self._connection(*await self._core.database.run(_read_connection, connectionId))
+        return self._connection(*await self._core.database.run(_read_connection, connectionId, session.scope))
 
     @command("send.getConnections")
     async def get_connections(self, session: Session, limit: Count = 0) -> list[dict[str, Any]]:
-        return [self._connection(*found) for found in await self._core.database.run(_read_connections, limit)]
+        found = await self._core.database.run(_read_connections, limit, session.scope)
+        return [self._connection(*each) for each in found]
 
     def _connection(self, row: Connection, sharing: list[int], queued: int) -> dict[str, Any]:
         links = [self._core.live.links[found] for found in sharing if found in self._core.live.links]
@@ -62,29 +64,33 @@ class ConnectionMethods:
         if sendRateMax is not None:
             changes["rate_max"] = checks.unlimited(sendRateMax)
 
+        scope = session.scope
+
         def change(connection: sqlite3.Connection) -> None:
-            row = destinations.get_connection(connection, connectionId)
+            row = destinations.get_connection(connection, connectionId, scope)
+            destinations.require_sole_use(connection, connectionId, scope)
             destinations.put_connection(connection, replace(row, **changes))
 
         await self._core.database.run(change)
         await self._sender.refresh(connectionId)
 
     async def check_connection(self, session: Session, connectionId: int, **_: object) -> None:
-        await self._core.database.run(destinations.get_connection, connectionId)
+        await self._core.database.run(destinations.get_connection, connectionId, session.scope)
 
 
-def _read_connection(connection: sqlite3.Connection, connection_id: int) -> Found:
-    row = destinations.get_connection(connection, connection_id)
-    sharing = [found.id for found in destinations.get_all(connection) if found.connection_id == connection_id]
+def _read_connection(connection: sqlite3.Connection, connection_id: int, scope: Scope) -> Found:
+    row = destinations.get_connection(connection, connection_id, scope)
+    seen = destinations.get_all(connection, scope=scope)
+    sharing = [found.id for found in seen if found.connection_id == connection_id]
     counts = transfers.active_counts(connection)
     return row, sharing, sum(counts.get(found, 0) for found in sharing)
 
 
-def _read_connections(connection: sqlite3.Connection, limit: int) -> list[Found]:
-    rows = destinations.get_connections(connection, limit)
+def _read_connections(connection: sqlite3.Connection, limit: int, scope: Scope) -> list[Found]:
+    rows = destinations.get_connections(connection, limit, scope)
     counts = transfers.active_counts(connection)
     sharing: dict[int, list[int]] = {row.id: [] for row in rows}
-    for found in destinations.get_all(connection):
+    for found in destinations.get_all(connection, scope=scope):
         if found.connection_id in sharing:
             sharing[found.connection_id].append(found.id)
     return [(row, sharing[row.id], sum(counts.get(found, 0) for found in sharing[row.id])) for row in rows]

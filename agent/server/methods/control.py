@@ -1,6 +1,6 @@
 """`send.*` that change transfers: suspend, resume, fail, delete, priority and rate."""
 
-# ruff: noqa: ARG002 - every method takes the session and its documented parameters
+
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from agent.server.registry import command
 from agent.server.sending import Sender
 from agent.server.session import Session
 from agent.server.store import destinations, manifests, transfers
+from agent.server.store.scope import Scope
 from agent.server.store.transfers import Transfer
 
 Rule = Callable[[int, str], None]
@@ -48,14 +49,14 @@ class ControlMethods:
                 del self._waiting[transfer_id], self._locks[transfer_id]
 
     async def check(self, session: Session, transferId: int, **_: object) -> None:
-        await self._core.database.run(transfers.get, transferId)
+        await self._core.database.run(transfers.get, transferId, session.scope)
 
     async def _stop(
-        self, transfer_id: int, rule: Rule, status: str, message: str, *, discard: bool
+        self, scope: Scope, transfer_id: int, rule: Rule, status: str, message: str, *, discard: bool
     ) -> Transfer:
         """Stop sending, then store the new state; refused by `rule`, also when the transfer ended while
         it was being stopped."""
-        transfer = await self._core.database.run(transfers.get, transfer_id)
+        transfer = await self._core.database.run(transfers.get, transfer_id, scope)
         rule(transfer.id, transfer.status)
         await self._sender.stop_transfer(transfer, discard=discard)
         stopped = await self._core.database.run(self._store_stop, transfer_id, rule, status, message)
@@ -81,25 +82,27 @@ class ControlMethods:
     @command("send.suspendTransfer", twin=True, check="check")
     async def suspend(self, session: Session, transferId: TransferId) -> dict[str, Any]:
         async with self._alone(transferId):
-            await self._stop(transferId, states.require_suspendable, states.SUSPENDED, "", discard=False)
+            rule = states.require_suspendable
+            await self._stop(session.scope, transferId, rule, states.SUSPENDED, "", discard=False)
         return {"transferId": str(transferId)}
 
     @command("send.failTransfer")
     async def fail(self, session: Session, transferId: TransferId, errorMessage: Text | None = None) -> None:
         message = errorMessage or "the transfer was failed by a call of failTransfer"
         async with self._alone(transferId):
-            await self._stop(transferId, states.require_failable, states.ERROR, message, discard=True)
+            rule = states.require_failable
+            await self._stop(session.scope, transferId, rule, states.ERROR, message, discard=True)
 
     @command("send.resumeTransfer", twin=True, check="check")
     async def resume(self, session: Session, transferId: TransferId) -> dict[str, Any]:
         async with self._alone(transferId):
-            order = await self._core.database.run(self._store_resume, transferId)
+            order = await self._core.database.run(self._store_resume, session.scope, transferId)
             self._sender.start(order)
             self._core.events.post("transfer", transferId)
         return {"transferId": str(transferId)}
 
-    def _store_resume(self, connection: sqlite3.Connection, transfer_id: int) -> Order:
-        row = transfers.get(connection, transfer_id)
+    def _store_resume(self, connection: sqlite3.Connection, scope: Scope, transfer_id: int) -> Order:
+        row = transfers.get(connection, transfer_id, scope)
         states.require_resumable(row.id, row.status)
         queued = since_request(row.request_us, row.request_clock_us, self._core.clock)
         resumed = replace(row, status=states.RESUMING, queue_us=queued)
@@ -109,12 +112,12 @@ class ControlMethods:
     @command("send.deleteTransfer")
     async def delete(self, session: Session, transferId: TransferId) -> None:
         async with self._alone(transferId):
-            transfer = await self._core.database.run(transfers.get, transferId)
+            transfer = await self._core.database.run(transfers.get, transferId, session.scope)
             states.require_deletable(transfer.id, transfer.status)
             if transfer.status == states.SUSPENDED:
                 await self._sender.stop_transfer(transfer, discard=True)
             await self._core.database.run(_delete, transferId)
-            self._core.events.post("transfer", transferId)
+            self._core.events.post("transfer", transferId, transfer)
 
     @command("send.setTransferPriority", twin=True, check="check_priority")
     async def set_priority(
@@ -128,7 +131,7 @@ class ControlMethods:
             wanted = row.priority if priority is None else priority
             return replace(row, priority=wanted, lane=priorityLane or row.lane)
 
-        await self._change(transferId, change, priorityLane)
+        await self._change(session.scope, transferId, change, priorityLane)
         return {"transferId": str(transferId)}
 
     async def check_priority(
@@ -136,19 +139,19 @@ class ControlMethods:
     ) -> None:
         if priority is None and priorityLane is None:
             raise CommandError("setTransferPriority needs priority, priorityLane or both")
-        await self._core.database.run(_check_lane, transferId, priorityLane)
+        await self._core.database.run(_check_lane, session.scope, transferId, priorityLane)
 
     @command("send.setTransferSendRateMax", twin=True, check="check")
     async def set_rate(self, session: Session, transferId: TransferId, sendRateMax: Rate) -> dict[str, Any]:
         rate = checks.unlimited(sendRateMax)
-        await self._change(transferId, lambda row: replace(row, rate_max=rate), None)
+        await self._change(session.scope, transferId, lambda row: replace(row, rate_max=rate), None)
         return {"sendRateMax": sendRateMax}
 
     async def _change(
-        self, transfer_id: int, change: Callable[[Transfer], Transfer], lane: str | None
+        self, scope: Scope, transfer_id: int, change: Callable[[Transfer], Transfer], lane: str | None
     ) -> None:
         def work(connection: sqlite3.Connection) -> Transfer:
-            row = _check_lane(connection, transfer_id, lane)
+            row = _check_lane(connection, scope, transfer_id, lane)
             changed = change(row)
             transfers.save(connection, changed)
             return changed
@@ -158,8 +161,8 @@ class ControlMethods:
         self._core.events.post("transfer", transfer_id)
 
 
-def _check_lane(connection: sqlite3.Connection, transfer_id: int, lane: str | None) -> Transfer:
-    row = transfers.get(connection, transfer_id)
+def _check_lane(connection: sqlite3.Connection, scope: Scope, transfer_id: int, lane: str | None) -> Transfer:
+    row = transfers.get(connection, transfer_id, scope)
     if lane is not None:
         checks.lane(destinations.get(connection, row.destination_id), lane)
     return row

@@ -1,6 +1,6 @@
 """`send.*` about destinations and connections."""
 
-# ruff: noqa: ARG002 - every method takes the session and its documented parameters
+
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from agent.server.sending import Sender
 from agent.server.session import Session
 from agent.server.store import destinations, manifests, objects, transfers
 from agent.server.store.destinations import Defaults, Destination
+from agent.server.store.scope import Scope
 
 RESOLVE_SECONDS = 2.0
 PING_SECONDS = 30.0
@@ -84,7 +85,9 @@ class DestinationMethods:
             rate_max=checks.unlimited(sendRateMax),
             lanes=_DEFAULT_LANES,
             defaults=Defaults(checkpoint_seconds=self._core.options.checkpoint_seconds),
-            owner=session.user or "",
+            owner=session.owner.name,
+            owner_token=session.owner.token,
+            owner_session=session.owner.session,
             created_us=self._core.clock.wall_us(),
         )
         made, is_new = await self._core.database.run(
@@ -113,26 +116,27 @@ class DestinationMethods:
 
     @command("send.getDestination")
     async def get(self, session: Session, destinationId: DestinationId) -> dict[str, Any]:
-        return self._structure(*await self._core.database.run(_read, destinationId))
+        return self._structure(*await self._core.database.run(_read, destinationId, session.scope))
 
     @command("send.getDestinations")
     async def get_all(self, session: Session, limit: Count = 0) -> list[dict[str, Any]]:
-        return [self._structure(*found) for found in await self._core.database.run(_read_all, limit)]
+        found = await self._core.database.run(_read_all, limit, session.scope)
+        return [self._structure(*each) for each in found]
 
     @command("send.deleteDestination")
     async def delete(self, session: Session, destinationId: DestinationId) -> None:
-        suspended = await self._core.database.run(_require_no_active, destinationId)
+        suspended = await self._core.database.run(_require_no_active, destinationId, session.scope)
         for transfer in suspended:
             await self._sender.stop_transfer(transfer, discard=True)
         await self._sender.settle_discards(destinationId)
-        gone = await self._core.database.run(_delete, destinationId)
+        destination, gone = await self._core.database.run(_delete, destinationId, session.scope)
         self._sender.remove_destination(destinationId)
-        for transfer_id in gone:
-            self._core.events.post("transfer", transfer_id)
-        self._core.events.post("destination", destinationId)
+        for transfer in gone:
+            self._core.events.post("transfer", transfer.id, transfer)
+        self._core.events.post("destination", destinationId, destination)
 
     async def check(self, session: Session, destinationId: int, **_: object) -> None:
-        await self._core.database.run(destinations.get, destinationId)
+        await self._core.database.run(destinations.get, destinationId, session.scope)
 
     @command("send.setSendRateMax", twin=True, check="check")
     async def set_rate(
@@ -140,29 +144,33 @@ class DestinationMethods:
     ) -> dict[str, Any]:
         rate = checks.unlimited(sendRateMax)
         await self._apply(
-            destinationId, lambda connection: destinations.set_rate(connection, destinationId, rate)
+            session.scope,
+            destinationId,
+            lambda connection: destinations.set_rate(connection, destinationId, rate),
         )
         return {"sendRateMax": rate}
 
     async def check_lanes(self, session: Session, destinationId: int, priorityLanes: dict[str, Any]) -> None:
-        await self._core.database.run(_check_lanes, destinationId, priorityLanes)
+        await self._core.database.run(_check_lanes, destinationId, priorityLanes, session.scope)
 
     @command("send.setPriorityLanes", twin=True, check="check_lanes")
     async def set_lanes(
         self, session: Session, destinationId: DestinationId, priorityLanes: Object
     ) -> dict[str, Any]:
+        scope = session.scope
+
         def change(connection: sqlite3.Connection) -> None:
-            lanes = _check_lanes(connection, destinationId, priorityLanes)
+            lanes = _check_lanes(connection, destinationId, priorityLanes, scope)
             destinations.update(connection, destinationId, lanes=lanes)
 
-        await self._apply(destinationId, change)
+        await self._apply(scope, destinationId, change)
         return {"destinationId": str(destinationId)}
 
-    async def _apply(self, destination_id: int, change: Any) -> None:
+    async def _apply(self, scope: Scope, destination_id: int, change: Any) -> None:
         """Store a change of a destination and have it act at once."""
 
         def work(connection: sqlite3.Connection) -> tuple[Destination, float | None]:
-            destinations.get(connection, destination_id)
+            destinations.get(connection, destination_id, scope)
             change(connection)
             changed = destinations.get(connection, destination_id)
             return changed, effective_rate(connection, changed)
@@ -201,18 +209,20 @@ class DestinationMethods:
         if sendRateMax is not None:
             changes["rate_max"] = checks.unlimited(sendRateMax)
 
+        scope = session.scope
+
         def change(connection: sqlite3.Connection) -> None:
-            row = destinations.get(connection, destinationId)
+            row = destinations.get(connection, destinationId, scope)
             checks.lane(row, priorityLane)
             destinations.update(connection, destinationId, defaults=replace(row.defaults, **changes))
 
-        await self._apply(destinationId, change)
+        await self._apply(scope, destinationId, change)
 
     @command("send.schedulePing", twin=True, check="check")
     async def ping(self, session: Session, destinationId: DestinationId, pingCount: Count) -> dict[str, Any]:
         if not 1 <= pingCount <= MAX_PINGS:
             raise CommandError(f"pingCount must be from 1 to {MAX_PINGS}")
-        destination = await self._core.database.run(destinations.get, destinationId)
+        destination = await self._core.database.run(destinations.get, destinationId, session.scope)
         for _ in range(pingCount):
             await self._sender.remote(destination, "ping", {}, PING_SECONDS)
             self._core.live.link(destinationId).last_recv_us = self._core.clock.wall_us()
@@ -228,14 +238,18 @@ def _look_up(address: str) -> str | None:
     return str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])
 
 
-def _read(connection: sqlite3.Connection, destination_id: int) -> tuple[Destination, int, dict[str, str]]:
-    row = destinations.get(connection, destination_id)
+def _read(
+    connection: sqlite3.Connection, destination_id: int, scope: Scope
+) -> tuple[Destination, int, dict[str, str]]:
+    row = destinations.get(connection, destination_id, scope)
     queued = transfers.active_counts(connection).get(row.id, 0)
     return row, queued, objects.user_data(connection, [row.id])[row.id]
 
 
-def _read_all(connection: sqlite3.Connection, limit: int) -> list[tuple[Destination, int, dict[str, str]]]:
-    rows = destinations.get_all(connection, limit)
+def _read_all(
+    connection: sqlite3.Connection, limit: int, scope: Scope
+) -> list[tuple[Destination, int, dict[str, str]]]:
+    rows = destinations.get_all(connection, limit, scope)
     queued, data = (
         transfers.active_counts(connection),
         objects.user_data(connection, [row.id for row in rows]),
@@ -243,10 +257,17 @@ def _read_all(connection: sqlite3.Connection, limit: int) -> list[tuple[Destinat
     return [(row, queued.get(row.id, 0), data[row.id]) for row in rows]
 
 
-def _require_no_active(connection: sqlite3.Connection, destination_id: int) -> list[transfers.Transfer]:
-    """The destination's suspended transfers; CommandError while one is active."""
-    destinations.get(connection, destination_id)
+def _require_no_active(
+    connection: sqlite3.Connection, destination_id: int, scope: Scope
+) -> list[transfers.Transfer]:
+    """The destination's suspended transfers; CommandError while one is active, or of somebody else."""
+    destinations.get(connection, destination_id, scope)
     rows = transfers.get_all(connection, destination_id)
+    if not all(scope.owns(row) for row in rows):
+        raise CommandError(
+            f"destination {destination_id} has transfers of others; they or a superuser have to delete those "
+            "first"
+        )
     active = [row.id for row in rows if row.active]
     if active:
         raise CommandError(
@@ -256,21 +277,24 @@ def _require_no_active(connection: sqlite3.Connection, destination_id: int) -> l
     return [row for row in rows if row.status == "suspended"]
 
 
-def _delete(connection: sqlite3.Connection, destination_id: int) -> list[int]:
-    _require_no_active(connection, destination_id)
+def _delete(
+    connection: sqlite3.Connection, destination_id: int, scope: Scope
+) -> tuple[Destination, list[transfers.Transfer]]:
+    """What went with it."""
+    _require_no_active(connection, destination_id, scope)
     destination = destinations.get(connection, destination_id)
-    gone = [row.id for row in transfers.get_all(connection, destination_id)]
-    for transfer_id in gone:
-        transfers.delete(connection, transfer_id)
+    gone = transfers.get_all(connection, destination_id)
+    for transfer in gone:
+        transfers.delete(connection, transfer.id)
     destinations.delete(connection, destination)
     manifests.purge(connection, 1)
-    return gone
+    return destination, gone
 
 
 def _check_lanes(
-    connection: sqlite3.Connection, destination_id: int, mapping: dict[str, Any]
+    connection: sqlite3.Connection, destination_id: int, mapping: dict[str, Any], scope: Scope
 ) -> destinations.Lanes:
-    destination = destinations.get(connection, destination_id)
+    destination = destinations.get(connection, destination_id, scope)
     lanes = checks.lanes(mapping)
     checks.lanes_change(destination.lanes, lanes, transfers.active_lanes(connection, destination_id))
     return lanes

@@ -5,17 +5,21 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from typing import Any
 
 from agent.server import results
 from agent.server.core import Core
 from agent.server.errors import CommandError
+from agent.server.events import Key
 from agent.server.params import Cursor, DestinationId, Paths, Seconds, TransferId
 from agent.server.registry import command
 from agent.server.results import Outcome, Record
 from agent.server.sending import Sender
 from agent.server.session import Session
 from agent.server.store import destinations, manifests, transfers
+from agent.server.store.owned import visible
+from agent.server.store.scope import EVERYTHING, Owned, Scope
 from agent.server.store.transfers import Transfer
 from agent.server.structures import join_destination
 
@@ -37,24 +41,30 @@ class ExtensionMethods:
         self, session: Session, after: Cursor = 0, timeoutSeconds: Seconds = 30.0, limit: Cursor = 1000
     ) -> dict[str, Any]:
         timeout = min(timeoutSeconds, MAX_WAIT_SECONDS)
-        return await self._core.events.wait(after, timeout, max(1, min(limit, MAX_EVENTS)))
+        see = None if session.scope == EVERYTHING else partial(self._visible, session)
+        return await self._core.events.wait(after, timeout, max(1, min(limit, MAX_EVENTS)), see)
+
+    async def _visible(self, session: Session, events: dict[Key, Owned | None]) -> set[Key]:
+        return await self._core.database.run(visible, events, session.scope)
 
     @command("lanesync.getTransferResults")
     async def get_results(
         self, session: Session, transferId: TransferId, after: Cursor = 0, limit: Cursor = 20_000
     ) -> dict[str, Any]:
-        return await self._core.database.run(_results, transferId, after, max(1, min(limit, 20_000)))
+        return await self._core.database.run(
+            _results, session.scope, transferId, after, max(1, min(limit, 20_000))
+        )
 
     async def check_delete(
         self, session: Session, destinationId: int, files: list[str], directories: list[str]
     ) -> None:
-        await self._core.database.run(destinations.get, destinationId)
+        await self._core.database.run(destinations.get, destinationId, session.scope)
 
     @command("lanesync.deletePaths", twin=True, check="check_delete")
     async def delete_paths(
         self, session: Session, destinationId: DestinationId, files: Paths, directories: Paths
     ) -> dict[str, Any]:
-        destination = await self._core.database.run(destinations.get, destinationId)
+        destination = await self._core.database.run(destinations.get, destinationId, session.scope)
         if not files and not directories:
             return {"results": []}
         args = {"files": files, "directories": directories}
@@ -62,9 +72,11 @@ class ExtensionMethods:
         return {"results": answer.get("results", [])}
 
 
-def _results(connection: sqlite3.Connection, transfer_id: int, after: int, limit: int) -> dict[str, Any]:
+def _results(
+    connection: sqlite3.Connection, scope: Scope, transfer_id: int, after: int, limit: int
+) -> dict[str, Any]:
     """One page of per-file results; `next` is where to go on, and stays when there are no more yet."""
-    transfer = transfers.get(connection, transfer_id)
+    transfer = transfers.get(connection, transfer_id, scope)
     batch, offset = after >> _OFFSET_BITS, after & ((1 << _OFFSET_BITS) - 1)
     found = transfers.batches(connection, transfer_id, batch, 1)
     page: list[Record] = []

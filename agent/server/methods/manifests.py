@@ -1,6 +1,6 @@
 """`send.*` about manifests."""
 
-# ruff: noqa: ARG002 - every method takes the session and its documented parameters
+
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from agent.server.registry import command
 from agent.server.session import Session
 from agent.server.store import manifests, objects
 from agent.server.store.manifests import Entry, Manifest
+from agent.server.store.scope import Owner, Scope
 from agent.server.traversal import Traversal, TraversalError
 
 _log = structlog.get_logger(__name__)
@@ -68,7 +69,7 @@ class ManifestMethods:
         roots = [item for item in items if isinstance(item, Root)]
         if roots:
             await asyncio.get_running_loop().run_in_executor(self._core.io, _require_sources, roots)
-        owner, now = session.user or "", self._core.clock.wall_us()
+        owner, now = session.owner, self._core.clock.wall_us()
         if not roots and len(items) <= INLINE:
             entries = [item for item in items if isinstance(item, Entry)]
             made = await self._core.database.run(_create_whole, owner, now, entries)
@@ -127,7 +128,7 @@ class ManifestMethods:
 
     @command("send.getManifest")
     async def get(self, session: Session, manifestId: ManifestId) -> dict[str, Any]:
-        return structures.manifest(*await self._core.database.run(_read, manifestId))
+        return structures.manifest(*await self._core.database.run(_read, manifestId, session.scope))
 
     @command("send.getManifests")
     async def get_all(
@@ -137,21 +138,21 @@ class ManifestMethods:
         after: ManifestId | None = None,
         limit: Count | None = None,
     ) -> list[dict[str, Any]]:
-        found = await self._core.database.run(_read_all, before, after, limit)
+        found = await self._core.database.run(_read_all, before, after, limit, session.scope)
         return [structures.manifest(row, data) for row, data in found]
 
     @command("send.getManifestFiles")
     async def get_files(
         self, session: Session, manifestId: ManifestId, limit: Count | None = None
     ) -> dict[str, Any]:
-        entries = await self._core.database.run(_read_files, manifestId, limit)
+        entries = await self._core.database.run(_read_files, manifestId, limit, session.scope)
         return structures.manifest_files(manifestId, entries)
 
     @command("send.waitForManifest", waits=True)
     async def wait(self, session: Session, manifestId: ManifestId) -> dict[str, Any]:
         async with self._core.events.watching("manifest", manifestId) as changed:
             while True:
-                row, data = await self._core.database.run(_read, manifestId)
+                row, data = await self._core.database.run(_read, manifestId, session.scope)
                 if not row.processing:
                     return structures.manifest(row, data)
                 changed.clear()
@@ -159,8 +160,8 @@ class ManifestMethods:
 
     @command("send.deleteManifest")
     async def delete(self, session: Session, manifestId: ManifestId) -> None:
-        await self._core.database.run(manifests.delete, manifestId)
-        self._core.events.post("manifest", manifestId)
+        gone = await self._core.database.run(manifests.delete, manifestId, session.scope)
+        self._core.events.post("manifest", manifestId, gone)
         await self.purge(rounds=1)
 
     async def purge(self, rounds: int) -> None:
@@ -185,7 +186,9 @@ def _require_sources(roots: list[Root]) -> None:
             ) from None
 
 
-def _create_whole(connection: sqlite3.Connection, owner: str, now_us: int, entries: list[Entry]) -> Manifest:
+def _create_whole(
+    connection: sqlite3.Connection, owner: Owner, now_us: int, entries: list[Entry]
+) -> Manifest:
     """Create, fill and complete in one transaction; what is answered is the manifest as it began."""
     made = manifests.create(connection, owner, now_us)
     manifests.add_files(connection, made.id, 0, entries)
@@ -214,15 +217,15 @@ def _append(connection: sqlite3.Connection, manifest_id: int, first: int, batch:
     manifests.add_files(connection, manifest_id, first, batch)
 
 
-def _read(connection: sqlite3.Connection, manifest_id: int) -> tuple[Manifest, dict[str, str]]:
-    row = manifests.get(connection, manifest_id)
+def _read(connection: sqlite3.Connection, manifest_id: int, scope: Scope) -> tuple[Manifest, dict[str, str]]:
+    row = manifests.get(connection, manifest_id, scope)
     return _told(row), objects.user_data(connection, [row.id])[row.id]
 
 
 def _read_all(
-    connection: sqlite3.Connection, before: int | None, after: int | None, limit: int | None
+    connection: sqlite3.Connection, before: int | None, after: int | None, limit: int | None, scope: Scope
 ) -> list[tuple[Manifest, dict[str, str]]]:
-    rows = manifests.get_all(connection, before, after, limit)
+    rows = manifests.get_all(connection, before, after, limit, scope)
     data = objects.user_data(connection, [row.id for row in rows])
     return [(_told(row), data[row.id]) for row in rows]
 
@@ -232,8 +235,10 @@ def _told(row: Manifest) -> Manifest:
     return row if row.processing else replace(row, error=row.error or "")
 
 
-def _read_files(connection: sqlite3.Connection, manifest_id: int, limit: int | None) -> list[Entry]:
-    row = manifests.get(connection, manifest_id)
+def _read_files(
+    connection: sqlite3.Connection, manifest_id: int, limit: int | None, scope: Scope
+) -> list[Entry]:
+    row = manifests.get(connection, manifest_id, scope)
     if row.processing:
         raise CommandError(f"manifest {manifest_id} is not complete yet; wait for it with waitForManifest")
     wanted = min(limit or constants.MAX_MESSAGE_BYTES, row.total_files or 0)

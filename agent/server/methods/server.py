@@ -10,16 +10,16 @@ from typing import Any
 
 from agent import __version__
 from agent.jetstream import constants
+from agent.server.access import Access
 from agent.server.core import Core
-from agent.server.errors import CommandError, not_authenticated
+from agent.server.errors import CommandError
 from agent.server.params import Count, RequestId, Text
 from agent.server.queue import RequestQueue
 from agent.server.registry import command
-from agent.server.session import Access, Session
+from agent.server.session import Session
 from agent.server.store.requests import Request
 
 MAX_SLEEP_MS = 3_600_000
-LOGINS_AT_ONCE = 2  # each takes a core for a moment
 EXTENSIONS = ["events", "results", "deletePaths"]
 
 
@@ -28,27 +28,18 @@ class ServerMethods:
         self._core = core
         self._access = access
         self._queue = queue
-        self._logins = asyncio.Semaphore(LOGINS_AT_ONCE)
 
     @command("server.auth", twin=True)
     async def auth(self, session: Session, user: Text, password: Text) -> None:
-        accounts = self._access.accounts
-        if accounts is None:
-            raise not_authenticated(
-                "this server has no accounts; start it with --accounts FILE, "
-                "made with: lanesync user add NAME --accounts FILE"
-            )
-        async with self._logins:
-            known = await asyncio.to_thread(accounts.verify, user, password)
-        if not known:
-            raise not_authenticated("user name or password is wrong")
-        session.user = user
+        await self._access.log_in(session, user, password)
 
-    @command("server.authToken")
-    async def auth_token(self, session: Session, token: Text) -> None:
-        if not self._access.matches_token(token):
-            raise not_authenticated("the token is not valid here")
-        session.user = self._access.owner
+    @command("server.authToken", twin=True)
+    async def auth_token(self, session: Session, token: Text, password: Text | None = None) -> None:
+        await self._access.log_in_token(session, token, password)
+
+    @command("server.superuser")
+    async def superuser(self, session: Session) -> None:
+        self._access.raise_to_superuser(session)
 
     @command("server.echo")
     async def echo(self, session: Session, text: Text = "") -> str:
@@ -79,13 +70,30 @@ class ServerMethods:
         }
         if session.user is None:
             return reduced
-        return reduced | self._details()
+        details = reduced | self._details()
+        return details | {"configuration": self._configuration()} if session.superuser else details
+
+    def _configuration(self) -> dict[str, Any]:
+        """What the server was started with; no secrets are among it."""
+        serve = self._core.options
+        return {
+            "listen": f"{serve.host}:{self._core.port}",
+            "stateDir": str(serve.state_dir),
+            "receiveRoot": str(serve.receive_directory),
+            "accounts": None if serve.accounts is None else str(serve.accounts),
+            "superusers": list(serve.superusers),
+            "sandboxDir": serve.sandbox_dir,
+            "streams": serve.streams,
+            "checkpointSeconds": serve.checkpoint_seconds,
+            "sharedTokens": not serve.disable_shared_tokens,
+            "APITokens": not serve.disable_api_tokens,
+        }
 
     def _details(self) -> dict[str, Any]:
         return {
             "allowRemoteControl": False,
             "apiControlPort": self._core.port,
-            "APITokensAvailable": False,
+            "APITokensAvailable": not self._core.options.disable_api_tokens,
             "bandwidthLimits": None,
             "certificateValidation": None,
             "encryptionAvailable": False,

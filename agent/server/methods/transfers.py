@@ -1,6 +1,6 @@
 """`send.*` about transfers: creating and asking. What changes running ones is in `control`."""
 
-# ruff: noqa: ARG002 - every method takes the session and its documented parameters
+
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ from agent.server.params import (
 from agent.server.registry import command
 from agent.server.sending import Sender
 from agent.server.session import Session
-from agent.server.store import destinations, manifests, objects, transfers
+from agent.server.store import destinations, manifests, objects, owned, tokens, transfers
+from agent.server.store.scope import Owner, Scope
 from agent.server.store.transfers import Transfer
 
 MAX_FLAGS = 2_000_000
@@ -112,16 +113,25 @@ class TransferMethods:
             password,
             token,
         )
-        order = await self._core.database.run(self._create, session.user or "", request)
+        order = await self._core.database.run(
+            self._create, session.scope, session.owner, session.shared, request
+        )
         self._sender.start(order)
         self._core.events.post("transfer", order.transfer.id)
         if order.shared_limit:
             await self._sender.settle(destinationId)
         return self._structure(order.transfer, request.user_data) | {"queueTime": None}  # as it began
 
-    def _create(self, connection: sqlite3.Connection, owner: str, request: _Request) -> Order:
-        destination = destinations.get(connection, request.destination_id)
-        manifest = manifests.get(connection, request.manifest_id)
+    def _create(
+        self,
+        connection: sqlite3.Connection,
+        scope: Scope,
+        owner: Owner,
+        shared: str | None,
+        request: _Request,
+    ) -> Order:
+        destination = destinations.get(connection, request.destination_id, scope)
+        manifest = manifests.get(connection, request.manifest_id, scope)
         if manifest.status != manifests.COMPLETE:
             what = "is not complete yet; wait for it with waitForManifest"
             raise CommandError(
@@ -129,6 +139,8 @@ class TransferMethods:
             )
         checks.lane(destination, request.lane)
         defaults, now = destination.defaults, self._core.clock.wall_us()
+        if shared is not None:
+            tokens.count_download(connection, shared, now)
         rate = defaults.rate_max if request.rate is None else checks.unlimited(request.rate)
         made = transfers.create(
             connection,
@@ -138,7 +150,9 @@ class TransferMethods:
                 destination_id=destination.id,
                 manifest_id=manifest.id,
                 status=states.PENDING,
-                owner=owner,
+                owner=owner.name,
+                owner_token=owner.token,
+                owner_session=owner.session,
                 destination_path=request.path,
                 lane=request.lane or destination.default_lane,
                 priority=_first(request.priority, defaults.priority),
@@ -169,7 +183,7 @@ class TransferMethods:
     async def get(
         self, session: Session, transferId: TransferId, getCompleteFlags: Boolean | None = None
     ) -> dict[str, Any]:
-        structure = self._structure(*await self._core.database.run(_read, transferId))
+        structure = self._structure(*await self._core.database.run(_read, transferId, session.scope))
         if getCompleteFlags:
             structure["completeFlags"] = await self._core.database.run(_complete_flags, transferId)
         return structure
@@ -183,14 +197,14 @@ class TransferMethods:
         after: TransferId | None = None,
         limit: Count | None = None,
     ) -> list[dict[str, Any]]:
-        found = await self._core.database.run(_read_all, destinationId, before, after, limit)
+        found = await self._core.database.run(_read_all, destinationId, before, after, limit, session.scope)
         return [self._structure(row, data) for row, data in found]
 
     @command("send.waitForTransfer", waits=True)
     async def wait(self, session: Session, transferId: TransferId) -> dict[str, Any]:
         async with self._core.events.watching("transfer", transferId) as changed:
             while True:
-                row, data = await self._core.database.run(_read, transferId)
+                row, data = await self._core.database.run(_read, transferId, session.scope)
                 if not row.active:
                     return self._structure(row, data)
                 changed.clear()
@@ -200,20 +214,21 @@ class TransferMethods:
     async def set_user_data(
         self, session: Session, objId: ObjectId, key: Text, value: Text | None = None
     ) -> None:
-        kind = await self._core.database.run(_set_user_data, objId, {key: value or ""})
-        self._core.events.post(kind, objId)
+        data = {key: value or ""}
+        kind, found = await self._core.database.run(_set_user_data, objId, data, session.scope)
+        self._core.events.post(kind, found)
 
     @command("send.deleteObjectUserData")
     async def delete_user_data(self, session: Session, objId: ObjectId, key: Text) -> None:
-        await self._core.database.run(objects.delete_user_data, objId, key)
+        await self._core.database.run(_delete_user_data, objId, key, session.scope)
 
 
 def _first(value: int | None, default: int) -> int:
     return default if value is None else value
 
 
-def _read(connection: sqlite3.Connection, transfer_id: int) -> TransferData:
-    row = transfers.get(connection, transfer_id)
+def _read(connection: sqlite3.Connection, transfer_id: int, scope: Scope) -> TransferData:
+    row = transfers.get(connection, transfer_id, scope)
     return row, objects.user_data(connection, [row.id])[row.id]
 
 
@@ -223,10 +238,11 @@ def _read_all(
     before: int | None,
     after: int | None,
     limit: int | None,
+    scope: Scope,
 ) -> list[TransferData]:
     if destination_id is not None:
-        destinations.get(connection, destination_id)
-    rows = transfers.get_all(connection, destination_id, before, after, limit)
+        destinations.get(connection, destination_id, scope)
+    rows = transfers.get_all(connection, destination_id, before, after, limit, scope)
     data = objects.user_data(connection, [row.id for row in rows])
     return [(row, data[row.id]) for row in rows]
 
@@ -251,6 +267,25 @@ def _complete_flags(connection: sqlite3.Connection, transfer_id: int) -> list[bo
     return flags
 
 
-def _set_user_data(connection: sqlite3.Connection, object_id: int, data: dict[str, str]) -> str:
-    objects.set_user_data(connection, object_id, data)
-    return objects.kind_of(connection, object_id) or ""
+def _set_user_data(
+    connection: sqlite3.Connection, object_id: int | str, data: dict[str, str], scope: Scope
+) -> tuple[str, int]:
+    """Kind and id of what was changed."""
+    found = _object(connection, object_id)
+    kind = owned.require(connection, found, scope)
+    objects.set_user_data(connection, found, data)
+    return kind, found
+
+
+def _delete_user_data(connection: sqlite3.Connection, object_id: int | str, key: str, scope: Scope) -> None:
+    found = _object(connection, object_id)
+    owned.require(connection, found, scope)
+    objects.delete_user_data(connection, found, key)
+
+
+def _object(connection: sqlite3.Connection, object_id: int | str) -> int:
+    """The id of an object that may be named by a token."""
+    if isinstance(object_id, int):
+        return object_id
+    token = tokens.find(connection, object_id)
+    return 0 if token is None else token.id

@@ -7,8 +7,9 @@ import sqlite3
 from dataclasses import asdict, dataclass, replace
 
 from agent.jetstream import constants
-from agent.server.errors import not_found
+from agent.server.errors import CommandError, not_found
 from agent.server.store import objects
+from agent.server.store.scope import EVERYTHING, Scope
 
 Lanes = tuple[tuple[str, float], ...]
 
@@ -142,20 +143,22 @@ def _connection_for(connection: sqlite3.Connection, destination: Destination) ->
     return made
 
 
-def get(connection: sqlite3.Connection, destination_id: int) -> Destination:
-    """CommandError when there is no such destination."""
+def get(connection: sqlite3.Connection, destination_id: int, scope: Scope = EVERYTHING) -> Destination:
+    """CommandError when there is no such destination in the scope."""
     query = f"SELECT {_COLUMNS} FROM destinations WHERE id=?"  # noqa: S608
     row = connection.execute(query, (destination_id,)).fetchone()
-    if row is None:
-        objects.require_kind(connection, destination_id, "destination")
+    found = None if row is None else _destination(row)
+    if found is None or not scope.sees(found):
+        objects.require_kind(connection, destination_id, "destination", scope)
         raise not_found("destination", destination_id)
-    return _destination(row)
+    return found
 
 
-def get_all(connection: sqlite3.Connection, limit: int = 0) -> list[Destination]:
+def get_all(connection: sqlite3.Connection, limit: int = 0, scope: Scope = EVERYTHING) -> list[Destination]:
     """In order of creation; limit 0 = all."""
-    query = f"SELECT {_COLUMNS} FROM destinations ORDER BY id LIMIT ?"  # noqa: S608
-    return [_destination(row) for row in connection.execute(query, (limit or -1,))]
+    seen, values = scope.condition()
+    query = f"SELECT {_COLUMNS} FROM destinations WHERE {seen} ORDER BY id LIMIT ?"  # noqa: S608
+    return [_destination(row) for row in connection.execute(query, (*values, limit or -1))]
 
 
 def update(
@@ -193,19 +196,47 @@ def _make_connection(row: tuple[object, ...]) -> Connection:
     return replace(made, rate_control=bool(made.rate_control))
 
 
-def get_connection(connection: sqlite3.Connection, connection_id: int) -> Connection:
-    """CommandError when there is no such connection."""
-    query = f"SELECT {_CONNECTION} FROM connections WHERE id=?"  # noqa: S608
-    row = connection.execute(query, (connection_id,)).fetchone()
+def get_connection(
+    connection: sqlite3.Connection, connection_id: int, scope: Scope = EVERYTHING
+) -> Connection:
+    """CommandError when there is no such connection, or no destination of the scope uses it."""
+    seen, values = _shared(scope)
+    query = f"SELECT {_CONNECTION} FROM connections WHERE id=? AND {seen}"  # noqa: S608
+    row = connection.execute(query, (connection_id, *values)).fetchone()
     if row is None:
-        objects.require_kind(connection, connection_id, "connection")
+        objects.require_kind(connection, connection_id, "connection", scope)
         raise not_found("connection", connection_id)
     return _make_connection(row)
 
 
-def get_connections(connection: sqlite3.Connection, limit: int = 0) -> list[Connection]:
-    query = f"SELECT {_CONNECTION} FROM connections ORDER BY id LIMIT ?"  # noqa: S608
-    return [_make_connection(row) for row in connection.execute(query, (limit or -1,))]
+def get_connections(
+    connection: sqlite3.Connection, limit: int = 0, scope: Scope = EVERYTHING
+) -> list[Connection]:
+    seen, values = _shared(scope)
+    query = f"SELECT {_CONNECTION} FROM connections WHERE {seen} ORDER BY id LIMIT ?"  # noqa: S608
+    return [_make_connection(row) for row in connection.execute(query, (*values, limit or -1))]
+
+
+def _shared(scope: Scope) -> tuple[str, tuple[object, ...]]:
+    """A connection has no owner: it is seen by whoever has a destination that uses it."""
+    if scope == EVERYTHING:
+        return "1", ()
+    seen, values = scope.condition()
+    return f"id IN (SELECT connection_id FROM destinations WHERE {seen})", values  # noqa: S608
+
+
+def require_sole_use(connection: sqlite3.Connection, connection_id: int, scope: Scope) -> None:
+    """Before a connection is changed. CommandError when destinations outside of the scope use it."""
+    seen, values = scope.condition()
+    others = connection.execute(
+        f"SELECT 1 FROM destinations WHERE connection_id=? AND NOT {seen} LIMIT 1",  # noqa: S608
+        (connection_id, *values),
+    ).fetchone()
+    if others is not None:
+        raise CommandError(
+            f"connection {connection_id} carries destinations of others too; a superuser may change it, or "
+            "limit your destination with setSendRateMax"
+        )
 
 
 def put_connection(connection: sqlite3.Connection, changed: Connection) -> None:

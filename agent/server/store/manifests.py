@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from agent.server.errors import not_found
-from agent.server.store import objects
+from agent.server.store import objects, tokens
+from agent.server.store.scope import EVERYTHING, Owner, Scope
 
 PENDING, COMPLETE, ERROR = "pending", "complete", "error"
 KIND_FILE, KIND_EMPTY_DIRECTORY = 0, 1
@@ -46,27 +47,21 @@ class Entry(NamedTuple):
 _COLUMNS = ", ".join(Manifest.__dataclass_fields__)
 
 
-def create(
-    connection: sqlite3.Connection,
-    owner: str,
-    now_us: int,
-    owner_token: str | None = None,
-    owner_session: str | None = None,
-) -> Manifest:
+def create(connection: sqlite3.Connection, owner: Owner, now_us: int) -> Manifest:
     made = Manifest(
         objects.new_id(connection, "manifest"),
         PENDING,
         None,
         None,
         None,
-        owner,
+        owner.name,
         now_us,
-        owner_token,
-        owner_session,
+        owner.token,
+        owner.session,
     )
     connection.execute(
         f"INSERT INTO manifests({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)",  # noqa: S608
-        (made.id, made.status, None, None, None, owner, now_us, owner_token, owner_session),
+        (made.id, made.status, None, None, None, owner.name, now_us, owner.token, owner.session),
     )
     return made
 
@@ -113,23 +108,30 @@ def fail_unfinished(connection: sqlite3.Connection, message: str) -> None:
     connection.execute("UPDATE manifests SET status=?, error=? WHERE status=?", (ERROR, message, PENDING))
 
 
-def get(connection: sqlite3.Connection, manifest_id: int) -> Manifest:
-    """CommandError when there is no such manifest, or it was deleted."""
+def get(connection: sqlite3.Connection, manifest_id: int, scope: Scope = EVERYTHING) -> Manifest:
+    """CommandError when there is no such manifest in the scope, or it was deleted."""
     query = f"SELECT {_COLUMNS} FROM manifests WHERE id=? AND deleted=0"  # noqa: S608
     row = connection.execute(query, (manifest_id,)).fetchone()
-    if row is None:
-        objects.require_kind(connection, manifest_id, "manifest")
+    found = None if row is None else Manifest(*row)
+    if found is None or not scope.sees(found):
+        objects.require_kind(connection, manifest_id, "manifest", scope)
         raise not_found("manifest", manifest_id)
-    return Manifest(*row)
+    return found
 
 
 def get_all(
-    connection: sqlite3.Connection, before: int | None, after: int | None, limit: int | None
+    connection: sqlite3.Connection,
+    before: int | None,
+    after: int | None,
+    limit: int | None,
+    scope: Scope = EVERYTHING,
 ) -> list[Manifest]:
     """In order of creation, between the exclusive cursors."""
-    query = f"SELECT {_COLUMNS} FROM manifests WHERE deleted=0 AND id < ? AND id > ? ORDER BY id LIMIT ?"  # noqa: S608
-    bounds = (2**63 - 1 if before is None else before, -1 if after is None else after, limit or -1)
-    return [Manifest(*row) for row in connection.execute(query, bounds)]
+    seen, values = scope.condition()
+    where = f"deleted=0 AND id < ? AND id > ? AND {seen}"
+    query = f"SELECT {_COLUMNS} FROM manifests WHERE {where} ORDER BY id LIMIT ?"  # noqa: S608
+    bounds = (2**63 - 1 if before is None else before, -1 if after is None else after)
+    return [Manifest(*row) for row in connection.execute(query, (*bounds, *values, limit or -1))]
 
 
 def files(
@@ -158,11 +160,13 @@ def paths(connection: sqlite3.Connection, manifest_id: int, seqs: list[int]) -> 
     return found
 
 
-def delete(connection: sqlite3.Connection, manifest_id: int) -> None:
-    """Mark as gone; `purge` removes the files once nothing uses them."""
-    get(connection, manifest_id)
+def delete(connection: sqlite3.Connection, manifest_id: int, scope: Scope = EVERYTHING) -> Manifest:
+    """Mark as gone, with what shares it; `purge` removes the files once nothing uses them."""
+    gone = get(connection, manifest_id, scope)
+    tokens.delete_of_manifest(connection, manifest_id)
     connection.execute("UPDATE manifests SET deleted=1 WHERE id=?", (manifest_id,))
     objects.forget(connection, manifest_id)
+    return gone
 
 
 def purge(connection: sqlite3.Connection, limit: int) -> bool:

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterable
 
 from agent.server.errors import CommandError, not_found
+from agent.server.store.scope import EVERYTHING, Scope
 
 MAX_KEYS = 256
 
@@ -18,10 +19,13 @@ def new_id(connection: sqlite3.Connection, kind: str) -> int:
     return int(cursor.lastrowid or 0)
 
 
-def require_kind(connection: sqlite3.Connection, object_id: int, kind: str) -> None:
-    """CommandError when `object_id` is gone, never was, or is of another kind."""
+def require_kind(
+    connection: sqlite3.Connection, object_id: int, kind: str, scope: Scope = EVERYTHING
+) -> None:
+    """CommandError when `object_id` is gone, never was, or is of another kind. Who does not see everything
+    is not told which."""
     row = connection.execute("SELECT kind FROM objects WHERE id=?", (object_id,)).fetchone()
-    if row is None:
+    if row is None or scope != EVERYTHING:
         raise not_found(kind, object_id)
     if row[0] != kind:
         raise CommandError(f"{object_id} is the id of a {row[0]}, not of a {kind}", not_found(kind, 0).code)
@@ -74,4 +78,4 @@ def user_data(connection: sqlite3.Connection, object_ids: Iterable[int]) -> dict
 def _require_any(connection: sqlite3.Connection, object_id: int) -> None:
     kind = kind_of(connection, object_id)
     if kind is None or kind == "connection":
-        raise not_found("destination, manifest or transfer", object_id)
+        raise not_found("destination, manifest, transfer or token", object_id)

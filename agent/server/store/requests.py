@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.jetstream.constants import ERROR_NOT_FOUND
 from agent.server.errors import CommandError
+from agent.server.store.scope import Owner
 
 PENDING, COMPLETE, ERROR = "pending", "complete", "error"
 
@@ -18,6 +19,7 @@ class Request:
     id: int
     method: str
     owner: str
+    owner_token: str | None
     status: str
     error: dict[str, Any] | None  # the JSON-RPC error object
     result: Any
@@ -27,10 +29,10 @@ class Request:
         return self.status == PENDING
 
 
-def create(connection: sqlite3.Connection, method: str, owner: str, now_us: int) -> int:
+def create(connection: sqlite3.Connection, method: str, owner: Owner, now_us: int) -> int:
     cursor = connection.execute(
-        "INSERT INTO requests(method, owner, status, created_us) VALUES (?,?,?,?)",
-        (method, owner, PENDING, now_us),
+        "INSERT INTO requests(method, owner, owner_token, status, created_us) VALUES (?,?,?,?,?)",
+        (method, owner.name, owner.token, PENDING, now_us),
     )
     return int(cursor.lastrowid or 0)
 
@@ -53,16 +55,19 @@ def finish(
 def get(connection: sqlite3.Connection, request_id: int) -> Request:
     """CommandError when it is unknown or its record has expired."""
     row = connection.execute(
-        "SELECT id, method, owner, status, error, result FROM requests WHERE id=?", (request_id,)
+        "SELECT id, method, owner, owner_token, status, error, result FROM requests WHERE id=?", (request_id,)
     ).fetchone()
     if row is None:
-        raise CommandError(
-            f"request {request_id} was not found; records are kept for an hour after the request ended",
-            ERROR_NOT_FOUND,
-        )
-    error = None if row[4] is None else json.loads(row[4])
-    result = None if row[5] is None else json.loads(row[5])
-    return Request(row[0], row[1], row[2], row[3], error, result)
+        raise missing(request_id)
+    *fields, error, result = row
+    return Request(*fields, *(None if text is None else json.loads(text) for text in (error, result)))
+
+
+def missing(request_id: int) -> CommandError:
+    return CommandError(
+        f"request {request_id} was not found; records are kept for an hour after the request ended",
+        ERROR_NOT_FOUND,
+    )
 
 
 def interrupt(connection: sqlite3.Connection, error: dict[str, Any], now_us: int) -> None:

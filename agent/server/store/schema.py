@@ -77,11 +77,13 @@ ALTER TABLE transfers ADD COLUMN packets_sent INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE transfers ADD COLUMN packets_recv INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE transfers ADD COLUMN bytes_recv INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE transfers ADD COLUMN blocks_resent INTEGER NOT NULL DEFAULT 0;
-CREATE TABLE tokens(id INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
-  password_hash TEXT, permissions INTEGER NOT NULL, description TEXT NOT NULL, created_us INTEGER NOT NULL,
-  expires_us INTEGER, download_count INTEGER NOT NULL DEFAULT 0, download_limit INTEGER,
-  manifest_id INTEGER, path BLOB, owner TEXT NOT NULL, owner_token TEXT, owner_session TEXT);
+CREATE TABLE tokens(id INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE, digest BLOB NOT NULL UNIQUE,
+  kind TEXT NOT NULL, password_hash TEXT, permissions INTEGER NOT NULL, description TEXT NOT NULL,
+  created_us INTEGER NOT NULL, expires_us INTEGER, download_count INTEGER NOT NULL DEFAULT 0,
+  download_limit INTEGER, manifest_id INTEGER, path BLOB, owner TEXT NOT NULL, owner_token TEXT,
+  owner_session TEXT);
 CREATE INDEX tokens_by_manifest ON tokens(manifest_id);
+ALTER TABLE requests ADD COLUMN owner_token TEXT;
 CREATE TABLE sandboxes(user TEXT NOT NULL, name TEXT NOT NULL, mapping TEXT NOT NULL,
   PRIMARY KEY(user, name)) WITHOUT ROWID;
 CREATE TABLE authorized_clients(public_key TEXT PRIMARY KEY, added_us INTEGER NOT NULL) WITHOUT ROWID;

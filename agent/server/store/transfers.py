@@ -10,6 +10,7 @@ from agent.server import states
 from agent.server.counters import Counters
 from agent.server.errors import not_found
 from agent.server.store import objects
+from agent.server.store.scope import EVERYTHING, Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +92,13 @@ def create(connection: sqlite3.Connection, transfer: Transfer) -> Transfer:
     return made
 
 
-def get(connection: sqlite3.Connection, transfer_id: int) -> Transfer:
-    """CommandError when there is no such transfer."""
-    row = connection.execute(f"{_SELECT} WHERE id=?", (transfer_id,)).fetchone()
-    if row is None:
-        objects.require_kind(connection, transfer_id, "transfer")
+def get(connection: sqlite3.Connection, transfer_id: int, scope: Scope = EVERYTHING) -> Transfer:
+    """CommandError when there is no such transfer in the scope."""
+    found = find(connection, transfer_id)
+    if found is None or not scope.sees(found):
+        objects.require_kind(connection, transfer_id, "transfer", scope)
         raise not_found("transfer", transfer_id)
-    return _transfer(row)
+    return found
 
 
 def find(connection: sqlite3.Connection, transfer_id: int) -> Transfer | None:
@@ -111,10 +112,12 @@ def get_all(
     before: int | None = None,
     after: int | None = None,
     limit: int | None = None,
+    scope: Scope = EVERYTHING,
 ) -> list[Transfer]:
     """In order of creation, between the exclusive cursors."""
-    where, values = "id < ? AND id > ?", [2**63 - 1 if before is None else before]
-    values.append(-1 if after is None else after)
+    seen, owner = scope.condition()
+    where = f"id < ? AND id > ? AND {seen}"
+    values: list[object] = [2**63 - 1 if before is None else before, -1 if after is None else after, *owner]
     if destination_id is not None:
         where += " AND destination_id=?"
         values.append(destination_id)
