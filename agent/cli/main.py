@@ -25,6 +25,7 @@ VERBS = {
     "resume": "end a suspension",
     "approve": "let held deletions or a held revision through",
     "serve": "run a transfer server",
+    "relay": "a meeting point for servers that cannot be reached from outside",
     "user": "accounts of a transfer server",
     "schema": "print the JSON Schema of the specs",
     "api": "call any method of a JetStream API server",
