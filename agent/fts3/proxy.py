@@ -49,6 +49,7 @@ def sign(request_pem: bytes, signer: Loaded, now: datetime, lifetime: timedelta)
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(issuer), critical=True)
+        .add_extension(_issuer_key(signer), critical=False)
         .add_extension(x509.UnrecognizedExtension(PROXY_CERT_INFO, _cert_info(signer.chain)), critical=True)
     )
     proxy = builder.sign(signer.key, hashes.SHA256())
@@ -77,6 +78,14 @@ def _read_request(pem: bytes) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
 def _subject(issuer: x509.Name, now: datetime) -> x509.Name:
     number = x509.NameAttribute(NameOID.COMMON_NAME, str(int(now.timestamp())))
     return x509.Name([*issuer.rdns, x509.RelativeDistinguishedName([number])])
+
+
+def _issuer_key(signer: Loaded) -> x509.AuthorityKeyIdentifier:
+    try:
+        named = signer.chain[0].extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key())
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(named)
 
 
 def _key_usage(issuer: x509.Certificate) -> x509.KeyUsage:
