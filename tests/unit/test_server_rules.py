@@ -99,7 +99,7 @@ def test_unknown_overwrite_modes_are_refused(mode: int) -> None:
 def test_credentials_that_make_no_sense_are_refused(
     given: tuple[str | None, str | None, str | None], message: str
 ) -> None:
-    """One of user name and token, a password only with one of them; the message never holds what was given."""
+    """One of user name and token, a password only with one of them; the message quotes nothing of it."""
     with pytest.raises(CommandError, match=message) as refused:
         checks.credentials(*given)
     assert "secret" not in str(refused.value) and "jsmith" not in str(refused.value)

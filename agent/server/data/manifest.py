@@ -41,13 +41,17 @@ class Totals:
 class Manifest:
     """For one thread at a time."""
 
-    def __init__(self, database: Path, manifest_id: int, transfer_id: int) -> None:
-        """Raises sqlite3.Error when the database cannot be read."""
+    def __init__(
+        self, database: Path, manifest_id: int, transfer_id: int, *, skip_vanished: bool = True
+    ) -> None:
+        """Raises sqlite3.Error when the database cannot be read. `skip_vanished`: sources that were gone are
+        not looked for again."""
         uri = f"{database.absolute().as_uri()}?mode=ro"
         self._db = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=_BUSY_SECONDS)
         self._id = manifest_id
         self._after = -1
         self._done = bytearray()
+        self._again = (Outcome.FAILED,) if skip_vanished else (Outcome.FAILED, Outcome.VANISHED)
         self.totals = Totals()
         self.exhausted = False
         (self.total_size,) = self._db.execute(
@@ -60,8 +64,8 @@ class Manifest:
 
     def _note(self, data: bytes) -> None:
         for record in results.unpack(data):
-            if record.outcome == Outcome.FAILED:
-                continue  # tried again
+            if record.outcome in self._again:
+                continue
             if record.seq >= len(self._done):
                 self._done.extend(bytes(max(record.seq + 1, 2 * len(self._done)) - len(self._done)))
             self._done[record.seq] = 1

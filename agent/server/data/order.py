@@ -60,6 +60,11 @@ class Order:
         return bool(self.flags & constants.TRANSFER_FLAG_READ)
 
     @property
+    def skips_vanished(self) -> bool:
+        """A source that is gone is left out; else it is a failure."""
+        return bool(self.flags & constants.TRANSFER_FLAG_SKIP_VANISHED)
+
+    @property
     def secret(self) -> bool:
         """Whether the receiver is shown what nobody else may see."""
         return bool(self.password or self.token)

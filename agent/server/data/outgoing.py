@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from agent.server.counters import BLOCK_SIZE, blocks
 from agent.server.data.manifest import Entry, Manifest
 from agent.server.data.order import Order
 from agent.server.data.reading import ATTEMPTS, Extent, Identity
@@ -30,7 +31,7 @@ class LargeFile:
     """A file that goes in chunks."""
 
     entry: Entry
-    fd: int
+    fd: int  # -1 when it is not read (or closed)
     identity: Identity
     generation: int
     todo: deque[Extent]
@@ -40,6 +41,11 @@ class LargeFile:
     answered: int = -1  # how many NAKs the last END took account of
     over: bool = False
     announced: set[int] = field(default_factory=set)  # streams of this session that carry some of it
+    left: int = 0  # bytes of content still to be sent
+    sent: int = 0  # and those that were
+
+    def __post_init__(self) -> None:
+        self.left = sum(end - start for start, end, hole in self.todo if not hole)
 
     def close(self) -> None:
         """Give the descriptor back once no thread reads from it."""
@@ -103,6 +109,9 @@ class Transfer:
         before = order.counters
         sent = max(before.bytes_sent, done.bytes)
         self.counters = replace(before, bytes_sent=sent, bytes_done=done.bytes, files_done=done.files)
+        self.on_the_way = sent - done.bytes - before.blocks_resent * BLOCK_SIZE
+        """Bytes that an earlier worker sent of files that are not final: what is not there is sent again."""
+        self.unsent: dict[int, int] = {}  # bytes of files that were under way when the session was lost
         self.told: tuple[int, ...] = ()
         self.last_checkpoint = 0.0
         self.stopping = False
@@ -198,9 +207,13 @@ class Transfer:
         self.counters.files_done += 1
         self.counters.bytes_done += record.size
 
-    def vanished(self, seq: int) -> None:
-        self.settled += RECORD.pack(*Record(seq, Outcome.VANISHED))
-        self.counters.files_done += 1
+    def vanished(self, entry: Entry) -> None:
+        """The source is not there. The transfer ends in an error by that, unless it was told to skip it."""
+        self.settled += RECORD.pack(*Record(entry.seq, Outcome.VANISHED))
+        if self.order.skips_vanished:
+            self.counters.files_done += 1
+        else:
+            self._note_failure(entry.seq, f"{_shown(entry)} does not exist; put it there and start again")
 
     def fail(self, seq: int, message: str) -> None:
         """A file failed for good; others go on."""
@@ -209,6 +222,9 @@ class Transfer:
         if file is not None:
             file.close()
         self.settled += RECORD.pack(*Record(seq, Outcome.FAILED))
+        self._note_failure(seq, message)
+
+    def _note_failure(self, seq: int, message: str) -> None:
         self.errors.append((seq, message[:2000]))
         self.failed += 1
         self.first_error = self.first_error or message
@@ -230,12 +246,19 @@ class Transfer:
             self.fail(seq, _damaged(file.entry))
         else:
             file.todo.append((start, min(start + size, file.identity.size), False))
+            file.left += size
+            self.lost(size)
 
     def pack_damaged(self, number: int) -> None:
         for seq in self.packs.pop(number, ()):
             found = self.sent.pop(seq, None)
             if found is not None:
+                self.lost(found[1].size)
                 self.retry(found[0], _damaged(found[0]))
+
+    def lost(self, size: int) -> None:
+        """So many bytes of content are presumed lost, and sent again."""
+        self.counters.blocks_resent += blocks(max(0, size))
 
     # --- sessions ---------------------------------------------------------------------------------------
 
@@ -262,11 +285,16 @@ class Transfer:
         else:
             self._send_again(self.published)
             self.published = bytearray()
-        for entry, _ in sorted(self.sent.values(), key=lambda item: item[0].seq, reverse=True):
+        partial = sum(end - start for known in self.partials.values() for start, end in known.ranges)
+        self.lost(self.on_the_way - partial)
+        self.on_the_way = 0
+        for entry, record in sorted(self.sent.values(), key=lambda item: item[0].seq, reverse=True):
+            self.lost(record.size)
             self.queue.appendleft(entry)
         self.sent.clear()
         self.packs.clear()
-        for file in list(self.files.values()):
+        for seq, file in self.files.items():
+            self.unsent[seq] = file.left
             self.queue.appendleft(file.entry)
             file.close()
         self.files.clear()
@@ -277,12 +305,16 @@ class Transfer:
         for record in found:
             self.counters.files_done -= 1
             self.counters.bytes_done -= record.size
+            self.lost(record.size)
         self.queue.extendleft(reversed(self.manifest.fetch(record.seq for record in found)))
 
 
 def _damaged(entry: Entry) -> str:
-    name = entry.src.decode("utf-8", "backslashreplace")
-    return f"{name} arrives damaged again and again; check the network and the memory of both machines"
+    return f"{_shown(entry)} arrives damaged again and again; check network and memory of both machines"
+
+
+def _shown(entry: Entry) -> str:
+    return entry.src.decode("utf-8", "backslashreplace")
 
 
 def _within(runs: Iterable[tuple[int, int, int]], seqs: list[int]) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 import xxhash
@@ -15,8 +15,8 @@ from agent.server.data import pack, reading
 from agent.server.data.manifest import Entry
 from agent.server.data.outgoing import ChunkWork, LargeFile, OpenWork, PackWork, Transfer, Work
 from agent.server.data.ranges import RangeSet
-from agent.server.data.reading import TooLargeError, UnreadableError, VanishedError
-from agent.server.data.wire import CHUNK_SIZE, MAX_GENERATION, Header, Kind, Stream
+from agent.server.data.reading import Extent, Identity, TooLargeError, UnreadableError, VanishedError
+from agent.server.data.wire import CHUNK_SIZE, MAX_GENERATION, PACK_FILE_SIZE, Header, Kind, Stream
 from agent.server.results import Outcome, Record
 
 if TYPE_CHECKING:
@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 MAX_WAIT = 0.5  # seconds between looks at the clock when a wake-up is far off
+_ZEROS = bytes(CHUNK_SIZE)
+
+Payload = bytes | bytearray | memoryview
+
+
+class Source(NamedTuple):
+    """A file that goes in chunks, as it was found."""
+
+    fd: int  # -1 when it is not read
+    identity: Identity
+    extents: list[Extent]
 
 
 class Pump:
@@ -115,9 +126,14 @@ class Pump:
         header = Header(
             Kind.PACK, handle=transfer.handle, offset=number, digest=xxhash.xxh3_64_intdigest(payload)
         )
+        self._send(transfer, header, payload, total)
+
+    def _send(self, transfer: Transfer, header: Header, payload: Payload = b"", content: int = 0) -> None:
+        """Send a frame that carries `content` bytes of the transfer's files, or is about one of them."""
         self._stream.send(header, payload)
         with self._link.changed:
-            transfer.counters.bytes_sent += total
+            transfer.counters.bytes_sent += content
+            transfer.counters.packets_sent += 1
 
     def _read(self, transfer: Transfer, entry: Entry) -> tuple[pack.PackedFile, Record] | None:
         """One file for a pack; None when it does not go there (what then, is noted)."""
@@ -125,13 +141,16 @@ class Pump:
         if entry.kind == 1:
             return pack.PackedFile(entry.seq, pack.DIRECTORY, path, 0, b""), Record(entry.seq, 0)
         try:
-            content, identity = reading.read_small(entry.src)
+            if transfer.order.reads:
+                content, identity = reading.read_small(entry.src)
+            else:
+                content, identity = _zeros(entry)
         except TooLargeError:
             self._open(transfer, entry)
             return None
         except VanishedError:
             with self._link.changed:
-                transfer.vanished(entry.seq)
+                transfer.vanished(entry)
             return None
         except UnreadableError as error:
             with self._link.changed:
@@ -153,23 +172,17 @@ class Pump:
     def _open(self, transfer: Transfer, entry: Entry, generation: int = 0) -> None:
         """Begin a file that goes in chunks, whatever its size has become."""
         try:
-            fd = reading.open_source(entry.src)
+            source = open_source(entry) if transfer.order.reads else promised_source(entry)
         except VanishedError:
             with self._link.changed:
-                transfer.vanished(entry.seq)
+                transfer.vanished(entry)
             return
         except UnreadableError as error:
-            with self._link.changed:
-                transfer.fail(entry.seq, str(error))
-            return
-        try:
-            file = begin(transfer, entry, fd, generation)
-        except UnreadableError as error:
-            os.close(fd)
             with self._link.changed:
                 transfer.fail(entry.seq, str(error))
             return
         with self._link.changed:
+            file = begin(transfer, entry, source, generation)
             transfer.files[entry.seq] = file
             self._link.begun(transfer)
             empty = not file.todo
@@ -193,15 +206,16 @@ class Pump:
         header = Header(Kind.CHUNK, 0, file.generation, transfer.handle, file.entry.seq, 0, work.start, 0)
         if work.hole:
             self._announce(transfer, file)
-            self._stream.send(header._replace(kind=Kind.HOLE, digest=size))
+            self._send(transfer, header._replace(kind=Kind.HOLE, digest=size))
             return True
-        view = memoryview(self._buffer)[:size]
-        if reading.read_into(file.fd, view, work.start, file.entry.src) != size:
+        view = memoryview(self._buffer if transfer.order.reads else _ZEROS)[:size]
+        if transfer.order.reads and reading.read_into(file.fd, view, work.start, file.entry.src) != size:
             return False
         self._announce(transfer, file)
-        self._stream.send(header._replace(digest=xxhash.xxh3_64_intdigest(view)), view)
+        self._send(transfer, header._replace(digest=xxhash.xxh3_64_intdigest(view)), view, size)
         with self._link.changed:
-            transfer.counters.bytes_sent += size
+            file.left -= size
+            file.sent += size
         return True
 
     def _announce(self, transfer: Transfer, file: LargeFile) -> None:
@@ -218,6 +232,8 @@ class Pump:
                 "mtimeNs": _mtime(entry, file.identity.mtime_ns),
             },
         )
+        with self._link.changed:
+            transfer.counters.packets_sent += 1
 
     def _put_down(self, transfer: Transfer, file: LargeFile) -> None:
         """A chunk is through. Whoever has the last one says that all was sent, once for every round of
@@ -237,35 +253,64 @@ class Pump:
 
     def _finish(self, transfer: Transfer, file: LargeFile, naks: int) -> None:
         entry = file.entry
-        if not file.changed and reading.unchanged(file.fd, file.identity):
+        if not file.changed and (not transfer.order.reads or reading.unchanged(file.fd, file.identity)):
             self._announce(transfer, file)
-            self._stream.send(Header(Kind.END, 0, file.generation, transfer.handle, entry.seq, 0, naks))
+            self._send(transfer, Header(Kind.END, 0, file.generation, transfer.handle, entry.seq, 0, naks))
             file.answered = naks
             return
         with self._link.changed:
             file.over = True
             transfer.files.pop(entry.seq, None)
             entry.attempts += 1
+            transfer.lost(file.sent)
             if entry.attempts >= reading.ATTEMPTS:
                 transfer.fail(entry.seq, reading.changed_message(entry.src))
                 return
         self._open(transfer, entry, file.generation % MAX_GENERATION + 1)
 
 
-def begin(transfer: Transfer, entry: Entry, fd: int, generation: int) -> LargeFile:
-    """What of an opened file is to be sent. `generation` 0: go on with what the receiver has of it, if that
-    is of the same source. UnreadableError when it is not a regular file."""
-    identity = reading.identify(fd, entry.src)
+def open_source(entry: Entry) -> Source:
+    """VanishedError, or UnreadableError when it is not a regular file."""
+    fd = reading.open_source(entry.src)
+    try:
+        identity = reading.identify(fd, entry.src)
+    except UnreadableError:
+        os.close(fd)
+        raise
     reading.await_tick(identity)
-    stretches = reading.extents(fd, identity.size)
+    return Source(fd, identity, reading.extents(fd, identity.size))
+
+
+def promised_source(entry: Entry) -> Source:
+    """A source that is not read."""
+    identity = reading.promised(entry.src, entry.size, entry.mtime_us)
+    return Source(-1, identity, [(0, identity.size, False)] if identity.size else [])
+
+
+def begin(transfer: Transfer, entry: Entry, source: Source, generation: int) -> LargeFile:
+    """What of an opened file is to be sent. `generation` 0: go on with what the receiver has of it, if that
+    is of the same source."""
+    stretches = source.extents
     partial = transfer.partials.pop(entry.seq, None)
-    if partial is not None and generation == 0 and partial.identity == identity:
+    unsent = transfer.unsent.pop(entry.seq, None)
+    if partial is not None and generation == 0 and partial.identity == source.identity:
         generation = partial.generation
-        missing = RangeSet(partial.ranges).missing(0, identity.size)
+        missing = RangeSet(partial.ranges).missing(0, source.identity.size)
         stretches = reading.without(stretches, missing)
     elif partial is not None and generation == 0:
         generation = partial.generation % MAX_GENERATION + 1
-    return LargeFile(entry, fd, identity, max(1, generation), deque(stretches))
+    file = LargeFile(entry, source.fd, source.identity, max(1, generation), deque(stretches))
+    if unsent is not None:
+        transfer.lost(file.left - unsent)
+    return file
+
+
+def _zeros(entry: Entry) -> tuple[bytes, Identity]:
+    """In the place of a small file's content. TooLargeError and others as for one that is read."""
+    identity = reading.promised(entry.src, entry.size, entry.mtime_us)
+    if identity.size > PACK_FILE_SIZE:
+        raise TooLargeError
+    return _ZEROS[: identity.size], identity
 
 
 def _mtime(entry: Entry, mtime_ns: int) -> int:

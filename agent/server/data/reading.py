@@ -98,6 +98,18 @@ def read_into(fd: int, view: memoryview, offset: int, path: bytes) -> int:
     return got
 
 
+def promised(path: bytes, size: int, mtime_us: int | None) -> Identity:
+    """What a source that is not read counts for; one of unknown size (-1) is looked at. VanishedError or
+    UnreadableError."""
+    if size >= 0:
+        return Identity(size, (mtime_us or 0) * 1000, 0, 0)
+    fd = open_source(path)
+    try:
+        return identify(fd, path)
+    finally:
+        os.close(fd)
+
+
 def unchanged(fd: int, identity: Identity) -> bool:
     found = os.fstat(fd)
     return identity == (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)

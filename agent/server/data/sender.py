@@ -94,7 +94,8 @@ class Sender:
             return
         self._known[order.id] = (order.uid, order.destination_id)
         try:
-            manifest = Manifest(self._database, order.manifest_id, int(order.id))
+            skip = order.skips_vanished
+            manifest = Manifest(self._database, order.manifest_id, int(order.id), skip_vanished=skip)
             link.add(Transfer(order, next(self._handles), manifest))
         except (sqlite3.Error, ValueError) as error:
             failed: Message = {
