@@ -164,7 +164,7 @@ def _wire(core: Core, credentials: Credentials, lock_fd: int) -> _Server:
         manifests,
         TransferMethods(core, sender),
         ControlMethods(core, sender),
-        TokenMethods(),
+        TokenMethods(core),
         RecvMethods(receiver),
         ExtensionMethods(core, sender),
     )

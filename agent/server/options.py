@@ -87,8 +87,6 @@ _LATER = (
     "outgoing_rate_limit",
     "borrow_incoming_rate",
     "borrow_outgoing_rate",
-    "disable_shared_tokens",
-    "disable_api_tokens",
 )
 
 

@@ -22,7 +22,7 @@ from agent.server.params import Convert
 NOT_SUPPORTED = frozenset(
     "server." + name
     for name in (
-        *("createAPIToken", "deleteAPIToken", "getAPIToken", "getAPITokens", "terminate"),
+        "terminate",
         *("deleteSandboxMapping", "getSandboxMappings", "setSandboxMapping", "updateBandwidthLimits"),
         *("garbageCollect", "getGarbageCollectSettings", "updateGarbageCollectSettings"),
         *("getEventLog", "getThirdPartyLicenses", "setLicenseKey"),
