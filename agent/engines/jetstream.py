@@ -37,7 +37,7 @@ from agent.engines.port import (
     ReceiverCredentials,
     TransferRequest,
 )
-from agent.jetstream import CommandError, Jetstream, JetstreamError
+from agent.jetstream import CommandError, Jetstream, JetstreamError, constants
 from agent.jetstream.structures import Transfer
 from agent.model import outcome
 from agent.model.observed import (
@@ -199,7 +199,8 @@ class JetstreamEngine:
             )["manifestId"]
             try:
                 self._wait_for_manifest(api, manifest)
-                made = _create_transfer(api, manifest, request)
+                skip = "skipVanished" in self._session.extensions
+                made = _create_transfer(api, manifest, request, skip_vanished=skip)
             except (CommandError, outcome.LaneSyncError):
                 with contextlib.suppress(CommandError):
                     api.send.deleteManifest(manifest)
@@ -342,13 +343,17 @@ def _credentials(given: ReceiverCredentials | None) -> dict[str, str]:
     return {} if given is None else {"userName": given.user_name, "password": given.password}
 
 
-def _create_transfer(api: Api, manifest: str, request: TransferRequest) -> Transfer:
+def _create_transfer(api: Api, manifest: str, request: TransferRequest, *, skip_vanished: bool) -> Transfer:
+    """`skip_vanished`: a file that was removed since is told in the results, and no failure."""
+    flags = convert.transfer_flags(request.overwrite, request.preserve_mtime)
+    if skip_vanished:
+        flags |= constants.TRANSFER_FLAG_SKIP_VANISHED
     made: Transfer = api.send.createTransfer(
         request.destination_id,
         manifest,
         **_credentials(request.credentials),
         priority=request.priority,
-        transferFlags=convert.transfer_flags(request.overwrite, request.preserve_mtime),
+        transferFlags=flags,
         checkpointFrequencySeconds=round(request.checkpoint_interval),
         sendRateMax=request.send_rate_max,
         priorityLane=request.lane,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from servers import Server, eventually, server_pair
 
-from agent.jetstream import APIInterface
+from agent.jetstream import APIInterface, constants
 
 pytestmark = pytest.mark.e2e
 
@@ -44,8 +44,8 @@ def _moving(api: APIInterface, transfer: dict[str, Any]) -> bool:
 
 
 def test_a_tree_arrives_and_is_accounted_for(pair: tuple[Server, Server], tmp_path: Path) -> None:
-    """Contents are there; flags, counters, times and per-file results agree; a source that is
-    gone is told as such and holds up nothing."""
+    """Contents are there; flags and per-file results agree; a source that is gone is told as such, holds up
+    nothing, and makes the transfer end in an error that names it, unless it was to be skipped."""
     sender, receiver = pair
     source = tmp_path / "tree"
     (source / "sub").mkdir(parents=True)
@@ -56,7 +56,11 @@ def test_a_tree_arrives_and_is_accounted_for(pair: tuple[Server, Server], tmp_pa
     with sender.api() as api:
         made = _start(api, receiver, {"/t": str(source), "/m": missing}, destinationPath="/base")
         ended = api.send.waitForTransfer(made)
-        assert (ended["status"], ended["totalFiles"]) == ("complete", 4)
+        assert (ended["status"], ended["totalFiles"], ended["filesComplete"]) == ("error", 4, 3)
+        assert str(tmp_path / "missing") in ended["errorMessage"]
+        skipping = constants.DEFAULT_TRANSFER_FLAGS | constants.TRANSFER_FLAG_SKIP_VANISHED
+        again = api.send.createTransfer(made, made, "/again", transferFlags=skipping)
+        assert api.send.waitForTransfer(again)["status"] == "complete"
         flags = api.send.getTransfer(made, getCompleteFlags=True)["completeFlags"]
         assert sorted(flags) == [False, True, True, True]
         files = api.lanesync.getTransferResults(made["transferId"])["files"]

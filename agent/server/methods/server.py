@@ -20,7 +20,7 @@ from agent.server.session import Session
 from agent.server.store.requests import Request
 
 MAX_SLEEP_MS = 3_600_000
-EXTENSIONS = ["events", "results", "deletePaths"]
+EXTENSIONS = ["events", "results", "deletePaths", "skipVanished"]
 
 
 class ServerMethods:
