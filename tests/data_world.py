@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agent.server import results
+from agent.server import identity, results
+from agent.server.data.rules import Rules
 from agent.server.ipc import Channel, Message, socketpair
 
 WAIT = 60.0
@@ -101,13 +102,15 @@ class WorkerProcess:
 class World:
     """One sender, one receiver, the port between them, and what control would store."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, min_cipher: int = 0) -> None:
         self.home = home
+        self.min_cipher = min_cipher  # of every session
         self.state = home / "state"
         self.root = home / "received"
         self.source = home / "source"
         for folder in (self.state, self.root, self.source):
             folder.mkdir(exist_ok=True)
+        identity.ensure(self.state, ["localhost"], time.time())
         self.db = sqlite3.connect(self.state / "server.db", check_same_thread=False, isolation_level=None)
         self.db.execute("PRAGMA journal_mode=WAL")
         self.db.execute("PRAGMA synchronous=NORMAL")
@@ -136,6 +139,7 @@ class World:
 
     def start_receiver(self) -> WorkerProcess:
         self.receiver = WorkerProcess("receiver", self.state, self.root, self.received.append)
+        self.receiver.send({"op": "rules", **Rules().told()})
         return self.receiver
 
     def start_sender(self) -> WorkerProcess:
@@ -155,7 +159,7 @@ class World:
                 return
             receiver = self.receiver
             if receiver is not None and receiver.process.poll() is None:
-                receiver.send({"op": "session"}, [sock.fileno()])
+                receiver.send({"op": "session", "encrypted": self.min_cipher > 0}, [sock.fileno()])
             sock.close()
 
     def close(self) -> None:
@@ -173,7 +177,7 @@ class World:
 
     def destination(self, rate: float | None = None, lanes: list[list[Any]] | None = None) -> None:
         self._destination = {"op": "destination", "id": "1", "address": "127.0.0.1", "port": self.port}
-        self._destination |= {"lanes": lanes or LANES, "rate": rate}
+        self._destination |= {"lanes": lanes or LANES, "rate": rate, "min_cipher": self.min_cipher}
         if self.sender is not None:
             self.sender.send(self._destination)
 
@@ -278,9 +282,9 @@ class World:
 
 
 @contextmanager
-def world(home: Path, **options: Any) -> Iterator[World]:
+def world(home: Path, min_cipher: int = 0, **options: Any) -> Iterator[World]:
     """Both workers running and a destination."""
-    made = World(home)
+    made = World(home, min_cipher)
     try:
         made.start_receiver()
         made.start_sender()

@@ -9,10 +9,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from agent.server.data import wire
+from agent.jetstream import keys
+from agent.server.data import secure, wire
 from agent.server.data.answers import Answers
 from agent.server.data.link import IDLE_SECONDS, Link, Session
 from agent.server.data.pump import Pump
+from agent.server.data.rules import UnauthorizedError
+from agent.server.data.secure import Contexts, SecureError, SecureSocket
 from agent.server.data.target import Target
 from agent.server.data.wire import Header, Json, Kind, Stream, WireError
 
@@ -24,8 +27,11 @@ CONNECT_SECONDS = 10.0
 
 
 class Connector:
-    def __init__(self, link: Link, target: Target, options: WorkerOptions) -> None:
+    def __init__(self, link: Link, target: Target, options: WorkerOptions, contexts: Contexts) -> None:
         self._link = link
+        self._contexts = contexts
+        self._turn = 0  # which of our identities the receiver is shown
+        link.call_cipher = target.call_cipher
         self._streams = options.streams
         self._loopback_streams = options.loopback_streams
         self._server_uid = options.server_uid
@@ -35,9 +41,12 @@ class Connector:
 
     def aim(self, target: Target) -> None:
         """Another way: the present session ends."""
-        changed, self._target = target != self._target, target
-        if changed:
-            self._link.broken(self._link.session, "the destination's address was changed")
+        with self._link.changed:
+            changed, self._target = target != self._target, target
+            self._link.call_cipher = target.call_cipher
+            if changed:
+                self._link.broken(self._link.session, "the destination's address was changed")
+            self._link.changed.notify_all()
 
     def _run(self) -> None:
         link = self._link
@@ -47,17 +56,19 @@ class Connector:
                 link.changed.wait_for(lambda: link.wanted or link.removed)
                 if link.removed:
                     return
+                target, level = self._target, self._target.level(link.asked())
             self._tell("negotiating" if self._state[0] != "disconnected" else "", "")
             try:
-                session, hello = self._connect()
+                session, hello = self._connect(target, level)
             except (OSError, WireError) as error:
-                self._tell("disconnected", _explain(error, self._target))
+                self._tell("disconnected", _explain(error, target))
+                self._turn += isinstance(error, UnauthorizedError)
                 self._pause(pause)
                 pause = min(pause * 2, LAST_PAUSE)
                 continue
             started = time.monotonic()
-            self._tell("connected", "", hello)
-            self._live(session)
+            self._tell("connected", "", _about(session, hello))
+            self._live(session, target)
             self._tell("disconnected", session.error)
             if session.error and time.monotonic() - started < LAST_PAUSE:
                 self._pause(pause)
@@ -69,27 +80,24 @@ class Connector:
         with self._link.changed:
             self._link.changed.wait_for(lambda: self._link.removed, timeout=seconds)
 
-    def _tell(self, state: str, error: str, hello: Json | None = None) -> None:
+    def _tell(self, state: str, error: str, about: Json | None = None) -> None:
         if not state or (state, error) == self._state:
             return
         self._state = (state, error)
         message: Json = {"op": "destinationState", "id": self._link.ident, "state": state, "error": error}
-        if hello is not None:
-            message["serverId"] = str(hello.get("serverId") or "")
-            message["serverUid"] = str(hello.get("serverUid") or "")
-        self._link.report(message)
+        self._link.report(message | (about or {}))
 
-    def _connect(self) -> tuple[Session, Json]:
+    def _connect(self, target: Target, level: int) -> tuple[Session, Json]:
         """A new session with all its streams. OSError or WireError when that does not succeed."""
         streams: list[Stream] = []
         ident = secrets.token_hex(16)
         hello: Json = {}
-        target = self._target
         try:
             wanted = self._streams
             while len(streams) < wanted:
                 sock = socket.create_connection((target.address, target.port), CONNECT_SECONDS)
-                streams.append(Stream(sock, len(streams)))
+                streams.append(Stream(self._protect(sock, target, level), len(streams)))
+                _same_peer(streams)
                 if wire.is_loopback(sock):
                     wanted = min(wanted, self._loopback_streams)
                 hello = self._handshake(streams[-1], ident)
@@ -99,8 +107,30 @@ class Connector:
             raise
         return Session(streams, hello), hello
 
+    def _protect(self, sock: socket.socket, target: Target, level: int) -> socket.socket | SecureSocket:
+        """The connection as the session needs it. OSError or WireError; the socket is closed then."""
+        try:
+            wire.tune(sock)
+            if level == secure.PLAIN:
+                return sock
+            own = self._contexts.own()
+            shown = own[self._turn % len(own)]
+            made = secure.connect(sock, self._contexts, shown, level, target.pin, wire.HANDSHAKE_SECONDS)
+        except OSError:
+            sock.close()
+            raise
+        if target.pin is not None and not keys.same(made.peer_key, target.pin):
+            made.close()
+            raise WireError(
+                f"the server at {target.shown} shows the public key {keys.short(made.peer_key)}, but "
+                f"destinationPublicKey is {keys.short(target.pin)}: nothing was sent. If its key was "
+                "replaced on purpose, create the destination anew with the new one; if not, somebody is in "
+                "between"
+            )
+        return made
+
     def _handshake(self, stream: Stream, ident: str) -> Json:
-        wire.tune(stream.sock)
+        stream.deadline = time.monotonic() + wire.HANDSHAKE_SECONDS
         stream.sock.settimeout(wire.HANDSHAKE_SECONDS)
         stream.sock.sendall(wire.PREAMBLE)
         hello: Json = {
@@ -116,17 +146,23 @@ class Connector:
             raise WireError("the destination closed the connection during the handshake")
         header, payload = received
         answer = wire.decode_json(payload)
+        if header.kind == Kind.ERROR and answer.get("code") == wire.UNAUTHORIZED:
+            raise UnauthorizedError(str(answer.get("error"))[:1000])
         if header.kind == Kind.ERROR:
             raise WireError(f"the destination reports: {str(answer.get('error'))[:1000]}")
         if header.kind != Kind.HELLO or answer.get("protocol") != wire.PROTOCOL:
             raise WireError("the destination speaks another data protocol; bring both servers to one version")
+        stream.deadline = None
         stream.sock.settimeout(None)
         return answer
 
-    def _live(self, session: Session) -> None:
+    def _live(self, session: Session, target: Target) -> None:
         """Run the session's threads to its end."""
         link = self._link
-        link.connected(session)
+        with link.changed:
+            link.connected(session)
+            if target != self._target:
+                link.broken(session, "")
         roles: list[Callable[[], None]] = []
         for stream in session.streams:
             roles += [Pump(link, session, stream).run, Answers(link, session, stream).run]
@@ -139,6 +175,8 @@ class Connector:
                 idle = time.monotonic() - link.last_used
                 if not link.wanted and idle > IDLE_SECONDS:
                     link.broken(session, "")
+                if self._target.level(link.asked()) > session.level or session.worn:
+                    link.broken(session, "")  # the next one is better
         for thread in threads:
             thread.join()
         for stream in session.streams:
@@ -146,8 +184,26 @@ class Connector:
         link.disconnected()
 
 
+def _same_peer(streams: list[Stream]) -> None:
+    if streams[0].peer_key != streams[-1].peer_key:
+        raise WireError("the destination's key has just changed; connecting anew")
+
+
+def _about(session: Session, hello: Json) -> Json:
+    """What the control process is told of a new session."""
+    stream = session.streams[0]
+    return {
+        "serverId": str(hello.get("serverId") or ""),
+        "serverUid": str(hello.get("serverUid") or ""),
+        "encrypted": stream.level != secure.PLAIN,
+        "publicKey": stream.peer_key,
+    }
+
+
 def _explain(error: Exception, target: Target) -> str:
     if isinstance(error, WireError):
         return str(error)
+    if isinstance(error, SecureError):
+        return f"{target.shown}: {error}"
     why = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return f"{target.shown} cannot be reached: {why}"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from agent.lanes.scheduler import LaneScheduler
 from agent.server.data import wire
 from agent.server.data.outgoing import Transfer
+from agent.server.data.target import required
 from agent.server.data.wire import Header, Json, Kind, Stream
 from agent.server.ipc import Message
 from agent.server.results import MAX_RECORDS, RECORD
@@ -35,9 +36,14 @@ class Session:
     def __init__(self, streams: list[Stream], hello: Json) -> None:
         self.streams = streams
         self.outboxes: list[deque[Frame]] = [deque() for _ in streams]
+        self.level = streams[0].level  # of all of them
         self.epoch = str(hello.get("epoch"))
         self.over = False
         self.error = ""
+
+    @property
+    def worn(self) -> bool:
+        return any(stream.worn for stream in self.streams)
 
 
 @dataclass(slots=True)
@@ -62,6 +68,7 @@ class Link:
         self.transfers: dict[str, Transfer] = {}
         self.session: Session | None = None
         self.calls: dict[int, RemoteCall] = {}
+        self.call_cipher = 0  # the minCipher of calls
         self.last_used = 0.0
         self.removed = False
         self.report = report
@@ -142,6 +149,11 @@ class Link:
         """Whether there is something to connect for."""
         return bool(self.transfers or self.calls)
 
+    def asked(self) -> list[int]:
+        """The minCipher of all that waits for a session or has one (under the lock)."""
+        found = [transfer.order.min_cipher for transfer in self.transfers.values()]
+        return [*found, self.call_cipher] if self.calls else found
+
     def connected(self, session: Session) -> None:
         with self.changed:
             self.session = session
@@ -183,10 +195,14 @@ class Link:
         self.changed.notify_all()
 
     def _open(self, session: Session, transfer: Transfer) -> None:
+        if session.level < required(transfer.order.min_cipher):
+            return  # the connector makes a better session
         value = transfer.order.opening(transfer.manifest.total_size)
         self._post(session, Header(Kind.OPEN, handle=transfer.handle), wire.encode_json(value))
 
     def _post_calls(self, session: Session) -> None:
+        if session.level < required(self.call_cipher):
+            return
         for call in self.calls.values():
             if not call.posted:
                 call.posted = True

@@ -27,6 +27,7 @@ class Order:
     time_resolution_us: int
     timeout_seconds: float
     counters: Counters  # before: counted on from there
+    min_cipher: int = 0  # the least protection of a session that carries it
     user: str | None = None  # whom the receiver is to take it from
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
@@ -49,6 +50,7 @@ class Order:
             time_resolution_us=int(message["timeResolutionUs"] or 0),
             timeout_seconds=float(message["timeoutSeconds"] or 0),
             counters=Counters.parse(message.get("counters") or {}),
+            min_cipher=int(message.get("minCipher") or 0),
             user=message.get("user"),
             password=message.get("password"),
             token=message.get("token"),
@@ -78,6 +80,7 @@ class Order:
             "flags": self.flags,
             "timeResolutionUs": self.time_resolution_us,
             "totalSize": total_size,
+            "minCipher": self.min_cipher,
         }
         given = {"user": self.user, "password": self.password, "token": self.token}
         return value | {name: text for name, text in given.items() if text is not None}

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.server.data import staging, wire
+from agent.server.data import secure, staging, wire
 from agent.server.data.received import ReceivedTransfer
+from agent.server.data.rules import Rules
 from agent.server.data.serving import TAKEOVER_SECONDS, Serving, Session
 from agent.server.data.syncer import Job, Syncer
 from agent.server.data.wire import Stream, WireError
+from agent.server.identity import Identities
 from agent.server.ipc import Channel, Message
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 MAX_STREAMS = 512
+MAX_GREETINGS = 128  # streams that have not said yet to which session they belong
 FORGET_SECONDS = 900.0  # how long a transfer without a session is kept in memory
 SWEEP_SECONDS = 60.0
 FLUSH_SECONDS = 1.5
@@ -32,11 +35,14 @@ FLUSH_SECONDS = 1.5
 class Receiver:
     """Sessions and transfers of this process. `_lock` guards both tables."""
 
-    def __init__(self, root: bytes, server_id: str, server_uid: str, channel: Channel) -> None:
+    def __init__(self, options: WorkerOptions, channel: Channel) -> None:
+        root = os.fsencode(options.receive_root.absolute())
         os.makedirs(root, exist_ok=True)
         self.root = root
-        self.server_id = server_id
-        self.server_uid = server_uid
+        self.server_id = options.server_id
+        self.server_uid = options.server_uid
+        self.contexts = secure.Contexts(Identities(options.state_dir))
+        self.rules = Rules()
         self.syncer = Syncer(root)
         self.epoch = secrets.token_hex(8)
         """Names what this process remembers as published; changes when that can no longer be relied on."""
@@ -45,6 +51,7 @@ class Receiver:
         self._sessions: dict[str, Session] = {}
         self._transfers: dict[str, ReceivedTransfer] = {}
         self._streams = 0
+        self._greetings = threading.BoundedSemaphore(MAX_GREETINGS)
 
     def report(self, message: Message) -> None:
         try:
@@ -54,30 +61,58 @@ class Receiver:
 
     # --- sessions ----------------------------------------------------------------------------------
 
-    def serve(self, fd: int) -> None:
-        """Take over an accepted connection."""
+    def serve(self, fd: int, *, encrypted: bool) -> None:
+        """Take over an accepted connection. `encrypted`: it begins with a TLS handshake."""
         sock = socket.socket(fileno=fd)
         sock.setblocking(True)
+        if not self._greetings.acquire(blocking=False):
+            _log.warning("data session refused", error=f"more than {MAX_GREETINGS} begin at once")
+            sock.close()
+            return
         with self._lock:
             self._streams += 1
-            full = self._streams > MAX_STREAMS
-        stream = Stream(sock)
-        if full:
-            stream.refuse(f"more than {MAX_STREAMS} data streams at once; try again later")
-            sock.close()
-            self._ended()
-            return
-        threading.Thread(target=self._run, args=(stream,), name="stream", daemon=True).start()
+        threading.Thread(target=self._run, args=(sock, encrypted), name="stream", daemon=True).start()
 
-    def _run(self, stream: Stream) -> None:
+    def _run(self, sock: socket.socket, encrypted: bool) -> None:
         try:
-            wire.tune(stream.sock)
-            peer = stream.sock.getpeername()
-            Serving(self, stream, (str(peer[0]), int(peer[1]))).run()
-        except OSError:
-            stream.sock.close()  # gone before it began
+            try:
+                serving = self._greet(sock, encrypted)
+            finally:
+                self._greetings.release()
+            if serving is not None:
+                serving.run()
         finally:
             self._ended()
+
+    def _greet(self, sock: socket.socket, encrypted: bool) -> Serving | None:
+        """Find out who it is; None when the connection is over already."""
+        peer = ("", 0)
+        try:
+            wire.tune(sock)
+            peer = sock.getpeername()[:2]
+            stream = Stream(secure.accept(sock, self.contexts, wire.HANDSHAKE_SECONDS) if encrypted else sock)
+        except OSError as error:
+            if peer[0]:
+                _log.warning("data session refused", peer=peer[0], error=str(error))
+            sock.close()
+            return None
+        if self._streams > MAX_STREAMS:
+            stream.refuse(f"more than {MAX_STREAMS} data streams at once; try again later")
+            stream.sock.close()
+            return None
+        serving = Serving(self, stream, (str(peer[0]), int(peer[1])))
+        return serving if serving.greet() else None
+
+    def set_rules(self, rules: Rules) -> None:
+        """They hold for running sessions, too."""
+        self.rules = rules
+        with self._lock:
+            sessions = list(self._sessions.values())
+        for session in sessions:
+            try:
+                rules.check_sender(session.peer_key)
+            except WireError as error:
+                threading.Thread(target=session.expel, args=(str(error),), name="expel", daemon=True).start()
 
     def _ended(self) -> None:
         with self._lock:
@@ -87,9 +122,9 @@ class Receiver:
         with self._lock:
             session = self._sessions.get(ident)
             if session is None:
-                session = self._sessions[ident] = Session(ident)
+                session = self._sessions[ident] = Session(ident, stream.level, stream.peer_key)
             with session.lock:
-                if session.ending:
+                if session.ending or (session.level, session.peer_key) != (stream.level, stream.peer_key):
                     raise WireError("the session is over; begin a new one")
                 session.streams.add(stream)
             return session
@@ -200,14 +235,23 @@ def _sweep(receiver: Receiver) -> None:
 
 def run_receiver(options: WorkerOptions, channel: Channel) -> None:
     """Serve until the control process ends."""
-    root = os.fsencode(options.receive_root.absolute())
-    receiver = Receiver(root, options.server_id, options.server_uid, channel)
+    receiver = Receiver(options, channel)
     threading.Thread(target=_sweep, args=(receiver,), name="sweep", daemon=True).start()
     channel.send({"op": "ready"})
+    waiting: list[tuple[int, bool]] | None = []  # for the rules
     while (received := channel.receive()) is not None:
         message, fds = received
-        if message.get("op") == "session" and fds:
-            receiver.serve(fds.pop())
+        if message.get("op") == "rules":
+            receiver.set_rules(Rules.parse(message))
+            for fd, encrypted in waiting or ():
+                receiver.serve(fd, encrypted=encrypted)
+            waiting = None
+        elif message.get("op") == "session" and fds:
+            encrypted = bool(message.get("encrypted"))
+            if waiting is None:
+                receiver.serve(fds.pop(), encrypted=encrypted)
+            else:
+                waiting.append((fds.pop(), encrypted))
         for fd in fds:
             os.close(fd)
     receiver.flush()

@@ -27,6 +27,8 @@ from agent.server.identity import Identities, Identity
 
 ALPN = b"lanesync-data/1"
 PLAIN = constants.MIN_CIPHER_NONE
+KEY_BYTES = 1 << 38
+"""Sent with one connection's keys before a new one is better: AES-GCM is good for 2^24.5 records."""
 RECORD = 16 * 1024  # most content of a TLS record; one is written and read per call
 STRONG = b"TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 ANY = b"TLS_AES_128_GCM_SHA256:" + STRONG
@@ -35,14 +37,6 @@ Buffer = bytes | bytearray | memoryview
 
 class SecureError(OSError):
     """The connection cannot be used: the handshake failed, or what arrives was altered on its way."""
-
-
-def required(min_cipher: int) -> int:
-    """The level of a session that satisfies `min_cipher`. There is no "authenticated, not encrypted" in
-    TLS 1.3: who asks for it gets an encrypted session."""
-    if min_cipher == constants.MIN_CIPHER_UNENCRYPTED:
-        return constants.MIN_CIPHER_ENCRYPTED_128
-    return min_cipher
 
 
 class Contexts:
@@ -165,6 +159,10 @@ class SecureSocket:
         self._readable, self._writable = select.poll(), select.poll()
         self._readable.register(sock, select.POLLIN)
         self._writable.register(sock, select.POLLOUT)
+
+    @property
+    def worn(self) -> bool:
+        return self.sent > KEY_BYTES
 
     def settimeout(self, seconds: float | None) -> None:
         self._timeout = seconds

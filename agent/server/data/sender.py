@@ -15,8 +15,10 @@ from agent.server.data.link import Link
 from agent.server.data.manifest import Manifest
 from agent.server.data.order import Order
 from agent.server.data.outgoing import Transfer
+from agent.server.data.secure import Contexts
 from agent.server.data.target import Target
 from agent.server.data.wire import WireError
+from agent.server.identity import Identities
 from agent.server.ipc import Channel, Message
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class Sender:
     def __init__(self, options: WorkerOptions, channel: Channel) -> None:
         self._database = options.state_dir / DATABASE
         self._options = options
+        self._contexts = Contexts(Identities(options.state_dir))
         self._channel = channel
         self._links: dict[str, Link] = {}
         self._connectors: dict[str, Connector] = {}
@@ -78,7 +81,7 @@ class Sender:
         link = Link(ident, lanes, message["rate"], self.report)
         with self._lock:
             self._links[ident] = link
-        self._connectors[ident] = Connector(link, target, self._options)
+        self._connectors[ident] = Connector(link, target, self._options, self._contexts)
 
     def _remove(self, ident: str) -> None:
         with self._lock:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,6 +15,7 @@ from agent.server.confine import Directories, FileError, reason, split
 from agent.server.data import remote, wire
 from agent.server.data.publish import Policy
 from agent.server.data.received import ReceivedTransfer
+from agent.server.data.rules import UnauthorizedError
 from agent.server.data.syncer import Job
 from agent.server.data.wire import Header, Json, Kind, Stream, WireError
 from agent.server.data.writing import Writer
@@ -30,8 +33,10 @@ _HEX = frozenset("0123456789abcdef")
 class Session:
     """All streams of one sender's session, which ends as one."""
 
-    def __init__(self, ident: str) -> None:
+    def __init__(self, ident: str, level: int, peer_key: str | None) -> None:
         self.ident = ident
+        self.level = level  # what protects it: MIN_CIPHER_*
+        self.peer_key = peer_key  # the sender's public key; None when it is not encrypted
         self.lock = threading.Lock()
         self.streams: set[Stream] = set()
         self.handles: dict[int, ReceivedTransfer] = {}
@@ -45,6 +50,14 @@ class Session:
             for stream in self.streams:
                 stream.shutdown()
 
+    def expel(self, message: str) -> None:
+        """End it, and tell the sender why."""
+        with self.lock:
+            streams = list(self.streams)
+        for stream in streams:
+            stream.refuse(message, wire.UNAUTHORIZED)
+        self.end()
+
 
 class Serving:
     """Reads one stream."""
@@ -57,25 +70,52 @@ class Serving:
         self._writer = Writer(stream, self._directories, receiver.syncer)
         self._session: Session | None = None
 
+    def greet(self) -> bool:
+        """Learn to which session the stream belongs; False when it is over already."""
+        joined = False
+        try:
+            joined = self._guarded(self._handshake)
+        finally:
+            if not joined:
+                self._leave()
+        return joined
+
     def run(self) -> None:
         """Until the peer ends, breaks the protocol, or another session takes over."""
         try:
-            session = self._session = self._handshake()
-            while (received := self._stream.receive()) is not None:
-                self._handle(session, *received)
+            self._guarded(self._receive)
+        finally:
+            self._leave()
+
+    def _receive(self) -> None:
+        session = self._session
+        while session is not None and (received := self._stream.receive()) is not None:
+            self._handle(session, *received)
+
+    def _guarded(self, work: Callable[[], None]) -> bool:
+        """Whether it went well; if not, the peer was told why as far as it listens."""
+        try:
+            work()
+        except UnauthorizedError as error:
+            _log.warning("data session refused", peer=self._peer[0], key=self._stream.peer_key)
+            self._stream.refuse(str(error), wire.UNAUTHORIZED)
         except WireError as error:
             _log.warning("data session refused", peer=self._peer[0], error=str(error))
             self._stream.refuse(str(error))
         except OSError as error:
             _log.warning("data session lost", peer=self._peer[0], error=reason(error))
-        finally:
-            self._directories.clear()
-            if self._session is not None:
-                self._receiver.left(self._session, self._stream)
-            self._stream.sock.close()
+        else:
+            return True
+        return False
 
-    def _handshake(self) -> Session:
-        self._stream.sock.settimeout(wire.HANDSHAKE_SECONDS)
+    def _leave(self) -> None:
+        self._directories.clear()
+        if self._session is not None:
+            self._receiver.left(self._session, self._stream)
+        self._stream.sock.close()
+
+    def _handshake(self) -> None:
+        self._stream.deadline = time.monotonic() + wire.HANDSHAKE_SECONDS
         self._stream.receive_preamble()
         received = self._stream.receive()
         if received is None or received[0].kind != Kind.HELLO:
@@ -89,14 +129,15 @@ class Serving:
         ident = hello.get("session")
         if not isinstance(ident, str) or not 0 < len(ident) <= 64:
             raise WireError("HELLO names no session")
-        session = self._receiver.join(ident, self._stream)
         receiver = self._receiver
+        self._session = receiver.join(ident, self._stream)
+        receiver.rules.check_sender(self._stream.peer_key)  # after joining: a later change of rules finds it
         answer: Json = {"protocol": wire.PROTOCOL, "features": list(wire.FEATURES), "epoch": receiver.epoch}
         answer |= {"serverId": receiver.server_id, "serverUid": receiver.server_uid}
         self._stream.send_json(Header(Kind.HELLO), answer)
+        self._stream.deadline = None
         self._stream.sock.settimeout(None)
         wire.limit_sends(self._stream.sock)
-        return session
 
     def _handle(self, session: Session, header: Header, payload: memoryview) -> None:
         kind = header.kind
@@ -104,7 +145,7 @@ class Serving:
             self._open(session, header, wire.decode_json(payload))
             return
         if kind == Kind.REMOTE:
-            self._remote(header, wire.decode_json(payload))
+            self._remote(session, header, wire.decode_json(payload))
             return
         if kind == Kind.ERROR:
             raise WireError(f"the sender reports: {str(wire.decode_json(payload).get('error'))[:500]}")
@@ -132,6 +173,10 @@ class Serving:
     def _open(self, session: Session, header: Header, value: Json) -> None:
         """Answer with what is here already, or with why the transfer cannot be received."""
         uid, destination, policy, total = _wishes(value)
+        refusal = self._receiver.rules.refuses(session.level, _min_cipher(value))
+        if refusal is not None:
+            self._stream.send_json(Header(Kind.OPENED, handle=header.handle), {"error": refusal})
+            return
         if len(session.handles) >= MAX_HANDLES:
             raise WireError(f"more than {MAX_HANDLES} transfers were opened in one session")
         answer: Json
@@ -172,8 +217,12 @@ class Serving:
 
         self._receiver.syncer.submit(Job(transfer, done))
 
-    def _remote(self, header: Header, value: Json) -> None:
-        answer = remote.carry_out(value, self._directories, self._receiver)
+    def _remote(self, session: Session, header: Header, value: Json) -> None:
+        refusal = self._receiver.rules.refuses(session.level)
+        if refusal is not None:
+            answer: Json = {"error": refusal}
+        else:
+            answer = remote.carry_out(value, self._directories, self._receiver)
         self._stream.send_json(Header(Kind.REMOTE_RESULT, offset=header.offset), answer)
 
     def _report(self, transfer: ReceivedTransfer, status: str) -> None:
@@ -186,8 +235,18 @@ class Serving:
                 "destinationPath": os.fsdecode(transfer.destination),
                 "status": status,
                 "totalSize": transfer.total_size,
+                "encrypted": self._stream.level > 0,
+                "publicKey": self._stream.peer_key,
             }
         )
+
+
+def _min_cipher(value: Json) -> int:
+    """Of an OPEN frame; a sender that names none asks for nothing."""
+    found = value.get("minCipher", 0)
+    if not isinstance(found, int) or not 0 <= found <= constants.MIN_CIPHER_ENCRYPTED_256:
+        raise WireError("an OPEN frame is malformed")
+    return found
 
 
 def _wishes(value: Json) -> tuple[str, bytes, Policy, int]:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 
+from agent.jetstream import constants
 from agent.server.data.wire import Json
+
+
+def required(min_cipher: int) -> int:
+    """The level of a session that satisfies `min_cipher`. There is no "authenticated, not encrypted" in
+    TLS 1.3: who asks for it gets an encrypted session."""
+    if min_cipher == constants.MIN_CIPHER_UNENCRYPTED:
+        return constants.MIN_CIPHER_ENCRYPTED_128
+    return min_cipher
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +36,13 @@ class Target:
     def pin(self) -> str | None:
         """The key that the receiver has to show, if any."""
         return self.public_key if self.authenticate else None
+
+    def level(self, asked: Iterable[int]) -> int:
+        """Of a session to it that carries what asks for these values of minCipher."""
+        least = constants.MIN_CIPHER_NONE
+        if self.pin is not None or self.relay_address:
+            least = constants.MIN_CIPHER_ENCRYPTED_128
+        return max(least, required(self.min_cipher), *(required(one) for one in asked))
 
     @property
     def shown(self) -> str:

@@ -16,8 +16,12 @@ import json
 import socket
 import struct
 import threading
+import time
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from agent.server.data.secure import SecureSocket
 
 PREAMBLE = b"LSDATA/1\n"
 PROTOCOL = 1
@@ -32,6 +36,7 @@ MAX_JSON = 8 << 20
 MAX_SEQ = 1 << 24  # manifests are bounded, so that what the receiver remembers per file is
 MAX_GENERATION = 0xFFFF
 HANDSHAKE_SECONDS = 10.0
+SEND_SECONDS = 30
 
 Json = dict[str, Any]
 
@@ -79,6 +84,9 @@ DISCARD = 2  # it was given up: drop what is unfinished
 RELEASE = 4  # it rests until it is opened again
 
 
+UNAUTHORIZED = "unauthorized"  # code of an ERROR frame: another key of the sender may be welcome
+
+
 class WireError(Exception):
     """The peer broke the protocol, or told us that we did. The stream is of no more use."""
 
@@ -121,14 +129,22 @@ def encode_json(value: Json) -> bytes:
 
 
 class Stream:
-    """Frames over a connected socket. Any thread may send; one thread reads."""
+    """Frames over a connected socket, plain or TLS. Any thread may send; one thread reads."""
 
-    def __init__(self, sock: socket.socket, number: int = 0) -> None:
+    def __init__(self, sock: socket.socket | SecureSocket, number: int = 0) -> None:
         self.sock = sock
         self.number = number
+        self.level = 0 if isinstance(sock, socket.socket) else sock.level  # what protects it: MIN_CIPHER_*
+        self.peer_key = None if isinstance(sock, socket.socket) else sock.peer_key
+        self.deadline: float | None = None  # monotonic; until then all must be read that is read
         self._lock = threading.Lock()
         self._head = bytearray(HEADER.size)
         self._payload = bytearray(64 * 1024)
+
+    @property
+    def worn(self) -> bool:
+        """Whether its keys have protected enough, so that another one should take its place."""
+        return not isinstance(self.sock, socket.socket) and self.sock.worn
 
     def send(self, header: Header, payload: bytes | bytearray | memoryview = b"") -> None:
         """Send one frame; its `length` is filled in. OSError when the connection is gone."""
@@ -172,6 +188,8 @@ class Stream:
     def _fill(self, view: memoryview, *, eof_allowed: bool = False) -> bool:
         got, size = 0, len(view)
         while got < size:
+            if self.deadline is not None:
+                self.sock.settimeout(max(0.001, self.deadline - time.monotonic()))
             count = self.sock.recv_into(view[got:], size - got, socket.MSG_WAITALL)
             if count == 0:
                 if eof_allowed and got == 0:
@@ -180,11 +198,11 @@ class Stream:
             got += count
         return True
 
-    def refuse(self, message: str) -> None:
+    def refuse(self, message: str, code: str = "") -> None:
         """Tell the peer why the stream ends, as far as it still listens."""
         try:
             self.sock.settimeout(1.0)
-            self.send_json(Header(Kind.ERROR), {"error": message})
+            self.send_json(Header(Kind.ERROR), {"error": message, "code": code})
         except (OSError, WireError):
             pass  # the peer is gone: nobody to tell
 
@@ -196,12 +214,15 @@ class Stream:
             pass  # not connected any more, which is the aim
 
 
-def limit_sends(sock: socket.socket) -> None:
+def limit_sends(sock: socket.socket | SecureSocket) -> None:
     """A peer that reads nothing for half a minute is given up, so that it holds up nobody else."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 30, 0))
+    if isinstance(sock, socket.socket):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", SEND_SECONDS, 0))
+    else:
+        sock.limit_sends(SEND_SECONDS)
 
 
-def is_loopback(sock: socket.socket) -> bool:
+def is_loopback(sock: socket.socket | SecureSocket) -> bool:
     """Whether the peer is this machine. OSError when it is gone."""
     address = str(sock.getpeername()[0]).removeprefix("::ffff:")
     return address == "::1" or address.startswith("127.")
