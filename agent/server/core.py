@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -34,6 +35,8 @@ class Core:
     reach: Reach
     live: Live = field(default_factory=Live)
     port: int = 0
+    end: Callable[[str], None] = lambda _reason: None
+    """Ends the server in an orderly way, for the reason given; set as soon as it listens."""
     """Threads for what may hang on a file system or a name server."""
     io: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(max_workers=IO_THREADS, thread_name_prefix=IO_THREAD_NAME)

@@ -2,6 +2,7 @@
 
 `{`, `[` or white space   a client of the API
 `LSDATA/1` and a newline  another server's data session: handed to the receiver, unread
+`LSFIND/1` and a newline  a server that asks from which address it is seen
 0x16                      a TLS ClientHello
 """
 
@@ -21,6 +22,8 @@ from agent.server.rpc import error_line
 _log = structlog.get_logger(__name__)
 
 DATA_PREAMBLE = b"LSDATA/1\n"
+DISCOVER_PREAMBLE = b"LSFIND/1\n"
+_PREAMBLES = (DATA_PREAMBLE, DISCOVER_PREAMBLE)  # of one length
 DECIDE_SECONDS = 10.0
 POLL_SECONDS = 0.005  # between looks at a preamble that arrives in parts
 MAX_UNDECIDED = 256
@@ -52,17 +55,19 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class Listener:
-    """Event loop only. `api` serves a connection to its end; `data` takes the socket over."""
+    """Event loop only. `api` and `discover` serve a connection to its end; `data` takes the socket over."""
 
     def __init__(
         self,
         sock: socket.socket,
         api: Callable[[socket.socket], Awaitable[None]],
         data: Callable[[socket.socket], None],
+        discover: Callable[[socket.socket], Awaitable[None]] | None = None,
     ) -> None:
         self._sock = sock
         self._api = api
         self._data = data
+        self._discover = discover
         self._tasks: set[asyncio.Task[None]] = set()
         self._undecided = 0
 
@@ -110,6 +115,8 @@ class Listener:
             self._undecided -= 1
         if first == DATA_PREAMBLE:
             self._data(sock)
+        elif first == DISCOVER_PREAMBLE and self._discover is not None:
+            await self._discover(sock)
         elif first[:1] in (b"{", b"[") or (first and first[0] in _WHITE_SPACE):
             await self._api(sock)
         else:
@@ -125,7 +132,8 @@ class Listener:
                 first = sock.recv(len(DATA_PREAMBLE), socket.MSG_PEEK)
             except OSError:
                 return b""
-            undecided = DATA_PREAMBLE.startswith(first) and len(first) < len(DATA_PREAMBLE)
+            begun = any(preamble.startswith(first) for preamble in _PREAMBLES)
+            undecided = begun and len(first) < len(DATA_PREAMBLE)
             if not first or not undecided or loop.time() > deadline:
                 return first
             await asyncio.sleep(POLL_SECONDS)

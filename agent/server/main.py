@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import socket
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -16,20 +15,26 @@ from typing import Any
 
 import structlog
 
-from agent.server import collect, log, notify, options, statedir
+from agent.server import log, notify, options, statedir
 from agent.server.access import Access, Credentials, read_token
 from agent.server.accounts import Accounts, AccountsError
 from agent.server.clock import SystemClock
+from agent.server.collect import Collector
 from agent.server.connection import Connection, Limits
 from agent.server.core import IO_THREAD_NAME, Core, open_core, process_owner
+from agent.server.discovery import Discovery
 from agent.server.errors import StartError
+from agent.server.eventlog import EventRecorder
 from agent.server.listener import Listener, bind
 from agent.server.methods.connections import ConnectionMethods
 from agent.server.methods.control import ControlMethods
 from agent.server.methods.destinations import DestinationMethods
 from agent.server.methods.extension import ExtensionMethods
+from agent.server.methods.files import FileMethods
+from agent.server.methods.housekeeping import HousekeepingMethods
 from agent.server.methods.manifests import ManifestMethods
 from agent.server.methods.recv import RecvMethods
+from agent.server.methods.sandboxes import SandboxMethods
 from agent.server.methods.server import ServerMethods
 from agent.server.methods.tokens import TokenMethods
 from agent.server.methods.transfers import TransferMethods
@@ -108,30 +113,12 @@ class _Server:
     manifests: ManifestMethods
     access: Access
     limits: Limits
+    collector: Collector
+    recorder: EventRecorder
+    discovery: Discovery
 
     async def api(self, sock: socket.socket) -> None:
         await Connection(sock, self.access.open_session(_peer(sock)), self.dispatcher, self.limits).serve()
-
-    async def collect_garbage(self) -> None:
-        while True:
-            try:
-                await self._collect_once()
-            except sqlite3.Error:
-                _log.exception("collecting garbage failed; it is tried again")
-            await asyncio.sleep(collect.INTERVAL_SECONDS)
-
-    async def _collect_once(self) -> None:
-        removed = await self.core.database.run(collect.collect, self.core.clock.wall_us())
-        for destination_id in removed.destinations:
-            self.sender.remove_destination(destination_id)
-        if removed.transfers or removed.manifests or removed.destinations:
-            _log.info(
-                "collected",
-                transfers=len(removed.transfers),
-                manifests=len(removed.manifests),
-                destinations=len(removed.destinations),
-            )
-        await self.manifests.purge(rounds=10_000)
 
     async def stop(self) -> None:
         await self.dispatcher.stop()
@@ -157,6 +144,8 @@ def _wire(core: Core, credentials: Credentials, lock_fd: int) -> _Server:
     sender, receiver = Sender(core, arguments, keep), Receiver(core, arguments, keep)
     queue, registry = RequestQueue(core), Registry()
     manifests = ManifestMethods(core)
+    collector = Collector(core, sender.remove_destination, lambda: manifests.purge(rounds=10_000))
+    recorder, discovery = EventRecorder(core), Discovery(core)
     families: tuple[Any, ...] = (
         ServerMethods(core, access, queue),
         DestinationMethods(core, sender),
@@ -167,11 +156,15 @@ def _wire(core: Core, credentials: Credentials, lock_fd: int) -> _Server:
         TokenMethods(core),
         RecvMethods(receiver),
         ExtensionMethods(core, sender),
+        FileMethods(core),
+        SandboxMethods(core),
+        HousekeepingMethods(core, collector, recorder, discovery),
     )
     for family in families:
         registry.add_all(family)
     dispatcher = Dispatcher(registry, access, queue)
-    return _Server(core, sender, receiver, queue, dispatcher, manifests, access, Limits())
+    parts = (core, sender, receiver, queue, dispatcher, manifests, access, Limits())
+    return _Server(*parts, collector, recorder, discovery)
 
 
 async def _serve(
@@ -180,14 +173,14 @@ async def _serve(
     core = await open_core(serve, database, SystemClock())
     core.port = sock.getsockname()[1]
     server = _wire(core, credentials, lock_fd)
-    listener = Listener(sock, server.api, server.receiver.accept)
-    work = [listener.serve(), server.collect_garbage(), _feed_watchdog()]
+    listener = Listener(sock, server.api, server.receiver.accept, server.discovery.serve)
+    work = [listener.serve(), server.collector.serve(), server.recorder.serve(), _feed_watchdog()]
     background = [asyncio.create_task(part) for part in work]
     if await database.run(transfers.active_counts):
         server.sender.resume_all()
     _announce(serve, core)
     try:
-        await _until_end(serve, background)
+        await _until_end(core, background)
     finally:
         notify.notify("STOPPING=1")
         for task in background:
@@ -197,8 +190,9 @@ async def _serve(
         _log.info("stopped")
 
 
-async def _until_end(serve: ServeOptions, background: list[asyncio.Task[None]]) -> None:
+async def _until_end(core: Core, background: list[asyncio.Task[None]]) -> None:
     """Return when we are told to end; raise when a part of us failed."""
+    serve = core.options
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
 
@@ -211,6 +205,7 @@ async def _until_end(serve: ServeOptions, background: list[asyncio.Task[None]]) 
         loop.add_signal_handler(number, end, number.name)
     if serve.parent_pipe_fd is not None:
         threading.Thread(target=_watch_parent, args=(serve.parent_pipe_fd, loop, end), daemon=True).start()
+    core.end = end
     await asyncio.wait([*background, ended], return_when=asyncio.FIRST_COMPLETED)
     for task in background:
         if task.done():

@@ -23,10 +23,7 @@ NOT_SUPPORTED = frozenset(
     "server." + name
     for name in (
         "terminate",
-        *("deleteSandboxMapping", "getSandboxMappings", "setSandboxMapping", "updateBandwidthLimits"),
-        *("garbageCollect", "getGarbageCollectSettings", "updateGarbageCollectSettings"),
-        *("getEventLog", "getThirdPartyLicenses", "setLicenseKey"),
-        *("du", "ls", "lsRoots", "mkdir", "mv", "rm", "recvDiscoverPacket", "sendDiscoverPacket"),
+        "updateBandwidthLimits",
     )
 )
 """Documented methods that this version does not carry out; refused by name, also with `Async`."""
