@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.jetstream import keys
-from agent.server.data import secure, wire
+from agent.server.data import dialing, secure, wire
 from agent.server.data.answers import Answers
 from agent.server.data.link import IDLE_SECONDS, Link, Session
 from agent.server.data.pump import Pump
@@ -95,7 +95,7 @@ class Connector:
         try:
             wanted = self._streams
             while len(streams) < wanted:
-                sock = socket.create_connection((target.address, target.port), CONNECT_SECONDS)
+                sock = dialing.connect(target, CONNECT_SECONDS)
                 streams.append(Stream(self._protect(sock, target, level), len(streams)))
                 _same_peer(streams)
                 if wire.is_loopback(sock):
