@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.jetstream import constants
-from agent.server.errors import CommandError, not_supported
+from agent.server.errors import CommandError
 from agent.server.params import integer, to_path
 from agent.server.store.manifests import KIND_EMPTY_DIRECTORY, KIND_FILE, Entry
 
@@ -25,24 +25,25 @@ class Root:
     src: str
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    executable: bool = False  # every file is, whatever its own permissions say
 
 
 def parse(file_mappings: dict[str, Any] | None, mappings: dict[str, Any] | None) -> list[Entry | Root]:
     """Entries are explicit and need no I/O, roots do. CommandError says which mapping is wrong and why."""
     if mappings is None and file_mappings is None:
         raise CommandError("createManifest needs mappings: destination path to source path")
-    given = dict(mappings or {})
+    given = list((mappings or {}).items())
     for source, dest in (file_mappings or {}).items():
         if not isinstance(dest, str):
             raise CommandError(f"fileMappings: the destination of {source[:200]!r} must be a string")
-        given[dest] = source
+        given.append((dest, source))
     if not given:
         raise CommandError("createManifest: the mappings are empty")
     if len(given) > MAX_MAPPINGS:
         raise CommandError(f"createManifest: {len(given)} mappings, at most {MAX_MAPPINGS} are taken at once")
     parsed: list[Entry | Root] = []
     seen: set[str] = set()
-    for dest, source in given.items():
+    for dest, source in given:
         item = _parse_one(dest, source)
         if item.dest in seen:
             raise CommandError(f"createManifest: two mappings have the destination path {item.dest!r}")
@@ -84,22 +85,26 @@ def _parse_object(dest: str, given: dict[str, Any]) -> Entry | Root:
         )
     size, flags = given.get("size"), given.get("flags")
     include, exclude = (_patterns(dest, name, given.get(name)) for name in ("include", "exclude"))
-    access = given.get("access") or ""
-    if access not in ("", "x"):
-        raise CommandError(f"createManifest: mapping {dest!r}: access must be 'x' or absent")
+    access = given.get("access")
+    if access not in (None, "", "x"):
+        raise CommandError(f"createManifest: mapping {dest!r}: access must be 'x' (executable) or absent")
+    executable = access == "x"
     if flags not in (None, constants.FILETYPE_DIRECTORY, constants.FILETYPE_REGULAR_FILE):
         raise CommandError(f"createManifest: mapping {dest!r}: flags must be one of the FILETYPE_* constants")
-    if include or exclude:
-        if size is not None:
-            raise not_supported(f"mapping {dest!r}: size together with include or exclude")
-        return Root(dest, _source(given.get("src")), include, exclude)
+    if given.get("include") is not None or given.get("exclude") is not None:  # also empty ones
+        if flags == constants.FILETYPE_REGULAR_FILE or (size is not None and flags is None):
+            raise CommandError(
+                f"createManifest: mapping {dest!r}: include and exclude choose files of a directory, a "
+                "single file (size, or flags=FILETYPE_REGULAR_FILE) has none to choose from"
+            )
+        return Root(dest, _source(given.get("src")), include, exclude, executable)
     if flags == constants.FILETYPE_DIRECTORY or (size is None and flags is None):
         source = "" if given.get("src") is None else to_path(given["src"])
         return Entry(dest, source, KIND_EMPTY_DIRECTORY, 0, executable=False)
     if dest == "/":
         raise CommandError("createManifest: a file's destination path must name the file")
     known = -1 if size is None else _size(size)
-    return Entry(dest, _source(given.get("src")), KIND_FILE, known, executable=access == "x")
+    return Entry(dest, _source(given.get("src")), KIND_FILE, known, executable=executable)
 
 
 def _patterns(dest: str, name: str, value: object) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from agent.server.mappings import Root
 from agent.server.store.manifests import KIND_EMPTY_DIRECTORY, KIND_FILE, Entry
 
 MAX_DEPTH = 400
+_WILD = frozenset("*?[")
 
 Identity = tuple[int, int]  # device and inode
 
@@ -65,7 +66,7 @@ class Traversal:
         if stat.S_ISDIR(found.st_mode):
             yield from self._walk(root)
         elif stat.S_ISREG(found.st_mode):
-            yield _file(root.dest, root.src, found)
+            yield _file(root.dest, root.src, found, root)
         else:
             self.notes.add(root.src, _kind(found.st_mode))
 
@@ -121,6 +122,8 @@ class Traversal:
             if item.is_dir():
                 pending.append(child)
                 return None
+            if any(_is_ending(pattern, item.name) for pattern in root.exclude):
+                return None
             found = item.stat()
         except FileNotFoundError:
             if item.is_symlink():
@@ -129,29 +132,37 @@ class Traversal:
         except OSError as error:
             self.notes.add(item.path, error.strerror or "cannot be read")
             return None
-        if root.include and not _matches(root.include, item.name, relative):
+        chosen = _matches(root.include, item.name, relative) or any(
+            _is_ending(pattern, item.name) for pattern in root.include
+        )
+        if root.include and not chosen:
             return None
         if not stat.S_ISREG(found.st_mode):
             self.notes.add(item.path, _kind(found.st_mode))
             return None
-        return _file(child.dest, child.src, found)
+        return _file(child.dest, child.src, found, root)
 
 
 def _matches(patterns: tuple[str, ...], name: str, relative: str) -> bool:
-    """A pattern matches a name, or the path below the root (where `*` also spans `/`)."""
+    """A pattern matches a whole name, or the path below the root (where `*` also spans `/`)."""
     return any(
         fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase("/" + relative, pattern)
         for pattern in patterns
     )
 
 
-def _file(dest: str, src: str, found: os.stat_result) -> Entry:
+def _is_ending(pattern: str, name: str) -> bool:
+    """`.png` chooses files by the end of their names."""
+    return pattern.startswith(".") and not _WILD.intersection(pattern) and name.endswith(pattern)
+
+
+def _file(dest: str, src: str, found: os.stat_result, root: Root) -> Entry:
     return Entry(
         dest,
         src,
         KIND_FILE,
         found.st_size,
-        executable=bool(found.st_mode & stat.S_IXUSR),
+        executable=root.executable or bool(found.st_mode & stat.S_IXUSR),
         mtime_us=found.st_mtime_ns // 1000,
     )
 

@@ -47,6 +47,11 @@ def test_the_deprecated_mapping_is_the_other_way_round() -> None:
     assert parse({"/src": "dest/x"}, None) == [Root("/dest/x", "/src")]
 
 
+def test_patterns_that_choose_everything_are_no_empty_directory() -> None:
+    """A script whose list of exclusions happens to be empty means the directory's content."""
+    assert parse(None, {"/d": {"src": "/s", "exclude": []}}) == [Root("/d", "/s")]
+
+
 @pytest.mark.parametrize(
     ("mappings", "message"),
     [
@@ -58,6 +63,10 @@ def test_the_deprecated_mapping_is_the_other_way_round() -> None:
         ({"/a": {"src": "/f", "size": -1}}, "whole number"),
         ({"/a": {"src": "/f", "colour": 1}}, "unknown field 'colour'"),
         ({"/a": {"src": "/f", "size": 1, "access": "rw"}}, "access must be"),
+        ({"/a": {"src": "/f", "size": 1, "access": 0}}, "access must be"),
+        ({"/a": {"src": "/f", "access": "w", "include": ["*"]}}, "access must be"),
+        ({"/a": {"src": "/f", "size": 1, "include": [".mp3"]}}, "choose files of a directory"),
+        ({"/a": {"src": "/f", "flags": 4, "exclude": [".mp3"]}}, "choose files of a directory"),
         ({"/a": {"src": "/f", "flags": 3}}, "FILETYPE"),
         ({"/a": {"src": "/f", "include": "*.tif"}}, "list"),
         ({"/a": {"size": 1}}, "a string"),
@@ -70,6 +79,38 @@ def test_a_wrong_mapping_is_refused_by_name(mappings: dict[str, Any], message: s
     """Each mistake has a message that says what it is."""
     with pytest.raises(CommandError, match=message):
         parse(None, mappings)
+
+
+def test_two_sources_for_one_destination_are_refused() -> None:
+    """Neither is silently dropped, whichever of the two mappings they come from."""
+    with pytest.raises(CommandError, match="two mappings have the destination path '/to'"):
+        parse({"/a": "/to", "/b": "/to"}, None)
+    with pytest.raises(CommandError, match="two mappings have the destination path '/to'"):
+        parse({"/a": "/to"}, {"/to": "/b"})
+
+
+def test_patterns_choose_by_ending_name_and_path(tmp_path: Path) -> None:
+    """Both documented forms: `.png` is the end of a file's name, `*.png` a pattern; a directory is only left
+    out by its whole name or path."""
+    for name in ("a.png", "b.PNG", "c.mp3", "d.png/e.mp3", ".git/config", "x/.git/config", "f.git"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    all_but, _ = _walk(Root("/", str(tmp_path), exclude=(".png", "*.PNG", ".git")))
+    assert set(all_but) == {"/c.mp3", "/d.png/e.mp3"}
+    only, _ = _walk(Root("/", str(tmp_path), include=(".mp3", ".git/config"), exclude=("*/e.*",)))
+    assert set(only) == {"/c.mp3"}
+    by_path, _ = _walk(Root("/", str(tmp_path), include=("/d.png/*",)))
+    assert set(by_path) == {"/d.png/e.mp3"}
+
+
+def test_access_makes_all_files_of_a_directory_executable(tmp_path: Path) -> None:
+    """`access` x holds for what the patterns choose, too; a directory ignores a size."""
+    (tmp_path / "f.sh").write_text("x")
+    given = {"src": str(tmp_path), "include": [".sh"], "access": "x", "flags": constants.FILETYPE_DIRECTORY}
+    (root,) = parse(None, {"/t": {**given, "size": 9}})
+    assert isinstance(root, Root)
+    found, _ = _walk(root)
+    assert found["/t/f.sh"].executable
 
 
 def test_a_tree_is_walked_with_its_names_sizes_and_modes(tmp_path: Path) -> None:
