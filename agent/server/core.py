@@ -37,7 +37,7 @@ class Core:
     port: int = 0
     end: Callable[[str], None] = lambda _reason: None
     """Ends the server in an orderly way, for the reason given; set as soon as it listens."""
-    """Threads for what may hang on a file system or a name server."""
+    # threads for what may hang on a file system or a name server
     io: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(max_workers=IO_THREADS, thread_name_prefix=IO_THREAD_NAME)
     )

@@ -45,7 +45,7 @@ def _needed() -> Iterator[metadata.Distribution]:
 def _license(package: metadata.Distribution) -> str:
     about = package.metadata
     for field in ("License-Expression", "License"):
-        stated = (about.get_all(field) or [""])[0].strip()
+        stated = str((about.get_all(field) or [""])[0]).strip()
         if stated and "\n" not in stated:  # some put the whole text there
             return stated
     classified = [text for text in about.get_all("Classifier") or () if text.startswith(_CLASSIFIER)]

@@ -19,13 +19,7 @@ from agent.jetstream.constants import ERROR_INVALID_PARAMS, ERROR_METHOD_NOT_FOU
 from agent.server.errors import RpcError, not_supported
 from agent.server.params import Convert
 
-NOT_SUPPORTED = frozenset(
-    "server." + name
-    for name in (
-        "terminate",
-        "updateBandwidthLimits",
-    )
-)
+NOT_SUPPORTED = frozenset({"server.updateBandwidthLimits"})
 """Documented methods that this version does not carry out; refused by name, also with `Async`."""
 
 Function = Callable[..., Awaitable[Any]]
