@@ -16,9 +16,11 @@ import ipaddress
 import json
 from typing import Any
 
+from agent.jetstream.constants import DEFAULT_RELAY_PORT
+
 VERSION = 1
 ALPN = "lanesync-relay/1"
-DEFAULT_PORT = 8887  # documented
+DEFAULT_PORT = DEFAULT_RELAY_PORT
 MAX_LINE = 16 * 1024
 MAX_ANSWER = 4096  # the line before a session's bytes
 MAX_KEYS = 4
