@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 _FIELDS = {
@@ -27,7 +28,7 @@ def object_id(value: Any, parameter: str) -> Any:
 
     Raises TypeError where a structure does not hold the id that the parameter asks for.
     """
-    if not isinstance(value, dict):
+    if not isinstance(value, Mapping):
         return value
     for name in _FIELDS[parameter]:
         if value.get(name) is not None:

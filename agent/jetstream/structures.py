@@ -7,9 +7,10 @@ documents.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NotRequired, TypeAlias, TypedDict
 
-Id: TypeAlias = "str | int | dict[str, Any]"
+Id: TypeAlias = str | int | Mapping[str, Any]
 """What every id parameter takes: the id, or a structure that holds it."""
 
 
@@ -39,11 +40,13 @@ class Destination(TypedDict, total=False):
     lastDestinationServerUid: str | None
     lastError: Any
     lastErrorMessage: str
+    lastReceiverDestinationId: str | None  # the server that answered the last ping
     lastRecvTime: int | None
     lastSendTime: int | None
     numTransfersQueued: int
     owner: str
     ownerToken: str | None
+    ownerTokenSession: str | None
     permittedDestinationPublicKey: str | None
     permanent: bool  # ours, as all below
     priorityLanes: dict[str, float]
@@ -104,6 +107,7 @@ class Transfer(TypedDict, total=False):
     blockSize: int  # 256
     blocksRetransmitted: int
     blocksSent: int
+    bytesAcked: int  # ours
     bytesRecv: int
     bytesSent: int
     checkpointFrequencySeconds: int | None
@@ -127,6 +131,8 @@ class Transfer(TypedDict, total=False):
     sendRateMax: float | None  # ours
     snapshotTime: int | None
     startTime: int | None
+    timeoutSeconds: float  # ours
+    transferFlags: int  # ours
     status: str  # pending | sending | suspended | resuming | complete | error
     totalBlocks: int
     totalBytes: int

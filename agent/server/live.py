@@ -16,6 +16,7 @@ class Link:
     error: str = ""
     server_id: str | None = None
     server_uid: str | None = None
+    answering_id: str | None = None  # the server that answered the last ping
     last_recv_us: int | None = None
     last_send_us: int | None = None
 

@@ -2,7 +2,7 @@
 
 Ids are decimal strings, times microseconds since 1970, rates kbit/s (null = no limit), sizes bytes. Fields
 that the documents name for UDP keep their names; their TCP meaning is ours: `destinationPort` is the
-receiver's TCP port, a "packet" is a frame and is not counted (0).
+receiver's TCP port, a "packet" is a frame.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ def _link(link: Link) -> Structure:
         "lastDestinationServerUid": link.server_uid,
         "lastError": link.error or None,
         "lastErrorMessage": link.error,
+        "lastReceiverDestinationId": link.answering_id,
         "lastRecvTime": link.last_recv_us,
         "lastSendTime": link.last_send_us,
     }
@@ -102,21 +103,18 @@ def manifest(row: Manifest, user_data: dict[str, str]) -> Structure:
     }
 
 
-def manifest_files(manifest_id: int, entries: Iterable[Entry]) -> Structure:
-    return {
-        "manifestId": str(manifest_id),
-        "fileMappings": [
-            {
-                "destPath": entry.dest,
-                "srcPath": entry.src,
-                "fileSize": max(0, entry.size),
-                "isEmptyDir": entry.kind == KIND_EMPTY_DIRECTORY,
-                "executable": entry.executable,
-                "modificationTime": entry.mtime_us,
-            }
-            for entry in entries
-        ],
-    }
+def file_mappings(entries: Iterable[Entry]) -> list[Structure]:
+    return [
+        {
+            "destPath": entry.dest,
+            "srcPath": entry.src,
+            "fileSize": max(0, entry.size),
+            "isEmptyDir": entry.kind == KIND_EMPTY_DIRECTORY,
+            "executable": entry.executable,
+            "modificationTime": entry.mtime_us,
+        }
+        for entry in entries
+    ]
 
 
 def transfer(row: Transfer, counters: Counters, clock: Clock, user_data: dict[str, str]) -> Structure:

@@ -225,7 +225,8 @@ class DestinationMethods:
         destination = await self._core.database.run(destinations.get, destinationId, session.scope)
         for _ in range(pingCount):
             await self._sender.remote(destination, "ping", {}, PING_SECONDS)
-            self._core.live.link(destinationId).last_recv_us = self._core.clock.wall_us()
+            link = self._core.live.link(destinationId)
+            link.last_recv_us, link.answering_id = self._core.clock.wall_us(), link.server_id
             self._core.events.post("destination", destinationId)
         return {"destinationId": str(destinationId), "pingCount": pingCount}
 

@@ -1,7 +1,5 @@
 """`send.*` about manifests."""
 
-
-
 from __future__ import annotations
 
 import asyncio
@@ -23,6 +21,7 @@ from agent.server.errors import CommandError
 from agent.server.mappings import Root
 from agent.server.params import Count, ManifestId, Object, Small
 from agent.server.registry import command
+from agent.server.rpc import encode
 from agent.server.session import Session
 from agent.server.store import manifests, objects
 from agent.server.store.manifests import Entry, Manifest
@@ -32,6 +31,8 @@ from agent.server.traversal import Traversal, TraversalError
 _log = structlog.get_logger(__name__)
 
 BATCH = 2000  # entries a transaction: others wait no longer than for one
+PAGE = 500  # files of an answer that are read at once
+ENVELOPE = 1024  # bytes of an answer around its files
 INLINE = 64  # up to so many explicit entries are stored within the call
 PURGE_ROWS = 20_000
 STOP_SECONDS = 1.0
@@ -68,7 +69,7 @@ class ManifestMethods:
         follow = symlinkOptions != constants.SYMLINKS_IGNORE
         roots = [item for item in items if isinstance(item, Root)]
         if roots:
-            await asyncio.get_running_loop().run_in_executor(self._core.io, _require_sources, roots)
+            await asyncio.get_running_loop().run_in_executor(self._core.io, _require_sources, roots, follow)
         owner, now = session.owner, self._core.clock.wall_us()
         if not roots and len(items) <= INLINE:
             entries = [item for item in items if isinstance(item, Entry)]
@@ -145,8 +146,19 @@ class ManifestMethods:
     async def get_files(
         self, session: Session, manifestId: ManifestId, limit: Count | None = None
     ) -> dict[str, Any]:
-        entries = await self._core.database.run(_read_files, manifestId, limit, session.scope)
-        return structures.manifest_files(manifestId, entries)
+        total = await self._core.database.run(_files_of, manifestId, session.scope)
+        wanted = min(limit or total, total)
+        found: list[dict[str, Any]] = []
+        room = constants.MAX_MESSAGE_BYTES - ENVELOPE
+        while len(found) < wanted:
+            count = min(PAGE, wanted - len(found))
+            entries = await self._core.database.run(_page, manifestId, len(found), count)
+            if not entries:
+                break  # deleted meanwhile
+            part = structures.file_mappings(entries)
+            room = _require_room(len(found), part, room, total)
+            found += part
+        return {"manifestId": str(manifestId), "fileMappings": found}
 
     @command("send.waitForManifest", waits=True)
     async def wait(self, session: Session, manifestId: ManifestId) -> dict[str, Any]:
@@ -176,10 +188,11 @@ class ManifestMethods:
             await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
 
 
-def _require_sources(roots: list[Root]) -> None:
+def _require_sources(roots: list[Root], follow: bool) -> None:
+    """CommandError for one that does not exist; a link to nowhere does not when links are followed."""
     for root in roots:
         try:
-            os.lstat(root.src)
+            os.stat(root.src, follow_symlinks=follow)
         except OSError as error:
             raise CommandError(
                 f"createManifest: source {root.src!r} of {root.dest!r}: {error.strerror}"
@@ -235,16 +248,30 @@ def _told(row: Manifest) -> Manifest:
     return row if row.processing else replace(row, error=row.error or "")
 
 
-def _read_files(
-    connection: sqlite3.Connection, manifest_id: int, limit: int | None, scope: Scope
-) -> list[Entry]:
+def _files_of(connection: sqlite3.Connection, manifest_id: int, scope: Scope) -> int:
+    """How many there are. CommandError while that is not known."""
     row = manifests.get(connection, manifest_id, scope)
     if row.processing:
         raise CommandError(f"manifest {manifest_id} is not complete yet; wait for it with waitForManifest")
-    wanted = min(limit or constants.MAX_MESSAGE_BYTES, row.total_files or 0)
-    if wanted * 100 > constants.MAX_MESSAGE_BYTES:
-        most = constants.MAX_MESSAGE_BYTES // 200
-        raise CommandError(
-            f"manifest {manifest_id} has {row.total_files} files; ask for fewer with limit={most}"
-        )
-    return [entry for _, entry in manifests.files(connection, manifest_id, -1, wanted)]
+    return row.total_files or 0
+
+
+def _page(connection: sqlite3.Connection, manifest_id: int, first: int, count: int) -> list[Entry]:
+    return [entry for _, entry in manifests.files(connection, manifest_id, first - 1, count)]
+
+
+def _require_room(told: int, part: list[dict[str, Any]], room: int, total: int) -> int:
+    """The room that is left in the answer after `part`. CommandError that says how many fit, if it does
+    not."""
+    left = room - len(encode(part))
+    if left >= 0:
+        return left
+    for mapping in part:
+        room -= len(encode(mapping)) + 1
+        if room < 0:
+            break
+        told += 1
+    raise CommandError(
+        f"the files of this manifest ({total}) do not fit a message of {constants.MAX_MESSAGE_BYTES} bytes; "
+        f"ask for fewer, for example limit={told}"
+    )
