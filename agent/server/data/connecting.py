@@ -67,7 +67,7 @@ class Connector:
                 pause = min(pause * 2, LAST_PAUSE)
                 continue
             started = time.monotonic()
-            self._tell("connected", "", _about(session, hello))
+            self._tell("connected", "", _about(session, hello, target))
             self._live(session, target)
             self._tell("disconnected", session.error)
             if session.error and time.monotonic() - started < LAST_PAUSE:
@@ -189,7 +189,7 @@ def _same_peer(streams: list[Stream]) -> None:
         raise WireError("the destination's key has just changed; connecting anew")
 
 
-def _about(session: Session, hello: Json) -> Json:
+def _about(session: Session, hello: Json, target: Target) -> Json:
     """What the control process is told of a new session."""
     stream = session.streams[0]
     return {
@@ -197,7 +197,15 @@ def _about(session: Session, hello: Json) -> Json:
         "serverUid": str(hello.get("serverUid") or ""),
         "encrypted": stream.level != secure.PLAIN,
         "publicKey": stream.peer_key,
+        "relayIP": _peer_ip(stream) if target.relay_address else None,
     }
+
+
+def _peer_ip(stream: Stream) -> str | None:
+    try:
+        return str(stream.sock.getpeername()[0])
+    except OSError:
+        return None  # gone already
 
 
 def _explain(error: Exception, target: Target) -> str:

@@ -68,19 +68,19 @@ class DestinationMethods:
         checks.refuse(
             authenticateDestination=authenticateDestination,
             destinationPublicKey=destinationPublicKey,
-            relayAddress=relayAddress,
-            relayPort=relayPort,
-            senderPort=senderPort or None,
         )
-        if _HOST.fullmatch(destinationAddress) is None:
-            raise CommandError(f"{destinationAddress[:80]!r} is not a host name or address")
+        for host in (destinationAddress, relayAddress):
+            if host is not None and _HOST.fullmatch(host) is None:
+                raise CommandError(f"{host[:80]!r} is not a host name or address")
+        if relayPort is not None and relayAddress is None:
+            raise CommandError("relayPort needs a relayAddress")
         wanted = Destination(
             id=0,
             connection_id=0,
             address=destinationAddress,
             port=destinationPort or constants.DEFAULT_API_PORT,
             ip=await self._resolve(destinationAddress),
-            sender_port=0,
+            sender_port=senderPort or 0,
             permanent=bool(permanent),
             rate_max=checks.unlimited(sendRateMax),
             lanes=_DEFAULT_LANES,
@@ -89,6 +89,8 @@ class DestinationMethods:
             owner_token=session.owner.token,
             owner_session=session.owner.session,
             created_us=self._core.clock.wall_us(),
+            relay_address=relayAddress or "",
+            relay_port=(relayPort or constants.DEFAULT_RELAY_PORT) if relayAddress else 0,
         )
         made, is_new = await self._core.database.run(
             destinations.create, wanted, exclusive=bool(exclusive), make_permanent=bool(permanent)
