@@ -1,7 +1,5 @@
 """`send.*` about transfers: creating and asking. What changes running ones is in `control`."""
 
-
-
 from __future__ import annotations
 
 import sqlite3
@@ -271,21 +269,20 @@ def _set_user_data(
     connection: sqlite3.Connection, object_id: int | str, data: dict[str, str], scope: Scope
 ) -> tuple[str, int]:
     """Kind and id of what was changed."""
-    found = _object(connection, object_id)
+    found = _object(connection, object_id, scope)
     kind = owned.require(connection, found, scope)
     objects.set_user_data(connection, found, data)
     return kind, found
 
 
 def _delete_user_data(connection: sqlite3.Connection, object_id: int | str, key: str, scope: Scope) -> None:
-    found = _object(connection, object_id)
+    found = _object(connection, object_id, scope)
     owned.require(connection, found, scope)
     objects.delete_user_data(connection, found, key)
 
 
-def _object(connection: sqlite3.Connection, object_id: int | str) -> int:
-    """The id of an object that may be named by a token."""
+def _object(connection: sqlite3.Connection, object_id: int | str, scope: Scope) -> int:
+    """The id of an object that may be changed; a token is named by itself."""
     if isinstance(object_id, int):
         return object_id
-    token = tokens.find(connection, object_id)
-    return 0 if token is None else token.id
+    return tokens.get(connection, object_id, None, scope).id

@@ -75,11 +75,12 @@ def find(connection: sqlite3.Connection, token: str) -> Token | None:
     return found
 
 
-def get(connection: sqlite3.Connection, token: str, kind: str, scope: Scope = EVERYTHING) -> Token:
-    """CommandError when there is no such token of this kind in the scope."""
+def get(connection: sqlite3.Connection, token: str, kind: str | None, scope: Scope = EVERYTHING) -> Token:
+    """CommandError when there is no such token of this kind (None = of any) in the scope."""
     found = find(connection, token)
-    if found is None or found.kind != kind or not scope.owns(found):
-        raise CommandError(f"the {_KINDS[kind]} was not found", ERROR_NOT_FOUND, kind=_KINDS[kind])
+    if found is None or kind not in (None, found.kind) or not scope.owns(found):
+        what = _KINDS.get(kind or "", "token")
+        raise CommandError(f"the {what} was not found", ERROR_NOT_FOUND, kind=what)
     return found
 
 
