@@ -6,6 +6,7 @@ override a session's `verify`, and a .netrc file replace a bearer token.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import weakref
@@ -19,6 +20,9 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
 from agent.fts3.errors import BadCredential, BadEndpoint, FTS3ClientException, Kind, NoAnswer, ServerError
 
 _BLOCK_BYTES = 64 * 1024
+_REFUSED_CERTIFICATE = re.compile(
+    r"alert ((bad|unsupported) certificate|certificate \w+|unknown ca|access denied|handshake failure)"
+)
 _NEVER_LEFT = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
 
 
@@ -164,6 +168,8 @@ def _why_no_tls(text: str, url: str) -> FTS3ClientException:
             "give the right one as capath",
             kind=Kind.PERMANENT,
         )
-    if "alert" in text.lower():
+    if _REFUSED_CERTIFICATE.search(text):
         return BadCredential(f"{url} refused our certificate in the TLS handshake; is it known there?")
-    return BadEndpoint(f"no TLS with {url}: the handshake broke off")
+    # TLS may break at any time, also after the request was sent; and a server that refuses a certificate may
+    # be gone before it is heard.
+    return NoAnswer(f"the TLS connection with {url} broke; does the service take our certificate?")
