@@ -14,6 +14,7 @@ class Link:
 
     state: str = "disconnected"  # disconnected | negotiating | connected
     error: str = ""
+    relay_ip: str | None = None  # of the last session that went through a relay
     server_id: str | None = None
     server_uid: str | None = None
     answering_id: str | None = None  # the server that answered the last ping

@@ -345,6 +345,7 @@ class Sender:
         link.state = str(message["state"])
         link.error = str(message.get("error") or "")
         if link.state == "connected":
+            link.relay_ip = message.get("relayIP")
             link.server_id = message.get("serverId") or link.server_id
             link.server_uid = message.get("serverUid") or link.server_uid
             link.last_recv_us = link.last_send_us = self._core.clock.wall_us()
