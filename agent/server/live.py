@@ -18,6 +18,8 @@ class Link:
     server_id: str | None = None
     server_uid: str | None = None
     answering_id: str | None = None  # the server that answered the last ping
+    public_key: str | None = None  # that the receiver has shown
+    encrypted: bool = False  # the present session, or the last
     last_recv_us: int | None = None
     last_send_us: int | None = None
 

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from agent.server.core import Core
+from agent.server.data.rules import Rules
 from agent.server.ipc import Message
 from agent.server.supervisor import Callbacks, Worker
 
@@ -34,23 +35,35 @@ class Receiver:
         self._core = core
         callbacks = Callbacks(self._ready, self._message, self._gone)
         self._worker = Worker("receiver", arguments, keep_fds, callbacks)
+        self.rules = Rules()
         self.transfers: dict[str, dict[str, Any]] = {}  # by the sender's uid, latest change last
 
     @property
     def pid(self) -> int | None:
         return self._worker.pid
 
-    def accept(self, sock: socket.socket) -> None:
-        """Hand a data session over, unread. Refused while too many wait for the worker."""
+    def accept(self, sock: socket.socket, *, encrypted: bool = False) -> None:
+        """Hand a data session over, unread. `encrypted`: only a TLS session will do. Refused while too many
+        wait for the worker."""
         self._worker.ensure()
         if self._worker.queued >= MAX_WAITING:
             sock.close()
             return
         sock.setblocking(True)
-        self._worker.post({"op": "session"}, [sock.detach()])
+        self._worker.post({"op": "session", "encrypted": encrypted}, [sock.detach()])
+
+    def set_rules(self, rules: Rules) -> None:
+        """Whom to receive from; acts on running sessions at once."""
+        self.rules = rules
+        if self._worker.ready:
+            self._tell_rules()
+
+    def _tell_rules(self) -> None:
+        self._worker.post({"op": "rules", **self.rules.told()})
 
     async def _ready(self) -> None:
-        """Sessions that waited for the worker are in its queue already."""
+        """Sessions are in the worker's queue already and wait for this."""
+        self._tell_rules()
 
     async def _gone(self) -> None:
         """Senders reconnect; what was being received is interrupted, not failed."""

@@ -85,6 +85,7 @@ class Sender:
                 "checkpointSeconds": transfer.checkpoint_seconds,
                 "timeResolutionUs": transfer.time_resolution_us,
                 "timeoutSeconds": transfer.timeout_seconds,
+                "minCipher": transfer.min_cipher,
                 "counters": self._core.live.counters(transfer).told(),
                 "user": transfer.user_name,
                 "password": transfer.password,
@@ -346,6 +347,8 @@ class Sender:
         link.error = str(message.get("error") or "")
         if link.state == "connected":
             link.relay_ip = message.get("relayIP")
+            link.encrypted = bool(message.get("encrypted"))
+            link.public_key = message.get("publicKey") or link.public_key
             link.server_id = message.get("serverId") or link.server_id
             link.server_uid = message.get("serverUid") or link.server_uid
             link.last_recv_us = link.last_send_us = self._core.clock.wall_us()

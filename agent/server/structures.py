@@ -32,8 +32,8 @@ def destination(row: Destination, link: Link, queued: int, user_data: dict[str, 
         **_link(link),
         "numTransfersQueued": queued,
         "owner": row.owner,
-        "ownerToken": None,
-        "ownerTokenSession": None,
+        "ownerToken": row.owner_token,
+        "ownerTokenSession": row.owner_session,
         "permittedDestinationPublicKey": row.public_key,
         "authenticateDestination": row.authenticate,
         "permanent": row.permanent,
@@ -75,9 +75,9 @@ def connection(row: Connection, link: Link, queued: int) -> Structure:
 
 def _link(link: Link) -> Structure:
     return {
-        "destinationPublicKey": None,
+        "destinationPublicKey": link.public_key,
         "encryptedConnectionState": link.state,
-        "encryptionEnabled": False,
+        "encryptionEnabled": link.encrypted,
         "lastDestinationServerId": link.server_id,
         "lastDestinationServerUid": link.server_uid,
         "lastError": link.error or None,
@@ -97,8 +97,8 @@ def manifest(row: Manifest, user_data: dict[str, str]) -> Structure:
         "totalSize": row.total_size,
         "errorMessage": row.error,
         "owner": row.owner,
-        "ownerToken": None,
-        "ownerTokenSession": None,
+        "ownerToken": row.owner_token,
+        "ownerTokenSession": row.owner_session,
         "userData": user_data,
     }
 
@@ -151,8 +151,8 @@ def transfer(row: Transfer, counters: Counters, clock: Clock, user_data: dict[st
         "endTime": row.end_us,
         "snapshotTime": since_request(row.request_us, row.request_clock_us, clock),
         "owner": row.owner,
-        "ownerToken": None,
-        "ownerTokenSession": None,
+        "ownerToken": row.owner_token,
+        "ownerTokenSession": row.owner_session,
         "userData": user_data,
     }
 
