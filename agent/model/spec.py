@@ -185,6 +185,28 @@ class Credentials:
     password: SecretRef
 
 
+class Overrun(StrEnum):
+    """What becomes of a transfer that runs when a pause begins."""
+
+    FINISH = "finish"
+    SUSPEND = "suspend"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A part of the day with another rate, or with a pause. `start` and `end` are minutes of the day in
+    `timezone`; an end that is not later than the start is on the next day. `days`: those on which it
+    begins, 0 = Monday."""
+
+    days: tuple[int, ...]
+    start: int
+    end: int
+    timezone: str = "UTC"
+    send_rate_max: float | None = None  # kbit/s
+    pause: bool = False
+    overrun: Overrun = Overrun.SUSPEND
+
+
 @dataclass(frozen=True, slots=True)
 class DestinationSpec:
     """`address` is a host and `port` its port; for an FTS3 server a URL, and 0."""
