@@ -1,0 +1,116 @@
+"""`/dm`: calls that go through to a storage with the user's delegated credentials."""
+
+from __future__ import annotations
+
+import errno
+import stat as modes
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from .app import App, input_of, need
+from .front import Answer, Request, json_answer
+from .problems import ServiceError, bad_request
+from .storage import Entry, Storage, StorageError
+
+STATUS = {
+    errno.EPERM: 403,
+    errno.EACCES: 403,
+    errno.ENOENT: 404,
+    errno.EAGAIN: 503,
+    errno.EBUSY: 503,
+    errno.ETIMEDOUT: 503,
+    errno.ENOTDIR: 400,
+    errno.EPROTONOSUPPORT: 400,
+}
+
+
+def stat(app: App, request: Request) -> Answer:
+    surl = _surl(request)
+    entry = _call(app, request, lambda storage: storage.stat(surl))
+    times = dict.fromkeys(("atime", "mtime", "ctime"), entry.mtime)
+    return json_answer({"mode": _mode(entry), "nlink": 1, "size": entry.size, **times})
+
+
+def listing(app: App, request: Request) -> Answer:
+    """An object by name; folders' names end with a slash."""
+    surl = _surl(request)
+    entries = _call(app, request, lambda storage: storage.listing(surl))
+    return json_answer(
+        {
+            e.name + "/" * e.folder: {"size": e.size, "mode": _mode(e), "mtime": e.mtime}
+            for e in sorted(entries, key=lambda e: e.name)
+        }
+    )
+
+
+def mkdir(app: App, request: Request) -> Answer:
+    (surl,) = _given(request, "surl")
+    _call(app, request, lambda storage: storage.make_folder(surl))
+    return json_answer(None)
+
+
+def unlink(app: App, request: Request) -> Answer:
+    (surl,) = _given(request, "surl")
+    _call(app, request, lambda storage: storage.delete(surl))
+    return json_answer(None)
+
+
+def rmdir(app: App, request: Request) -> Answer:
+    """Only an empty folder goes."""
+    (surl,) = _given(request, "surl")
+
+    def remove(storage: Storage) -> None:
+        if storage.listing(surl):
+            raise StorageError(errno.ENOTEMPTY, "Directory not empty")
+        storage.delete(surl)
+
+    _call(app, request, remove)
+    return json_answer(None)
+
+
+def rename(app: App, request: Request) -> Answer:
+    old, new = _given(request, "old", "new")
+    _call(app, request, lambda storage: storage.move(old, new))
+    return json_answer(None)
+
+
+def _surl(request: Request) -> str:
+    surl = request.query.get("surl")
+    if not surl:
+        raise bad_request("Missing surl parameter")
+    if urlsplit(surl).scheme == "file":
+        raise bad_request("Forbiden SURL scheme")
+    return surl
+
+
+def _given(request: Request, *names: str) -> list[str]:
+    given = input_of(request)
+    for name in names:
+        if name not in given:
+            raise bad_request(f"Missing parameter: '{name}'")
+        if not given[name]:
+            raise bad_request(f'No parameter "{name}" specified')
+    return [str(given[name]) for name in names]
+
+
+def _call(app: App, request: Request, action: Callable[[Storage], Any]) -> Any:
+    """Do it with what the user has delegated; a storage's refusal becomes a status."""
+    user = need(request, "datamanagement")
+    row = app.database.row(
+        "SELECT proxy, termination FROM credentials WHERE dlg_id = ? AND dn = ?",
+        (user.delegation_id, user.user_dn),
+    )
+    if row is None and user.method != "oauth2":
+        raise ServiceError(419, "No delegated proxy available")
+    if row is not None and row["termination"] <= app.settings.now():
+        raise ServiceError(419, f"Delegated proxy expired ({user.delegation_id})")
+    try:
+        with Storage(app.ca_file, row["proxy"] if row is not None else "", user.token) as storage:
+            return action(storage)
+    except StorageError as error:
+        raise ServiceError(STATUS.get(error.number, 500), f"[{error.number}] {error.text}") from None
+
+
+def _mode(entry: Entry) -> int:
+    return (modes.S_IFDIR | 0o755) if entry.folder else (modes.S_IFREG | 0o644)
