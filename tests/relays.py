@@ -19,7 +19,8 @@ from agent.server.identity import Identities
 from agent.server.relay.limits import Limits
 from agent.server.relay.service import Relay
 from agent.server.relay.tls import Certificates
-from agent.server.relaying import RelayLink, Way
+from agent.server.relay.way import Way
+from agent.server.relaying import RelayLink
 
 
 class Key:

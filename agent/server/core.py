@@ -19,6 +19,7 @@ from agent.server.options import ServeOptions
 from agent.server.reach import Reach
 from agent.server.store import manifests, meta, requests, sandboxes, transfers
 from agent.server.store.database import Database
+from agent.server.triggers import Triggers
 
 IO_THREADS = 4
 IO_THREAD_NAME = "io-worker"
@@ -35,6 +36,7 @@ class Core:
     reach: Reach
     live: Live = field(default_factory=Live)
     port: int = 0
+    triggers: Triggers = field(default_factory=Triggers)
     end: Callable[[str], None] = lambda _reason: None
     """Ends the server in an orderly way, for the reason given; set as soon as it listens."""
     # threads for what may hang on a file system or a name server

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from agent.server import log, notify, options, statedir
+from agent.server import log, notify, options, relaying, statedir, triggers
 from agent.server.access import Access, Credentials, read_token
 from agent.server.accounts import Accounts, AccountsError
 from agent.server.clock import SystemClock
@@ -47,6 +47,7 @@ from agent.server.sending import Sender
 from agent.server.store import transfers
 from agent.server.store.database import Database
 from agent.server.store.schema import DATABASE_NAME
+from agent.server.triggers import Triggers
 
 _log = structlog.get_logger(__name__)
 
@@ -124,7 +125,8 @@ class _Server:
         await self.dispatcher.stop()
         await self.queue.stop()
         await self.sender.rest()
-        await asyncio.gather(self.sender.stop(), self.receiver.stop(), self.manifests.stop())
+        parts = (self.sender, self.receiver, self.manifests, self.core.triggers)
+        await asyncio.gather(*(part.stop() for part in parts))
         self.core.io.shutdown(wait=False, cancel_futures=True)
 
 
@@ -172,13 +174,17 @@ async def _serve(
 ) -> None:
     core = await open_core(serve, database, SystemClock())
     core.port = sock.getsockname()[1]
+    core.triggers = Triggers(serve.trigger_dir)
     server = _wire(core, credentials, lock_fd)
     listener = Listener(sock, server.api, server.receiver.accept, server.discovery.serve)
     work = [listener.serve(), server.collector.serve(), server.recorder.serve(), _feed_watchdog()]
+    if serve.recv_relay:
+        work.append(relaying.link(core, server.receiver).run())
     background = [asyncio.create_task(part) for part in work]
     if await database.run(transfers.active_counts):
         server.sender.resume_all()
     _announce(serve, core)
+    core.triggers.fire(triggers.LAUNCH, core.port)
     try:
         await _until_end(core, background)
     finally:

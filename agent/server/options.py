@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.jetstream.constants import DEFAULT_API_PORT, DEFAULT_CHECKPOINT_FREQUENCY_SECONDS
+from agent.server import triggers
 from agent.server.errors import StartError
+from agent.server.relay.way import parse_way
 
 DEFAULT_LISTEN = f"127.0.0.1:{DEFAULT_API_PORT}"
 DEFAULT_STREAMS = 2
@@ -79,9 +81,6 @@ _LATER = (
     "min_cipher",
     "authorized_clients",
     "only_authorized_clients",
-    "recv_relay",
-    "recv_relay_key",
-    "trigger_dir",
     "log_transfer_dir",
     "incoming_rate_limit",
     "outgoing_rate_limit",
@@ -95,6 +94,17 @@ def check(options: ServeOptions) -> None:
     for name in _LATER:
         if getattr(options, name) not in (None, (), "", False):
             raise StartError(f"--{name.replace('_', '-')} is not available yet; leave it out")
+    if options.recv_relay:
+        parse_way(options.recv_relay, options.recv_relay_key)
+        if options.accounts is None and not options.only_authorized_clients:
+            raise StartError(
+                "--recv-relay opens this server to all who reach the relay; say who may send to it, with "
+                "--accounts FILE or --only-authorized-clients"
+            )
+    elif options.recv_relay_key:
+        raise StartError("--recv-relay-key needs --recv-relay")
+    if options.trigger_dir is not None:
+        triggers.check(options.trigger_dir)
     if options.allow_remote_control:
         raise StartError(
             "--allow-remote-control needs TLS, which this version does not have yet; "

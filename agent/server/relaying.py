@@ -6,16 +6,20 @@ import asyncio
 import random
 import socket
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 import structlog
 
 from agent.jetstream import keys
-from agent.server.errors import StartError
+from agent.server import identity
+from agent.server.core import Core
+from agent.server.identity import Identities
+from agent.server.receiving import Receiver
 from agent.server.relay import proof, protocol, tls
 from agent.server.relay.proof import Signer
 from agent.server.relay.protocol import Message, ProtocolError, RefusedError
+from agent.server.relay.way import Way, parse_way
 
 _log = structlog.get_logger(__name__)
 
@@ -26,31 +30,19 @@ MAX_COMING = 64  # ways to senders that are being made at once
 Deliver = Callable[[socket.socket], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How a relay is found."""
+def link(core: Core, receiver: Receiver) -> RelayLink:
+    """As `--recv-relay` asks for it."""
+    serve = core.options
+    names = identity.own_names(serve.host, serve.external_address.rpartition(":")[0])
+    identity.ensure(serve.state_dir, names, time.time())
+    identities = Identities(serve.state_dir)
 
-    host: str
-    port: int
-    key: str = ""  # pinned; "" = any
-    ping_seconds: float = protocol.PING_SECONDS
-    dead_seconds: float = protocol.DEAD_SECONDS
+    async def deliver(sock: socket.socket) -> None:
+        receiver.accept(sock, encrypted=True)
 
-    @property
-    def shown(self) -> str:
-        return protocol.address(self.host, self.port)
-
-
-def way(relay: str, key: str) -> Way:
-    """From `--recv-relay` and `--recv-relay-key`. StartError when they are malformed."""
-    try:
-        host, port = protocol.parse_address(relay, protocol.DEFAULT_PORT)
-    except ValueError as error:
-        raise StartError(f"--recv-relay: {error}; write for example relay.example.org:8887") from error
-    try:
-        return Way(host, port, keys.normalise(key) if key else "")
-    except ValueError as error:
-        raise StartError(f"--recv-relay-key must be {error}") from error
+    outside = serve.external_address or protocol.address(socket.gethostname(), core.port)
+    way = parse_way(serve.recv_relay, serve.recv_relay_key)
+    return RelayLink(way, lambda: identities.valid(time.time()), (outside,), deliver)
 
 
 class RelayLink:
