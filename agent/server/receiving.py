@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from agent.server import triggering
 from agent.server.core import Core
 from agent.server.data.rules import Rules
 from agent.server.ipc import Message
@@ -79,11 +80,14 @@ class Receiver:
         uid = str(message["uid"])
         now = self._core.clock.wall_us()
         known = self.transfers.pop(uid, {"transferId": uid})
+        before = known.get("status")
         known |= {field: message.get(field, known.get(field)) for field in _FIELDS}
         known["lastRecvTime"] = message.get("lastRecvTime") or now
         if known["status"] == "error":
             known["lastErrorTime"] = message.get("lastErrorTime") or now
         self.transfers[uid] = known
+        if known["status"] == "complete" != before:
+            triggering.received(self._core, known)
         if len(self.transfers) > MAX_TRANSFERS:
             del self.transfers[next(iter(self.transfers))]
 

@@ -59,9 +59,13 @@ class Triggers:
         self._runners: list[asyncio.Task[None]] = []
         self._stopping = False
 
+    def knows(self, event: str) -> bool:
+        """Whether there is something to run."""
+        return self._directory is not None and os.path.lexists(self._directory / event)
+
     def fire(self, event: str, *arguments: object) -> None:
         """Have the event's program run, if there is one. Returns at once and never fails."""
-        if self._directory is None or self._stopping or not os.path.lexists(self._directory / event):
+        if self._stopping or not self.knows(event):
             return
         try:
             texts = tuple(str(argument)[:MAX_ARGUMENT].replace("\0", "") for argument in arguments)

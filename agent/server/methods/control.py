@@ -1,7 +1,5 @@
 """`send.*` that change transfers: suspend, resume, fail, delete, priority and rate."""
 
-
-
 from __future__ import annotations
 
 import asyncio
@@ -11,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from agent.server import states
+from agent.server import states, triggering
 from agent.server.clock import since_request
 from agent.server.core import Core
 from agent.server.errors import CommandError
@@ -92,6 +90,9 @@ class ControlMethods:
         async with self._alone(transferId):
             rule = states.require_failable
             await self._stop(session.scope, transferId, rule, states.ERROR, message, discard=True)
+            failed = await self._core.database.run(transfers.find, transferId)
+            if failed is not None:
+                await triggering.sent(self._core, failed)
 
     @command("send.resumeTransfer", twin=True, check="check")
     async def resume(self, session: Session, transferId: TransferId) -> dict[str, Any]:

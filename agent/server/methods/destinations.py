@@ -1,7 +1,5 @@
 """`send.*` about destinations and connections."""
 
-
-
 from __future__ import annotations
 
 import asyncio
@@ -13,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from agent.jetstream import constants
-from agent.server import structures
+from agent.server import structures, triggering
 from agent.server.core import Core
 from agent.server.errors import CommandError
 from agent.server.live import Link
@@ -96,6 +94,7 @@ class DestinationMethods:
             destinations.create, wanted, exclusive=bool(exclusive), make_permanent=bool(permanent)
         )
         if is_new:
+            triggering.destination_created(self._core, made)
             self._core.events.post("destination", made.id)
             return self._structure(made, 0, {})
         return await self.get(session, made.id)
@@ -136,6 +135,7 @@ class DestinationMethods:
         for transfer in gone:
             self._core.events.post("transfer", transfer.id, transfer)
         self._core.events.post("destination", destinationId, destination)
+        triggering.destination_deleted(self._core, destination)
 
     async def check(self, session: Session, destinationId: int, **_: object) -> None:
         await self._core.database.run(destinations.get, destinationId, session.scope)
