@@ -71,7 +71,7 @@ class Server:
         command += ["--listen", f"127.0.0.1:{self.port}", "--state-dir", str(self.state_dir)]
         command += ["--receive-root", str(self.receive_root), "--ready-fd", str(ready_fd)]
         for name, value in self._options.items():
-            command += ["--" + name.replace("_", "-"), str(value)]
+            command += ["--" + name.replace("_", "-"), *([] if value is True else [str(value)])]
         return command
 
     def _await_ready(self, ready: int) -> int:

@@ -155,6 +155,8 @@ class ManifestMethods:
             entries = await self._core.database.run(_page, manifestId, len(found), count)
             if not entries:
                 break  # deleted meanwhile
+            if session.shared is not None:  # where the files lie is nothing to whom they are shared with
+                entries = [entry._replace(src="") for entry in entries]
             part = structures.file_mappings(entries)
             room = _require_room(len(found), part, room, total)
             found += part

@@ -68,7 +68,7 @@ class ServerMethods:
             "serverName": self._core.options.server_name,
             "lanesync": {"protocol": 1, "extensions": EXTENSIONS},
         }
-        if session.user is None:
+        if session.user is None or session.shared is not None:
             return reduced
         details = reduced | self._details()
         return details | {"configuration": self._configuration()} if session.superuser else details
@@ -91,7 +91,7 @@ class ServerMethods:
 
     def _details(self) -> dict[str, Any]:
         return {
-            "allowRemoteControl": False,
+            "allowRemoteControl": self._core.options.allow_remote_control,
             "apiControlPort": self._core.port,
             "APITokensAvailable": not self._core.options.disable_api_tokens,
             "bandwidthLimits": None,
@@ -103,12 +103,9 @@ class ServerMethods:
             "minCipher": constants.MIN_CIPHER_NONE,
             "multiplexAvailable": True,
             "publicKey": None,
-            "receiver": {
-                "port": self._core.port,
-                "receiveRoot": str(self._core.options.receive_directory),
-            },
+            "receiver": {"port": self._core.port},
             "revision": 0,
-            "serverExternalAddress": None,
+            "serverExternalAddress": self._core.options.external_address or None,
             "serverId": self._core.server_id,
             "serverUid": self._core.server_uid,
         }
