@@ -19,6 +19,7 @@ from agent.server.options import ServeOptions
 from agent.server.reach import Reach
 from agent.server.store import manifests, meta, requests, sandboxes, transfers
 from agent.server.store.database import Database
+from agent.server.transferlog import TransferLogs
 from agent.server.triggers import Triggers
 
 IO_THREADS = 4
@@ -37,12 +38,16 @@ class Core:
     live: Live = field(default_factory=Live)
     port: int = 0
     triggers: Triggers = field(default_factory=Triggers)
+    logs: TransferLogs = field(init=False)
     end: Callable[[str], None] = lambda _reason: None
     """Ends the server in an orderly way, for the reason given; set as soon as it listens."""
     # threads for what may hang on a file system or a name server
     io: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(max_workers=IO_THREADS, thread_name_prefix=IO_THREAD_NAME)
     )
+
+    def __post_init__(self) -> None:
+        self.logs = TransferLogs(self.options.log_transfer_dir)
 
 
 async def open_core(options: ServeOptions, database: Database, clock: Clock) -> Core:

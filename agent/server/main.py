@@ -127,6 +127,7 @@ class _Server:
         await self.sender.rest()
         parts = (self.sender, self.receiver, self.manifests, self.core.triggers)
         await asyncio.gather(*(part.stop() for part in parts))
+        await asyncio.to_thread(self.core.logs.stop)
         self.core.io.shutdown(wait=False, cancel_futures=True)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.jetstream.constants import DEFAULT_API_PORT, DEFAULT_CHECKPOINT_FREQUENCY_SECONDS
-from agent.server import triggers
+from agent.server import transferlog, triggers
 from agent.server.errors import StartError
 from agent.server.relay.way import parse_way
 
@@ -81,7 +81,6 @@ _LATER = (
     "min_cipher",
     "authorized_clients",
     "only_authorized_clients",
-    "log_transfer_dir",
     "incoming_rate_limit",
     "outgoing_rate_limit",
     "borrow_incoming_rate",
@@ -105,6 +104,8 @@ def check(options: ServeOptions) -> None:
         raise StartError("--recv-relay-key needs --recv-relay")
     if options.trigger_dir is not None:
         triggers.check(options.trigger_dir)
+    if options.log_transfer_dir is not None:
+        transferlog.prepare(options.log_transfer_dir)
     if options.allow_remote_control:
         raise StartError(
             "--allow-remote-control needs TLS, which this version does not have yet; "

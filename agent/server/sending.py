@@ -1,26 +1,21 @@
-"""The control side of the sender worker: what it is told, and what its reports do to the store."""
+"""The control side of the sender worker: what it is told, and who hears of its reports."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import itertools
-import sqlite3
-from dataclasses import replace
 from typing import Any
 
 import structlog
 
-from agent.server import results, states
-from agent.server.clock import since_request
 from agent.server.core import Core
 from agent.server.counters import Counters
 from agent.server.data.target import Target
 from agent.server.errors import CommandError
 from agent.server.ipc import Message
 from agent.server.orders import Order, active_orders, effective_rate, limited_connection, rates_of
-from agent.server.store import destinations, transfers
+from agent.server.reports import Reports, store_progress
+from agent.server.store import destinations
 from agent.server.store.destinations import Destination
 from agent.server.store.transfers import Transfer
 from agent.server.supervisor import Callbacks, Worker
@@ -38,6 +33,7 @@ class Sender:
 
     def __init__(self, core: Core, arguments: list[str], keep_fds: tuple[int, ...]) -> None:
         self._core = core
+        self._reports = Reports(core)
         callbacks = Callbacks(self._ready, self._message, self._gone)
         self._worker = Worker("sender", arguments, keep_fds, callbacks)
         self._told: dict[int, Message] = {}  # destinations as the worker knows them
@@ -213,7 +209,7 @@ class Sender:
         for a moment. It stays active, and goes on from there at the next launch."""
         if self._worker.ready and self._started:
             progress = dict(self._core.live.progress)  # a receiver may not answer in time
-            await self._core.database.run(_store_progress, progress)
+            await self._core.database.run(store_progress, progress)
             stops = [self._post_stop(transfer_id, discard=False) for transfer_id in list(self._started)]
             if stops:  # else the last one has finished meanwhile
                 await asyncio.wait(stops, timeout=LAST_STOP_SECONDS)
@@ -260,15 +256,8 @@ class Sender:
 
     async def _on_sending(self, message: Message) -> None:
         transfer_id = int(message["id"])
-        await self._core.database.run(self._mark_sending, transfer_id)
+        await self._core.database.run(self._reports.sending, transfer_id)
         self._core.events.post("transfer", transfer_id)
-
-    def _mark_sending(self, connection: sqlite3.Connection, transfer_id: int) -> None:
-        transfer = transfers.find(connection, transfer_id)
-        if transfer is not None and transfer.active:
-            now = since_request(transfer.request_us, transfer.request_clock_us, self._core.clock)
-            start = now if transfer.start_us is None else transfer.start_us
-            transfers.save(connection, replace(transfer, status=states.SENDING, start_us=start))
 
     async def _on_progress(self, message: Message) -> None:
         now, moved = self._core.clock.wall_us(), set[int]()
@@ -283,12 +272,12 @@ class Sender:
 
     async def _on_checkpoint(self, message: Message) -> None:
         transfer_id = int(message["id"])
-        await self._core.database.run(_store_report, transfer_id, message)
+        await self._core.database.run(self._reports.store, transfer_id, message)
         self._core.events.post("transfer", transfer_id)
 
     async def _on_finished(self, message: Message) -> None:
         transfer_id = int(message["id"])
-        finished = await self._core.database.run(self._finish, transfer_id, message)
+        finished = await self._core.database.run(self._reports.finish, transfer_id, message)
         self._started.pop(transfer_id, None)
         self._core.live.progress.pop(transfer_id, None)
         self._release(transfer_id)
@@ -304,23 +293,6 @@ class Sender:
             )
             await self.settle(finished.destination_id)
 
-    def _finish(self, connection: sqlite3.Connection, transfer_id: int, message: Message) -> Transfer | None:
-        _store_report(connection, transfer_id, message)
-        transfer = transfers.find(connection, transfer_id)
-        if transfer is None or not transfer.active:
-            return None
-        complete = message.get("status") == states.COMPLETE
-        now = since_request(transfer.request_us, transfer.request_clock_us, self._core.clock)
-        ended = replace(
-            transfer,
-            status=states.COMPLETE if complete else states.ERROR,
-            error="" if complete else str(message.get("message") or "the transfer failed"),
-            start_us=now if transfer.start_us is None else transfer.start_us,
-            end_us=now,
-        )
-        transfers.save(connection, ended)
-        return ended
-
     async def settle(self, destination_id: int) -> None:
         """A transfer of the destination came or went: others on its connection may get another share."""
         connection_id = await self._core.database.run(limited_connection, destination_id)
@@ -329,7 +301,7 @@ class Sender:
 
     async def _on_stopped(self, message: Message) -> None:
         transfer_id = int(message["id"])
-        await self._core.database.run(_store_report, transfer_id, message)
+        await self._core.database.run(self._reports.store, transfer_id, message)
         self._release(transfer_id)
 
     def _release(self, transfer_id: int) -> None:
@@ -371,21 +343,3 @@ def _target(destination: Destination) -> Target:
         sender_port=destination.sender_port,
         call_cipher=destination.defaults.min_cipher,
     )
-
-
-def _store_report(connection: sqlite3.Connection, transfer_id: int, message: Message) -> None:
-    if transfers.find(connection, transfer_id) is None:
-        return
-    try:
-        data = base64.b64decode(message.get("results") or "", validate=True)
-        results.count(data)
-    except (binascii.Error, results.ResultsError) as error:
-        raise ValueError(f"results of transfer {transfer_id} cannot be read") from error
-    errors = [(int(seq), str(text)) for seq, text in message.get("errors") or ()]
-    counters = Counters.parse(message) if "bytesSent" in message else None
-    transfers.add_results(connection, transfer_id, data, errors, counters)
-
-
-def _store_progress(connection: sqlite3.Connection, progress: dict[int, Counters]) -> None:
-    for transfer_id, counters in progress.items():
-        transfers.add_results(connection, transfer_id, b"", [], counters)

@@ -75,6 +75,8 @@ class ControlMethods:
             ended = since_request(row.request_us, row.request_clock_us, self._core.clock)
         stopped = replace(row, status=status, error=message, end_us=ended)
         transfers.save(connection, stopped)
+        now = since_request(row.request_us, row.request_clock_us, self._core.clock)
+        self._core.logs.status(stopped, now)
         return stopped
 
     @command("send.suspendTransfer", twin=True, check="check")
@@ -108,6 +110,7 @@ class ControlMethods:
         queued = since_request(row.request_us, row.request_clock_us, self._core.clock)
         resumed = replace(row, status=states.RESUMING, queue_us=queued)
         transfers.save(connection, resumed)
+        self._core.logs.status(resumed, queued)
         return order_for(connection, resumed)
 
     @command("send.deleteTransfer")

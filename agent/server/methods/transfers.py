@@ -172,6 +172,7 @@ class TransferMethods:
             ),
         )
         objects.set_user_data(connection, made.id, request.user_data)
+        self._core.logs.created(made)
         return order_for(connection, made)
 
     def _structure(self, row: Transfer, data: dict[str, str]) -> dict[str, Any]:
