@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import socket
 import threading
@@ -25,8 +24,6 @@ from agent.jetstream import (
     VersionMismatchError,
     constants,
 )
-from agent.jetstream.recvinterface import RecvInterface
-from agent.jetstream.sendinterface import SendInterface
 from agent.jetstream.wire import encode
 
 Answer = Callable[[dict[str, Any]], Any]
@@ -365,65 +362,3 @@ def test_a_message_too_long_is_refused_before_it_is_sent(serve: Callable[[Answer
     with pytest.raises(ProtocolError, match="fewer entries"):
         api.server.echo("x" * constants.MAX_MESSAGE_BYTES)
     assert api.server.getServerInfo() == INFO
-
-
-DOCUMENTED = {
-    "createDestination": "destinationAddress sendRateMax destinationPort authenticateDestination "
-    "destinationPublicKey relayAddress relayPort senderPort exclusive permanent",
-    "createManifest": "fileMappings mappings symlinkOptions",
-    "createSharedToken": "manifestId password downloadLimit timeLimitSeconds description",
-    "createTransfer": "destinationId manifestId destinationPath userName password priority transferFlags "
-    "checkpointFrequencySeconds sendRateMax priorityLane overwriteMode minCipher "
-    "fileTimeResolutionMicroseconds timeoutSeconds userData token transferLog",
-    "deleteDestination": "destinationId",
-    "deleteManifest": "manifestId",
-    "deleteObjectUserData": "objId key",
-    "deleteSharedToken": "token",
-    "deleteTransfer": "transferId",
-    "failTransfer": "transferId errorMessage",
-    "getConnection": "connectionId",
-    "getConnections": "limit",
-    "getDestination": "destinationId",
-    "getDestinations": "limit",
-    "getManifest": "manifestId",
-    "getManifestFiles": "manifestId limit",
-    "getManifests": "before after limit",
-    "getSharedToken": "token",
-    "getSharedTokens": "limit",
-    "getTransfer": "transferId getCompleteFlags",
-    "getTransfers": "destinationId before after limit",
-    "resumeTransferAsync": "transferId",
-    "schedulePingAsync": "destinationId pingCount",
-    "setPriorityLanesAsync": "destinationId priorityLanes",
-    "setSendRateMaxAsync": "destinationId sendRateMax",
-    "setTransferPriorityAsync": "transferId priority priorityLane",
-    "setTransferSendRateMaxAsync": "transferId sendRateMax",
-    "suspendTransferAsync": "transferId",
-    "updateConnectionParamsAsync": "connectionId sendRateMin sendRateMax sendRate rateControlEnabled "
-    "rateControlMethod",
-    "updateObjectUserData": "objId key value",
-    "updateSharedToken": "token timeLimitSeconds description",
-    "updateTransferDefaults": "destinationId priority transferFlags checkpointFrequencySeconds sendRateMax "
-    "priorityLane overwriteMode minCipher fileTimeResolutionMicroseconds",
-    "waitForManifest": "manifestId",
-    "waitForTransfer": "transferId",
-}
-
-
-@pytest.mark.parametrize("name", sorted(DOCUMENTED))
-def test_each_documented_method_has_its_documented_parameters(name: str) -> None:
-    """Names and order are the contract: scripts may pass by position or by name."""
-    parameters = list(inspect.signature(getattr(SendInterface, name)).parameters)
-    assert parameters == ["self", *DOCUMENTED[name].split()]
-
-
-@pytest.mark.parametrize("interface", [SendInterface, RecvInterface])
-def test_each_async_method_has_a_blocking_twin(interface: type) -> None:
-    """The same call without Async exists with the same parameters."""
-    names = [name for name in dir(interface) if name.endswith("Async")]
-    assert names
-    for name in names:
-        twin = getattr(interface, name.removesuffix("Async"))
-        assert list(inspect.signature(twin).parameters) == list(
-            inspect.signature(getattr(interface, name)).parameters
-        )
