@@ -93,6 +93,7 @@ class TransferFile:
     throughput: MiB/s. filesize: bytes, None until the service has looked. user_filesize: as submitted.
     """
 
+    job_id: str
     file_id: int | None
     file_index: int | None
     state: FileState
@@ -118,6 +119,7 @@ class TransferFile:
     @classmethod
     def read(cls, raw: Json) -> TransferFile:
         return cls(
+            job_id=_text(raw.get("job_id")),
             file_id=_int(raw.get("file_id")),
             file_index=_int(raw.get("file_index")),
             state=FileState.read(raw.get("file_state")),

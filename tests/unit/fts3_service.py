@@ -36,6 +36,7 @@ OTHER_ID = "ee11a44c-e671-11f1-a17d-02fc00000001"
 UNKNOWN_ID = "11111111-2222-3333-4444-555555555555"
 BASE_ID = "01874efb-4735-4595-bc9c-591aef8240c9"
 DELEGATION_ID = "d248fcee13ed4ced"
+DELEGATION = f"/delegation/{DELEGATION_ID}"
 USER_DN = "/DC=test/DC=farm/OU=Users/CN=alice"
 
 ENDPOINT = {
@@ -401,3 +402,26 @@ def _usage(**bits: bool) -> x509.KeyUsage:
 
 
 usage = _usage
+
+
+class Delegatee(Service):
+    """A service that takes delegations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.key = rsa_key()
+        self.proxies: list[list[x509.Certificate]] = []
+        self.ends: datetime | None = None
+        self.script[f"GET {DELEGATION}"] = self._view
+        self.script[f"GET {DELEGATION}/request"] = Reply(certificate_request(self.key))
+        self.script[f"PUT {DELEGATION}/credential"] = self.take
+
+    def _view(self, _: Request) -> Reply:
+        if self.ends is None:
+            return Reply([])
+        return Reply({"termination_time": f"{self.ends:%Y-%m-%dT%H:%M:%S}", "voms_attrs": [""]})
+
+    def take(self, request: Request) -> Reply:
+        self.proxies.append(x509.load_pem_x509_certificates(request.body))
+        self.ends = self.proxies[-1][0].not_valid_after_utc
+        return Reply(b"", 201, {"Content-Type": "text/html"})
