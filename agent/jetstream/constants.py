@@ -69,6 +69,12 @@ PRIORITY_MAX = 4_294_967_295
 RATE_UNLIMITED = -1
 """`setTransferSendRateMaxAsync` documents -1 as "not throttled"; ours also for destinations."""
 
+# How a connection finds out what the network carries (values ours)
+RATE_CONTROL_BEST = 0  # BBR where there is one, and not within one machine; else the kernel's default
+RATE_CONTROL_DEFAULT = 1
+RATE_CONTROL_CUBIC = 2
+RATE_CONTROL_BBR = 3
+
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Longest JSON-RPC line either side accepts (ours)."""
 

@@ -22,10 +22,23 @@ class Link:
     encrypted: bool = False  # the present session, or the last
     last_recv_us: int | None = None
     last_send_us: int | None = None
+    algorithm: str = ""  # TCP's congestion control in the present session
+    problem: str = ""  # why that is not the one that was asked for
+
+
+@dataclass(slots=True)
+class Flow:
+    """All that is sent, or all that is received."""
+
+    rate: float = 0.0  # kbit/s, over the last second
+    short: bool = False  # the server's limit let through less than was wanted
 
 
 @dataclass(slots=True)
 class Live:
+    sending: Flow = field(default_factory=Flow)
+    receiving: Flow = field(default_factory=Flow)
+    connections: dict[int, float] = field(default_factory=dict)  # kbit/s over the last second
     progress: dict[int, Counters] = field(default_factory=dict)  # by transfer
     links: dict[int, Link] = field(default_factory=dict)  # by destination
 

@@ -15,8 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.lanes.scheduler import LaneScheduler
-from agent.server.data import wire
+from agent.server.data import pacing, wire
+from agent.server.data.governor import Portion
 from agent.server.data.outgoing import Transfer
+from agent.server.data.pacing import Pace
 from agent.server.data.target import required
 from agent.server.data.wire import Header, Json, Kind, Stream
 from agent.server.ipc import Message
@@ -59,10 +61,18 @@ class RemoteCall:
 
 class Link:
     def __init__(
-        self, ident: str, lanes: list[tuple[str, float]], rate: float | None, report: Report
+        self,
+        ident: str,
+        lanes: list[tuple[str, float]],
+        rate: float | None,
+        report: Report,
+        portion: Portion,
     ) -> None:
         """ValueError for lanes that break a rule."""
         self.ident = ident
+        self.portion = portion  # of what all links may send together
+        self.pace = Pace()
+        self.paced = ("", "")  # congestion control of the session, and what is wrong with it
         self.changed = threading.Condition(threading.RLock())
         self.scheduler = LaneScheduler(lanes, rate)
         self.transfers: dict[str, Transfer] = {}
@@ -82,6 +92,28 @@ class Link:
             now = time.monotonic()
             self.scheduler.set_lanes(lanes, now)
             self.scheduler.set_rate(rate, now)
+            self.changed.notify_all()
+
+    def set_pace(self, pace: Pace) -> None:
+        """What the link shares with others on its connection, and how its sockets are set up."""
+        with self.changed:
+            self.portion.place(pace, time.monotonic())
+            if pace != self.pace:
+                self.pace = pace
+                self._apply_pace()
+            self.changed.notify_all()
+
+    def _apply_pace(self) -> None:
+        if self.session is None:
+            return
+        try:
+            self.paced = pacing.apply(self.session.streams, self.pace)
+        except OSError:
+            pass  # the connection is gone, as its threads are about to notice
+
+    def wake(self) -> None:
+        """Have those who wait look again: a limit was changed."""
+        with self.changed:
             self.changed.notify_all()
 
     def add(self, transfer: Transfer) -> None:
@@ -140,6 +172,7 @@ class Link:
                 self._forget(transfer)
             self._refuse_calls("the destination was removed")
             self.broken(self.session, "the destination was removed")
+            self.portion.remove()
             self.changed.notify_all()
 
     # --- the session -------------------------------------------------------------------------------
@@ -158,6 +191,8 @@ class Link:
         with self.changed:
             self.session = session
             self.last_used = time.monotonic()
+            self._apply_pace()
+            self.portion.begun(self.last_used)
             for transfer in self.transfers.values():
                 self._open(session, transfer)
             self._post_calls(session)
@@ -177,6 +212,7 @@ class Link:
         """The threads of the session are gone."""
         with self.changed:
             self.session = None
+            self.portion.leave()
             now = time.monotonic()
             for transfer in list(self.transfers.values()):
                 transfer.session_lost()

@@ -11,6 +11,7 @@ import structlog
 import xxhash
 
 from agent.lanes.scheduler import Grant
+from agent.lanes.shares import Wait
 from agent.server.data import pack, reading
 from agent.server.data.manifest import Entry
 from agent.server.data.outgoing import ChunkWork, LargeFile, OpenWork, PackWork, Transfer, Work
@@ -75,17 +76,26 @@ class Pump:
         now = time.monotonic()
         step = link.scheduler.next(now)
         if not isinstance(step, Grant):
-            wait = MAX_WAIT if step.until is None else min(MAX_WAIT, max(0.0, step.until - now))
-            link.changed.wait(wait)
+            link.portion.leave()
+            self._wait(step.until, now)
+            return None
+        taken = link.portion.take(step.max_bytes, now)
+        if isinstance(taken, Wait):
+            self._wait(taken.until, now)
             return None
         transfer = link.transfers.get(step.flow)
-        claimed = None if transfer is None or not transfer.opened else transfer.claim(step.max_bytes)
-        if transfer is None or claimed is None:
+        claimed = None if transfer is None or not transfer.opened else transfer.claim(taken)
+        work, size = (None, 0) if claimed is None else claimed
+        link.portion.used(taken, size, now)
+        if transfer is None or work is None:
             link.settle_flow(step.flow)
             return None
-        work, size = claimed
         link.scheduler.sent(step.flow, size, now)
         return transfer, work
+
+    def _wait(self, until: float | None, now: float) -> None:
+        wait = MAX_WAIT if until is None else min(MAX_WAIT, max(0.0, until - now))
+        self._link.changed.wait(wait)
 
     def _carry_out(self, transfer: Transfer, work: Work) -> None:
         try:

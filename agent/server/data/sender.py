@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.server.data.connecting import Connector
+from agent.server.data.governor import Governor, Portion
 from agent.server.data.link import Link
 from agent.server.data.manifest import Manifest
 from agent.server.data.order import Order
 from agent.server.data.outgoing import Transfer
+from agent.server.data.pacing import Pace
 from agent.server.data.secure import Contexts
 from agent.server.data.target import Target
 from agent.server.data.wire import WireError
@@ -38,6 +40,8 @@ class Sender:
         self._options = options
         self._contexts = Contexts(Identities(options.state_dir))
         self._channel = channel
+        self._governor = Governor()
+        self._rates: Message = {}  # as told last
         self._links: dict[str, Link] = {}
         self._connectors: dict[str, Connector] = {}
         self._known: dict[str, tuple[str, str]] = {}  # transfer -> uid and destination, for later discards
@@ -66,6 +70,8 @@ class Sender:
             self._stop(str(message["id"]), discard=bool(message.get("discard")))
         elif op == "remote":
             self._remote(message)
+        elif op == "limit":
+            self._limit(message["rate"])
         else:
             raise ValueError(f"unknown operation {op!r}")
 
@@ -73,15 +79,23 @@ class Sender:
         ident = str(message["id"])
         lanes = [(str(name), float(share)) for name, share in message["lanes"]]
         target = Target.parse(message)
+        pace = Pace.parse(message.get("pace") or {})
         link = self._links.get(ident)
         if link is not None:
+            link.set_pace(pace)
             link.configure(lanes, message["rate"])
             self._connectors[ident].aim(target)
             return
-        link = Link(ident, lanes, message["rate"], self.report)
+        link = Link(ident, lanes, message["rate"], self.report, Portion(self._governor))
+        link.set_pace(pace)
         with self._lock:
             self._links[ident] = link
         self._connectors[ident] = Connector(link, target, self._options, self._contexts)
+
+    def _limit(self, rate: float | None) -> None:
+        self._governor.limit(rate, time.monotonic())
+        for link in list(self._links.values()):
+            link.wake()
 
     def _remove(self, ident: str) -> None:
         with self._lock:
@@ -137,6 +151,22 @@ class Sender:
         rows = [row for link in links for row in link.tick(now)]
         if rows:
             self.report({"op": "progress", "transfers": rows})
+        self._governor.tick(now)
+        self._report_rates(links, now)
+
+    def _report_rates(self, links: list[Link], now: float) -> None:
+        """By connection and in all, unless nothing has changed."""
+        sending, short = self._governor.sending(now)
+        told: Message = {
+            "op": "rates",
+            "connections": self._governor.rates(now),
+            "links": {link.ident: list(link.paced) for link in links},
+            "sending": sending,
+            "short": short,
+        }
+        if told != self._rates:
+            self._rates = told
+            self.report(told)
 
 
 def _ticking(sender: Sender) -> None:

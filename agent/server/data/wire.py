@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from agent.server.data.secure import SecureSocket
+    from agent.server.data.throttle import Reader
 
 PREAMBLE = b"LSDATA/1\n"
 PROTOCOL = 1
@@ -137,6 +138,7 @@ class Stream:
         self.level = 0 if isinstance(sock, socket.socket) else sock.level  # what protects it: MIN_CIPHER_*
         self.peer_key = None if isinstance(sock, socket.socket) else sock.peer_key
         self.deadline: float | None = None  # monotonic; until then all must be read that is read
+        self.throttle: Reader | None = None  # keeps a limit of what is received
         self._lock = threading.Lock()
         self._head = bytearray(HEADER.size)
         self._payload = bytearray(64 * 1024)
@@ -190,11 +192,14 @@ class Stream:
         while got < size:
             if self.deadline is not None:
                 self.sock.settimeout(max(0.001, self.deadline - time.monotonic()))
-            count = self.sock.recv_into(view[got:], size - got, socket.MSG_WAITALL)
+            most = size - got if self.throttle is None else min(size - got, self.throttle.piece)
+            count = self.sock.recv_into(view[got:], most, socket.MSG_WAITALL)
             if count == 0:
                 if eof_allowed and got == 0:
                     return False
                 raise WireError("the connection ended in the middle of a frame")
+            if self.throttle is not None:
+                self.throttle.read(count)
             got += count
         return True
 
@@ -208,6 +213,8 @@ class Stream:
 
     def shutdown(self) -> None:
         """Wake up every thread that waits on the socket; they see the end of the stream."""
+        if self.throttle is not None:
+            self.throttle.close()
         try:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
