@@ -13,10 +13,11 @@ from .jobs import archive_jobs
 
 
 class Admin:
-    """`GET /state /requests`, `POST /faults /settings /pause /forget /rows`, `DELETE /faults /requests`."""
+    """`GET /state /requests`, `DELETE /faults /requests`, `POST` to all other paths."""
 
     def __init__(self, app: App, front: Front) -> None:
         self._app, self._front = app, front
+        self._at_start = app.settings.as_dict()
 
     def __call__(self, request: Request) -> Answer:
         handler = getattr(self, f"{request.method.lower()}_{request.path.strip('/')}", None)
@@ -57,6 +58,16 @@ class Admin:
     def post_settings(self, given: dict[str, Any]) -> dict[str, Any]:
         self._app.settings.change(given)
         return self._app.settings.as_dict()
+
+    def post_reset(self, _: Any) -> None:
+        """As after the start, delegations and file ids apart: no jobs, faults, bans, configuration, log."""
+        self._app.faults.pause(False)
+        self._app.faults.clear()
+        self._app.settings.change(self._at_start)
+        with self._app.database.transaction() as db:
+            for table in ("files", "jobs", "retries", "archive", "banned_se", "banned_dn", "config", "audit"):
+                db.execute(f"DELETE FROM {table}")
+        self._front.log.clear()
 
     def post_pause(self, given: dict[str, Any]) -> None:
         self._app.faults.pause(bool(given["paused"]))

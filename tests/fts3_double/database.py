@@ -76,7 +76,7 @@ class Database:
         self._connection.execute(
             "INSERT INTO sqlite_sequence(name, seq) SELECT 'files', ?"
             " WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'files')",
-            (FIRST_FILE_ID,),
+            (FIRST_FILE_ID - 1,),
         )
 
     def rows(self, sql: str, parameters: Iterable[Any] = ()) -> list[sqlite3.Row]:

@@ -214,22 +214,26 @@ class Engine:
         self.later(seconds + self.app.settings.end_seconds, end)
 
     def _stop_canceled(self) -> None:
-        """Stop what was canceled and has no finish time yet; what has one goes on to its end unheard."""
+        """Stop what was canceled and has no finish time yet; what has one goes on to its end unheard.
+
+        What has been forgotten is stopped too.
+        """
         ids = [file_id for r in self._slots.running.values() for file_id in (r.file_id, *r.rest)]
-        if not ids:
-            return
-        rows = self.database.rows(
-            f"SELECT file_id FROM files WHERE file_id IN ({', '.join(map(str, ids))})"
-            " AND file_state = 'CANCELED' AND finish_time IS NULL"
-        )
-        for row in rows:
-            running = self._slots.running.get(row["file_id"])
+        kept = {
+            row["file_id"]
+            for row in self.database.rows(
+                f"SELECT file_id FROM files WHERE file_id IN ({', '.join(map(str, ids))})"
+                " AND (file_state <> 'CANCELED' OR finish_time IS NOT NULL)"
+            )
+        }
+        for file_id in set(ids) - kept:
+            running = self._slots.running.get(file_id)
             if running is None:
-                self.stages.set_state(row["file_id"], "CANCELED", finish_time=self.app.now())
+                self.stages.set_state(file_id, "CANCELED", finish_time=self.app.now())
             elif running.copying:
                 running.abort.set()
             else:
-                self._finish(row["file_id"], ABORTED)
+                self._finish(file_id, ABORTED)
 
     def _finish(self, file_id: int, outcome: Outcome) -> None:
         """Write down how a copy ended, and let the next of its reuse job begin."""

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,6 +145,13 @@ class WebDav(_Process):
         arguments += ["--require-certificate"] if require_certificate else []
         super().__init__(folder, "fts3_double.webdav", arguments)
 
+    def clear(self) -> None:
+        """Remove all files and faults, and forget the requests."""
+        self.clear_faults()
+        self.admin("DELETE", "/requests")
+        for entry in self.root.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
     def url(self, path: str = "", scheme: str = "") -> str:
         """A URL of this storage, `davs` or `dav` unless a scheme is given."""
         scheme = scheme or ("davs" if self._tls else "dav")
@@ -214,6 +222,10 @@ class Double(_Process):
 
     def resume(self) -> None:
         self.admin("POST", "/pause", {"paused": False})
+
+    def reset(self) -> None:
+        """As after the start, delegations and file ids apart; for tests that share one service."""
+        self.admin("POST", "/reset", {})
 
     def forget(self, *job_ids: str) -> int:
         """Have it forget jobs (404 from now on), all without ids; returns how many."""

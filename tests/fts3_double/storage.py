@@ -158,15 +158,23 @@ class Storage:
             headers = {**headers, "Authorization": f"Bearer {self._token}"}
         target = quote(parts.path or "/", safe=SAFE) + (f"?{parts.query}" if parts.query else "")
         try:
-            connection = self._connection(parts)
-            connection.request(method, target, body, headers)
-            return connection.getresponse()
+            return self._exchange(parts, method, target, headers, body)
         except (OSError, http.client.HTTPException) as error:
-            self._drop(parts)
             number = getattr(error, "errno", None) or errno.ECOMM
             raise StorageError(
                 errno.ETIMEDOUT if isinstance(error, TimeoutError) else number, str(error)
             ) from error
+
+    def _exchange(
+        self, parts: SplitResult, method: str, target: str, headers: dict[str, str], body: Any
+    ) -> http.client.HTTPResponse:
+        connection = self._connection(parts)
+        try:
+            connection.request(method, target, body, headers)
+            return connection.getresponse()
+        except BaseException:  # also what the body itself raises: half a request is on the line
+            self._drop(parts)
+            raise
 
     def _connection(self, parts: SplitResult) -> http.client.HTTPConnection:
         key = (parts.scheme, parts.netloc)

@@ -156,12 +156,15 @@ class _Peer:
 
 
 class Admin:
-    """`POST /faults`, `DELETE /faults`, `GET /requests`."""
+    """`POST /faults`, `DELETE /faults`, `GET /requests`, `DELETE /requests`."""
 
     def __init__(self, faults: Faults, front: Front) -> None:
         self._faults, self._front = faults, front
 
     def __call__(self, request: Request) -> Answer:
+        if request.path == "/requests" and request.method == "DELETE":
+            self._front.log.clear()
+            return json_answer(None)
         if request.path == "/requests":
             return json_answer(list(self._front.log), chunked=False)
         if request.path != "/faults":
