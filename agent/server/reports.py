@@ -42,7 +42,7 @@ class Reports:
         errors = [(int(seq), str(text)) for seq, text in message.get("errors") or ()]
         counters = Counters.parse(message) if "bytesSent" in message else None
         transfers.add_results(connection, transfer_id, data, errors, counters)
-        if self._core.logs.wants(transfer):
+        if self._core.logs.wants(transfer) and (data or message.get("op") == "checkpoint"):
             files = transferlog.files(connection, transfer, data, dict(errors))
             told = {} if counters is None else counters.told()
             self._core.logs.add(transfer, self._now(transfer), "checkpoint", files, **told)
