@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from dataclasses import dataclass, field
 
 import structlog
 
 from agent.jetstream.constants import ERROR_INTERNAL, ERROR_INVALID_REQUEST, MAX_MESSAGE_BYTES
+from agent.server.channel import Channel
 from agent.server.errors import RpcError
 from agent.server.farewell import send_last
 from agent.server.rpc import Dispatcher, error_line, parse
@@ -41,14 +41,13 @@ class Limits:
 
 
 class Connection:
-    """Owns its socket (non-blocking). Event loop only."""
+    """Owns its channel. Event loop only."""
 
-    def __init__(self, sock: socket.socket, session: Session, dispatcher: Dispatcher, limits: Limits) -> None:
-        self._sock = sock
+    def __init__(self, channel: Channel, session: Session, dispatcher: Dispatcher, limits: Limits) -> None:
+        self._channel = channel
         self._session = session
         self._dispatcher = dispatcher
         self._limits = limits
-        self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Lock()
@@ -64,12 +63,12 @@ class Connection:
             if self._tasks:  # a peer that closed only its sending side still reads
                 await asyncio.wait(self._tasks, timeout=LINGER_SECONDS)
         except RpcError as error:
-            await send_last(self._sock, error_line(error))
+            await send_last(self._channel, error_line(error))
         finally:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._sock.close()
+            self._channel.close()
 
     async def _serve_line(self) -> None:
         while not self._buffer:
@@ -106,7 +105,7 @@ class Connection:
         return True
 
     async def _fill(self) -> None:
-        data = await self._loop.sock_recv(self._sock, READ_SIZE)
+        data = await self._channel.receive(READ_SIZE)
         if not data:
             raise _ClosedError
         self._buffer += data
@@ -144,7 +143,7 @@ class Connection:
             return
         try:
             async with self._sending, asyncio.timeout(SEND_SECONDS):
-                await self._loop.sock_sendall(self._sock, line)
+                await self._channel.send(line)
         except TimeoutError:
             self._hang_up("a client did not take an answer in time")
         except OSError:
@@ -156,7 +155,4 @@ class Connection:
         """Makes the reader see the end of the stream."""
         if reason is not None:
             _log.warning("connection closed", reason=reason)
-        try:
-            self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
+        self._channel.hang_up()

@@ -14,6 +14,7 @@ from agent.server import clock as clocks
 from agent.server.clock import Clock
 from agent.server.errors import CommandError
 from agent.server.events import EventLog
+from agent.server.identity import Identities
 from agent.server.live import Live
 from agent.server.options import ServeOptions
 from agent.server.reach import Reach
@@ -35,6 +36,7 @@ class Core:
     server_uid: str  # for ever
     events: EventLog
     reach: Reach
+    identities: Identities
     live: Live = field(default_factory=Live)
     port: int = 0
     triggers: Triggers = field(default_factory=Triggers)
@@ -67,8 +69,10 @@ async def open_core(options: ServeOptions, database: Database, clock: Clock) -> 
         "the server was restarted before the manifest was complete; create it again",
     )
     await database.run(transfers.restart)
+    identities = Identities(options.state_dir)
     reach = Reach(options, await database.run(sandboxes.get_all))
-    return Core(options, database, clock, uuid.uuid4().hex, server_uid, EventLog(first=now), reach)
+    server_id, events = uuid.uuid4().hex, EventLog(first=now)
+    return Core(options, database, clock, server_id, server_uid, events, reach, identities)
 
 
 def process_owner() -> str:

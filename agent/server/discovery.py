@@ -12,11 +12,11 @@ import json
 import socket
 from typing import Any
 
+from agent.server.callers import DISCOVER_PREAMBLE
 from agent.server.confine import reason
 from agent.server.core import Core
 from agent.server.errors import CommandError
 from agent.server.farewell import send_last
-from agent.server.listener import DISCOVER_PREAMBLE
 
 ANSWER_SECONDS = 10.0
 MAX_ANSWER = 4096

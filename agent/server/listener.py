@@ -1,9 +1,6 @@
-"""The one TCP port: accepts, looks at the first bytes without taking them, and tells apart who came.
+"""The one TCP port: accepts, looks at the first bytes without taking them, and hands over to whom it is for.
 
-`{`, `[` or white space   a client of the API
-`LSDATA/1` and a newline  another server's data session: handed to the receiver, unread
-`LSFIND/1` and a newline  a server that asks from which address it is seen
-0x16                      a TLS ClientHello
+A data session goes to the receiver unread, TLS or not: what carries out commands never reads a byte of it.
 """
 
 from __future__ import annotations
@@ -15,21 +12,18 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from agent.jetstream.constants import ERROR_INVALID_REQUEST
+from agent.server.callers import Caller, cut_short, recognise
 from agent.server.errors import RpcError, StartError
 from agent.server.farewell import send_last
 from agent.server.rpc import error_line
 
 _log = structlog.get_logger(__name__)
 
-DATA_PREAMBLE = b"LSDATA/1\n"
-DISCOVER_PREAMBLE = b"LSFIND/1\n"
-_PREAMBLES = (DATA_PREAMBLE, DISCOVER_PREAMBLE)  # of one length
 DECIDE_SECONDS = 10.0
-POLL_SECONDS = 0.005  # between looks at a preamble that arrives in parts
+LOOK = 2048  # bytes that a first look is for: most ClientHellos are whole then
 MAX_UNDECIDED = 256
 MAX_CONNECTIONS = 1024
 BACKLOG = 512
-_WHITE_SPACE = b" \t\r\n"
 
 _NEITHER = RpcError(
     ERROR_INVALID_REQUEST,
@@ -55,13 +49,14 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class Listener:
-    """Event loop only. `api` and `discover` serve a connection to its end; `data` takes the socket over."""
+    """Event loop only. `api` and `discover` serve a connection to its end, `data` takes the socket over;
+    `api` and `data` are told whether the peer speaks TLS."""
 
     def __init__(
         self,
         sock: socket.socket,
-        api: Callable[[socket.socket], Awaitable[None]],
-        data: Callable[[socket.socket], None],
+        api: Callable[[socket.socket, bool], Awaitable[None]],
+        data: Callable[[socket.socket, bool], None],
         discover: Callable[[socket.socket], Awaitable[None]] | None = None,
     ) -> None:
         self._sock = sock
@@ -104,7 +99,7 @@ class Listener:
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            first = await self._peek(sock)
+            caller = await _who(sock)
         except OSError:  # the peer left already
             sock.close()
             return
@@ -113,30 +108,34 @@ class Listener:
             raise
         finally:
             self._undecided -= 1
-        if first == DATA_PREAMBLE:
-            self._data(sock)
-        elif first == DISCOVER_PREAMBLE and self._discover is not None:
+        if caller in (Caller.DATA, Caller.DATA_TLS):
+            self._data(sock, caller is Caller.DATA_TLS)
+        elif caller in (Caller.API, Caller.API_TLS):
+            await self._api(sock, caller is Caller.API_TLS)
+        elif caller is Caller.DISCOVER and self._discover is not None:
             await self._discover(sock)
-        elif first[:1] in (b"{", b"[") or (first and first[0] in _WHITE_SPACE):
-            await self._api(sock)
         else:
-            await _turn_away(sock, first)
+            await _turn_away(sock, caller)
 
-    async def _peek(self, sock: socket.socket) -> bytes:
-        """The first bytes, unconsumed: the whole preamble, or as much as shows that it is none."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + DECIDE_SECONDS
-        await _readable(sock, DECIDE_SECONDS)
-        while True:
-            try:
-                first = sock.recv(len(DATA_PREAMBLE), socket.MSG_PEEK)
-            except OSError:
-                return b""
-            begun = any(preamble.startswith(first) for preamble in _PREAMBLES)
-            undecided = begun and len(first) < len(DATA_PREAMBLE)
-            if not first or not undecided or loop.time() > deadline:
-                return first
-            await asyncio.sleep(POLL_SECONDS)
+
+async def _who(sock: socket.socket) -> Caller:
+    """Look at what has arrived, without taking it, until that tells who it is. A peer that is slow at it
+    costs nothing meanwhile: the kernel wakes us when there is as much as the next look needs."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + DECIDE_SECONDS
+    found: Caller | int = 1
+    while isinstance(found, int):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, found)
+        await _readable(sock, deadline - loop.time())
+        try:
+            first = sock.recv(max(found, LOOK), socket.MSG_PEEK)
+        except BlockingIOError:
+            return Caller.NOBODY
+        if len(first) < found:  # it ended, or the time is over
+            return cut_short(first)
+        found = recognise(first)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+    return found
 
 
 async def _readable(sock: socket.socket, timeout: float) -> None:
@@ -156,10 +155,10 @@ async def _readable(sock: socket.socket, timeout: float) -> None:
         loop.remove_reader(sock.fileno())
 
 
-async def _turn_away(sock: socket.socket, first: bytes) -> None:
+async def _turn_away(sock: socket.socket, caller: Caller) -> None:
     with sock:
-        if first[:1] == b"\x16":
-            _log.warning("connection closed", reason="TLS is not available yet")
-        elif first:
+        if caller is Caller.BAD_TLS:
+            _log.warning("connection closed", reason="its TLS ClientHello is malformed")
+        elif caller is not Caller.NOBODY:
             _log.warning("connection closed", reason="neither JSON-RPC nor a data session")
             await send_last(sock, error_line(_NEITHER))

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from agent.server import log, notify, options, relaying, statedir, triggers
+from agent.server import identity, log, notify, options, relaying, statedir, triggers
 from agent.server.access import Access, Credentials, read_token
 from agent.server.accounts import Accounts, AccountsError
 from agent.server.clock import SystemClock
@@ -25,7 +25,9 @@ from agent.server.core import IO_THREAD_NAME, Core, open_core, process_owner
 from agent.server.discovery import Discovery
 from agent.server.errors import StartError
 from agent.server.eventlog import EventRecorder
+from agent.server.gate import Gate
 from agent.server.listener import Listener, bind
+from agent.server.methods.clients import ClientMethods, read_rules
 from agent.server.methods.connections import ConnectionMethods
 from agent.server.methods.control import ControlMethods
 from agent.server.methods.destinations import DestinationMethods
@@ -47,6 +49,7 @@ from agent.server.sending import Sender
 from agent.server.store import transfers
 from agent.server.store.database import Database
 from agent.server.store.schema import DATABASE_NAME
+from agent.server.tls import ServerContexts
 from agent.server.triggers import Triggers
 
 _log = structlog.get_logger(__name__)
@@ -64,6 +67,7 @@ def run(serve: ServeOptions) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     lock_fd = statedir.lock(serve.state_dir)
     try:
+        identity.ensure(serve.state_dir, _names(serve), time.time())
         sock = bind(serve.host, serve.port)
         database = Database(serve.state_dir / DATABASE_NAME)
         try:
@@ -84,6 +88,11 @@ def _leave_stuck_threads() -> None:
         if time.monotonic() > deadline:
             os._exit(0)
         time.sleep(0.01)
+
+
+def _names(serve: ServeOptions) -> list[str]:
+    """What the server's certificate is for."""
+    return identity.own_names(serve.host, serve.external_address.rpartition(":")[0])
 
 
 def _credentials(serve: ServeOptions) -> Credentials:
@@ -117,9 +126,18 @@ class _Server:
     collector: Collector
     recorder: EventRecorder
     discovery: Discovery
+    gate: Gate
 
-    async def api(self, sock: socket.socket) -> None:
-        await Connection(sock, self.access.open_session(_peer(sock)), self.dispatcher, self.limits).serve()
+    async def api(self, sock: socket.socket, encrypted: bool) -> None:
+        try:
+            channel, peer = await self.gate.admit(sock, encrypted=encrypted)
+        except OSError:
+            return  # it was told, or is gone
+        session = self.access.open_session(peer)
+        await Connection(channel, session, self.dispatcher, self.limits).serve()
+
+    def data(self, sock: socket.socket, encrypted: bool) -> None:
+        self.receiver.accept(sock, encrypted=encrypted)
 
     async def stop(self) -> None:
         await self.dispatcher.stop()
@@ -129,13 +147,6 @@ class _Server:
         await asyncio.gather(*(part.stop() for part in parts))
         await asyncio.to_thread(self.core.logs.stop)
         self.core.io.shutdown(wait=False, cancel_futures=True)
-
-
-def _peer(sock: socket.socket) -> str:
-    try:
-        return str(sock.getpeername()[0])
-    except OSError:
-        return ""  # gone already
 
 
 def _wire(core: Core, credentials: Credentials, lock_fd: int) -> _Server:
@@ -158,6 +169,7 @@ def _wire(core: Core, credentials: Credentials, lock_fd: int) -> _Server:
         ControlMethods(core, sender),
         TokenMethods(core),
         RecvMethods(receiver),
+        ClientMethods(core, receiver),
         ExtensionMethods(core, sender),
         FileMethods(core),
         SandboxMethods(core),
@@ -167,7 +179,8 @@ def _wire(core: Core, credentials: Credentials, lock_fd: int) -> _Server:
         registry.add_all(family)
     dispatcher = Dispatcher(registry, access, queue)
     parts = (core, sender, receiver, queue, dispatcher, manifests, access, Limits())
-    return _Server(*parts, collector, recorder, discovery)
+    gate = Gate(ServerContexts(core.identities), remote=serve.allow_remote_control)
+    return _Server(*parts, collector, recorder, discovery, gate)
 
 
 async def _serve(
@@ -177,7 +190,8 @@ async def _serve(
     core.port = sock.getsockname()[1]
     core.triggers = Triggers(serve.trigger_dir)
     server = _wire(core, credentials, lock_fd)
-    listener = Listener(sock, server.api, server.receiver.accept, server.discovery.serve)
+    server.receiver.set_rules(await database.run(read_rules, serve, core.port))
+    listener = Listener(sock, server.api, server.data, server.discovery.serve)
     work = [listener.serve(), server.collector.serve(), server.recorder.serve(), _feed_watchdog()]
     if serve.recv_relay:
         work.append(relaying.link(core, server.receiver).run())

@@ -7,7 +7,13 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.jetstream.constants import DEFAULT_API_PORT, DEFAULT_CHECKPOINT_FREQUENCY_SECONDS
+from agent.jetstream import keys
+from agent.jetstream.constants import (
+    DEFAULT_API_PORT,
+    DEFAULT_CHECKPOINT_FREQUENCY_SECONDS,
+    MIN_CIPHER_ENCRYPTED_256,
+    MIN_CIPHER_NONE,
+)
 from agent.server import transferlog, triggers
 from agent.server.errors import StartError
 from agent.server.relay.way import parse_way
@@ -50,12 +56,31 @@ class ServeOptions:
     disable_api_tokens: bool = False
 
     @property
+    def loopback(self) -> bool:
+        """Whether other hosts cannot connect."""
+        return is_loopback(self.host)
+
+    @property
+    def least_cipher(self) -> int:
+        """minCipher of the server: the least for what it sends and receives."""
+        if self.min_cipher is not None:
+            return self.min_cipher
+        return MIN_CIPHER_NONE if self.loopback else MIN_CIPHER_ENCRYPTED_256
+
+    @property
     def receive_directory(self) -> Path:
         return self.receive_root or self.state_dir / "received"
 
 
+def is_loopback(address: str) -> bool:
+    """Whether a numeric address is this machine's own. ValueError when it is not numeric."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(found, "ipv4_mapped", None)
+    return (mapped or found).is_loopback
+
+
 def parse_listen(text: str) -> tuple[str, int]:
-    """`HOST:PORT` -> (numeric address, port). StartError when it is malformed or not a loopback address."""
+    """`HOST:PORT` -> (numeric address, port). StartError when it is malformed or not of this machine."""
     host, separator, port = text.rpartition(":")
     if not separator or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise StartError(f"--listen {text!r} is not HOST:PORT; write for example {DEFAULT_LISTEN}")
@@ -67,20 +92,11 @@ def parse_listen(text: str) -> tuple[str, int]:
             f"--listen {text!r}: {host!r} is not an address of this machine ({error})"
         ) from error
     numeric = min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0]
-    if not ipaddress.ip_address(str(numeric).partition("%")[0]).is_loopback:
-        raise StartError(
-            f"binding {host or 'every address'} needs TLS and accounts, which this version does not have "
-            "yet; listen on 127.0.0.1 (or tunnel)"
-        )
     return str(numeric), int(port)
 
 
 _LATER = (
-    "external_address",
     "sandbox_dir",
-    "min_cipher",
-    "authorized_clients",
-    "only_authorized_clients",
     "incoming_rate_limit",
     "outgoing_rate_limit",
     "borrow_incoming_rate",
@@ -106,8 +122,19 @@ def check(options: ServeOptions) -> None:
         triggers.check(options.trigger_dir)
     if options.log_transfer_dir is not None:
         transferlog.prepare(options.log_transfer_dir)
-    if options.allow_remote_control:
+    for key in options.authorized_clients:
+        try:
+            keys.normalise(key)
+        except ValueError as error:
+            raise StartError(f"--authorized-client {key[:60]!r} is not {error}") from None
+    if options.allow_remote_control and options.accounts is None:
         raise StartError(
-            "--allow-remote-control needs TLS, which this version does not have yet; "
-            "control the server from its own machine (or tunnel)"
+            "--allow-remote-control needs --accounts FILE: others have to log in; "
+            "lanesync user add NAME --accounts FILE makes it"
+        )
+    if not options.loopback and options.accounts is None and not options.only_authorized_clients:
+        raise StartError(
+            f"listening on {options.host} lets every host that reaches it write files here; say who may: "
+            "--accounts FILE (lanesync user add NAME --accounts FILE makes it), or --only-authorized-clients "
+            "with --authorized-client KEY of each sender; or listen on 127.0.0.1"
         )

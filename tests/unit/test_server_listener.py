@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from agent.server import listener
+from agent.server.callers import DATA_PREAMBLE
 from agent.server.errors import StartError
-from agent.server.listener import DATA_PREAMBLE, Listener, bind
+from agent.server.listener import Listener, bind
 
 Scenario = Callable[[int, "asyncio.Queue[tuple[str, socket.socket]]"], Awaitable[None]]
 
@@ -20,10 +21,10 @@ def _play(scenario: Scenario) -> None:
         sock = bind("127.0.0.1", 0)
         arrived: asyncio.Queue[tuple[str, socket.socket]] = asyncio.Queue()
 
-        async def api(found: socket.socket) -> None:
+        async def api(found: socket.socket, _tls: bool) -> None:
             arrived.put_nowait(("api", found))
 
-        listening = Listener(sock, api, lambda found: arrived.put_nowait(("data", found)))
+        listening = Listener(sock, api, lambda found, _tls: arrived.put_nowait(("data", found)))
         serving = asyncio.create_task(listening.serve())
         try:
             async with asyncio.timeout(20):

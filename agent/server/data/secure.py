@@ -22,10 +22,10 @@ from typing import Any
 from OpenSSL import SSL, crypto
 
 from agent.jetstream import constants, keys
+from agent.server.callers import DATA_PROTOCOL
 from agent.server.errors import StartError
 from agent.server.identity import Identities, Identity
 
-ALPN = b"lanesync-data/1"
 PLAIN = constants.MIN_CIPHER_NONE
 KEY_BYTES = 1 << 38
 """Sent with one connection's keys before a new one is better: AES-GCM is good for 2^24.5 records."""
@@ -77,7 +77,7 @@ class Contexts:
         context.use_privatekey(identity.key)
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _any_key)
         if role == "client":
-            context.set_alpn_protos([ALPN])
+            context.set_alpn_protos([DATA_PROTOCOL])
         else:
             context.set_alpn_select_callback(_choose_protocol)
             context.set_tlsext_servername_callback(self._choose_key)
@@ -96,7 +96,7 @@ def _any_key(_connection: SSL.Connection, _certificate: crypto.X509, *_found: in
 
 
 def _choose_protocol(_connection: SSL.Connection, offered: Sequence[bytes]) -> Any:
-    return ALPN if ALPN in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+    return DATA_PROTOCOL if DATA_PROTOCOL in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
 def connect(
@@ -136,7 +136,7 @@ def _handshake(sock: socket.socket, connection: SSL.Connection, timeout: float) 
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             raise SecureError(f"TLS was not agreed on within {timeout:g} s")
     certificate = connection.get_peer_certificate(as_cryptography=True)
-    if certificate is None or connection.get_alpn_proto_negotiated() != ALPN:
+    if certificate is None or connection.get_alpn_proto_negotiated() != DATA_PROTOCOL:
         raise SecureError("the peer is no transfer server: it shows no key or speaks another protocol")
     bits = connection.get_cipher_bits() or 0
     level = constants.MIN_CIPHER_ENCRYPTED_256 if bits >= 256 else constants.MIN_CIPHER_ENCRYPTED_128
