@@ -168,7 +168,7 @@ def save(connection: sqlite3.Connection, transfer: Transfer) -> None:
         ),
     )
     if over:
-        connection.execute("PRAGMA secure_delete=OFF")
+        connection.execute("PRAGMA secure_delete=FAST")
 
 
 def add_results(
