@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from agent import __version__
@@ -20,6 +20,8 @@ from agent.fts3.errors import BadCredential, BadEndpoint, Kind, NoAnswer, Server
 from agent.fts3.retrying import Retries, Runtime, with_retries
 from agent.fts3.structures import Json, WhoAmI
 from agent.fts3.transport import Answer, Limits, Transport
+
+T = TypeVar("T")
 
 _GRID_AUTHORITIES = "/etc/grid-security/certificates"
 
@@ -102,7 +104,7 @@ class Context:
         BadEndpoint when nobody answers, or something that is no FTS3 REST service.
         """
         if self._info is None:
-            info = self._decode(self.request("GET", "/"), "/")
+            info = self.get("/")
             if not isinstance(info, dict) or "api" not in info:
                 raise self._no_service()
             self._info = {**info, "url": self.endpoint}
@@ -110,16 +112,19 @@ class Context:
 
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
         """The decoded JSON answer."""
-        return self._decode(self.request("GET", path, query=query), path)
+        return self._ask("GET", path, self._decode, query=query, safe=True)
 
     def post(self, path: str, body: Any, *, safe: bool = False) -> Any:
         """Send JSON; returns the decoded JSON answer. safe: doing it twice is the same as doing it once."""
-        return self._decode(self.request("POST", path, body=encoded(body), safe=safe), path)
+        return self._ask("POST", path, self._decode, body=encoded(body), safe=safe)
 
     def delete(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
         """The decoded JSON answer; None for an empty one."""
-        answer = self.request("DELETE", path, query=query)
-        return self._decode(answer, path) if answer.body or not answer.whole else None
+
+        def read(answer: Answer, path: str) -> Any:
+            return self._decode(answer, path) if answer.body or not answer.whole else None
+
+        return self._ask("DELETE", path, read, query=query)
 
     def request(
         self,
@@ -133,22 +138,44 @@ class Context:
     ) -> Answer:
         """The answer, if its status is one of success; else the exception that stands for it.
 
-        safe: whether it may be sent twice; None = only a GET may.
+        Its body may be cut short (`whole`). safe: whether it may be sent twice; None = only a GET may.
         """
+        repeatable = method == "GET" if safe is None else safe
+        return self._ask(
+            method,
+            path,
+            lambda answer, _: answer,
+            query=query,
+            body=body,
+            content_type=content_type,
+            safe=repeatable,
+        )
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Answer, str], T],
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+        safe: bool = False,
+    ) -> T:
+        """What `read` makes of the answer. Reading belongs to the try: an answer may break off."""
         url = self.endpoint + path + ("?" + urlencode(query) if query else "")
         resource = self.endpoint + path
         cert = self._present_certificate()
 
-        def once() -> Answer:
+        def once() -> T:
             answer = self._transport.send(method, url, self._headers(body, content_type), body, cert)
             if not 200 <= answer.status < 300:
                 raise error_for(
                     answer.status, answer.body, resource=resource, retry_after=_retry_after(answer)
                 )
-            return answer
+            return read(answer, path)
 
-        repeatable = method == "GET" if safe is None else safe
-        return with_retries(once, safe=repeatable, policy=self._retries, runtime=self.runtime)
+        return with_retries(once, safe=safe, policy=self._retries, runtime=self.runtime)
 
     def close(self) -> None:
         """Drop all connections. A later call opens new ones. Idempotent."""

@@ -269,6 +269,11 @@ def test_a_get_is_repeated_until_it_works(service: Service) -> None:
     assert len(service.requests) == 3
 
 
+def test_a_get_whose_answer_breaks_off_is_repeated(service: Service) -> None:
+    service.script["GET /whoami"] = [Reply(b'{"user_dn": "/DC=tes', length=379), Reply(WHOAMI)]
+    assert context(service).get("/whoami") == WHOAMI
+
+
 def test_a_pause_follows_what_the_server_wishes(service: Service) -> None:
     naps = Naps(draw=0.0)
     service.script["GET /whoami"] = [
