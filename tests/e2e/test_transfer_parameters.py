@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -440,7 +441,8 @@ def test_credentials_are_forgotten_with_the_end_and_never_shown(tmp_path: Path) 
 
 
 def _stored(server: Server, transfer: Any) -> tuple[Any, ...]:
-    with sqlite3.connect(f"file:{server.state_dir / 'server.db'}?mode=ro", uri=True) as database:
+    path = f"file:{server.state_dir / 'server.db'}?mode=ro"
+    with contextlib.closing(sqlite3.connect(path, uri=True)) as database:
         query = "SELECT user_name, password, token FROM transfers WHERE id=?"
         found: tuple[Any, ...] = database.execute(query, (int(transfer["transferId"]),)).fetchone()
     return found
