@@ -107,7 +107,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint=4000")
         connection.execute("PRAGMA cache_size=-8192")
-        connection.execute("PRAGMA secure_delete=FAST")  # rows that hold secrets are rewritten at times
+        connection.execute("PRAGMA secure_delete=ON")  # what is overwritten may be a secret
         _prepare(connection, path)
     except sqlite3.OperationalError as error:
         connection.close()

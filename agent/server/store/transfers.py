@@ -150,8 +150,6 @@ def save(connection: sqlite3.Connection, transfer: Transfer) -> None:
     """Store what may change in a transfer's life, counters excepted. With its end its secrets go."""
     over = transfer.status in (states.COMPLETE, states.ERROR)
     secrets = ", password=NULL, token=NULL" if over else ""
-    if over:
-        connection.execute("PRAGMA secure_delete=ON")  # what is overwritten is zeroed, wherever it lies
     connection.execute(
         "UPDATE transfers SET status=?, lane=?, priority=?, rate_max=?, queue_us=?, start_us=?, end_us=?,"  # noqa: S608
         f" error=?{secrets} WHERE id=?",
@@ -167,8 +165,6 @@ def save(connection: sqlite3.Connection, transfer: Transfer) -> None:
             transfer.id,
         ),
     )
-    if over:
-        connection.execute("PRAGMA secure_delete=FAST")
 
 
 def add_results(
