@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent.jetstream.interface import Caller, Interface, object_id
-from agent.jetstream.structures import GarbageCollect, Id, Request, RequestStatus, ServerInfo
+from agent.jetstream.structures import GarbageCollect, Id, Request, RequestStatus, ServerInfo, Token
 
 
 def request_status(api: Caller, requestId: Id) -> RequestStatus:
@@ -40,11 +40,16 @@ class ServerInterface(Interface):
         return request
 
     def authToken(self, token: str, password: str | None = None) -> None:
-        """Log in with a token. Raises AuthenticationError."""
+        """Log in with a shared token, an API token or a control token. Raises AuthenticationError."""
         self._call("authToken", token=token, password=password)
 
+    def authTokenAsync(self, token: str, password: str | None = None) -> Request:
+        """The same; the request's result is None."""
+        request: Request = self._call("authTokenAsync", token=token, password=password)
+        return request
+
     def superuser(self) -> None:
-        """Raise this session to superuser."""
+        """Raise this session to superuser: it sees and changes what others have. Raises CommandError."""
         self._call("superuser")
 
     # Requests
@@ -129,8 +134,10 @@ class ServerInterface(Interface):
         path: str | None = None,
         timeLimitSeconds: float | None = None,
         description: str | None = None,
-    ) -> dict[str, Any]:
-        token: dict[str, Any] = self._call(
+    ) -> Token:
+        """A credential that acts as this account: permissions are constants.PERMISSION_* (None = all), `path`
+        is the folder that it is held to."""
+        token: Token = self._call(
             "createAPIToken",
             password=password,
             permissions=permissions,
@@ -141,14 +148,15 @@ class ServerInterface(Interface):
         return token
 
     def deleteAPIToken(self, token: Id) -> None:
+        """Revoke it at once, with what was shared with it."""
         self._call("deleteAPIToken", token=object_id(token, "token"))
 
-    def getAPIToken(self, token: Id) -> dict[str, Any]:
-        found: dict[str, Any] = self._call("getAPIToken", token=object_id(token, "token"))
+    def getAPIToken(self, token: Id) -> Token:
+        found: Token = self._call("getAPIToken", token=object_id(token, "token"))
         return found
 
-    def getAPITokens(self, limit: int | None = None) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._call("getAPITokens", limit=limit)
+    def getAPITokens(self, limit: int | None = None) -> list[Token]:
+        found: list[Token] = self._call("getAPITokens", limit=limit)
         return found
 
     # Sandboxes

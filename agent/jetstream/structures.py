@@ -175,7 +175,10 @@ class Token(TypedDict, total=False):
     expiryTime: int | None
     manifestId: str
     owner: str
+    ownerToken: str | None
+    ownerTokenSession: str | None
     passwordRequired: bool
+    path: str  # of an API token
     permissions: int
     token: str
     userData: dict[str, str]
