@@ -155,10 +155,11 @@ def _read(path: str) -> str:
 def _log_in(api: APIInterface, user: str | None, password_file: str | None, token: str | None) -> None:
     if user is not None and token is not None:
         raise click.UsageError("give --user or a token, not both")
-    if password_file is not None and user is None:
-        raise click.UsageError("--password-file needs --user")
-    if token is not None:
-        api.server.authToken(token)
+    if password_file is not None and user is None and token is None:
+        raise click.UsageError("--password-file needs --user or a token")
+    if token is not None:  # most have no password, so none is asked for
+        given = os.environ.get(PASSWORD_VARIABLE) if password_file is None else _read(password_file)
+        api.server.authToken(token, given)
     elif user is not None:
         api.server.auth(user, _password(api, user, password_file))
 
