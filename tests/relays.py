@@ -1,10 +1,11 @@
-"""Relays and what stands on both sides of them, for tests: inside this process, on real sockets."""
+"""Relays and what stands on both sides of them, for tests: in this process or as one of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from servers import Server
 
 from agent.jetstream import keys
 from agent.server import identity
@@ -134,3 +136,54 @@ def relay_world(folder: Path, *accepted: str, **limits: Any) -> Iterator[tuple[L
         relay.stop()
     finally:
         loop.close()
+
+
+class RelayProcess(Server):
+    """One `lanesync relay`."""
+
+    def _command(self, ready_fd: int) -> list[str]:
+        command = [sys.executable, "-m", "agent.cli.main", "relay", "--ready-fd", str(ready_fd)]
+        command += ["--listen", f"127.0.0.1:{self.port}", "--state-dir", str(self.state_dir)]
+        for name, value in self._options.items():
+            command += ["--" + name.replace("_", "-"), str(value)]
+        return command
+
+    @property
+    def key(self) -> str:
+        return Identities(self.state_dir).current().public_key
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+class Between:
+    """A TCP hop in front of `port` that sees, and may change, what passes from who connects to it."""
+
+    def __init__(self, port: int) -> None:
+        self.alter: Callable[[bytes], bytes] = bytes
+        self.seen = bytearray()
+        self._target = ("127.0.0.1", port)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listening.accept()
+                far = socket.create_connection(self._target)
+                for pair in ((near, far, True), (far, near, False)):
+                    threading.Thread(target=self._pass, args=pair, daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, forth: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                self.seen += data
+                sink.sendall(self.alter(data) if forth else data)
+        for sock in (source, sink):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._listening.close()
