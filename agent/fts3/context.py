@@ -16,7 +16,16 @@ from urllib.parse import urlencode, urlsplit
 from agent import __version__
 from agent.fts3 import credentials
 from agent.fts3.credentials import Certificate, Token
-from agent.fts3.errors import BadCredential, BadEndpoint, Kind, NoAnswer, ServerError, error_for
+from agent.fts3.errors import (
+    BadCredential,
+    BadEndpoint,
+    FTS3ClientException,
+    Kind,
+    NoAnswer,
+    ServerError,
+    Unauthorized,
+    error_for,
+)
 from agent.fts3.retrying import Retries, Runtime, with_retries
 from agent.fts3.structures import Json, WhoAmI
 from agent.fts3.transport import Answer, Limits, Transport
@@ -175,7 +184,26 @@ class Context:
                 )
             return read(answer, path)
 
-        return with_retries(once, safe=safe, policy=self._retries, runtime=self.runtime)
+        try:
+            return with_retries(once, safe=safe, policy=self._retries, runtime=self.runtime)
+        except (Unauthorized, ServerError) as error:
+            if self._token_is_refused(error, path):
+                raise Unauthorized(
+                    "the service does not accept the bearer token; is it expired, or for another audience?",
+                    kind=Kind.NEEDS_CREDENTIAL,
+                    status=error.status,
+                ) from error
+            raise
+
+    def _token_is_refused(self, error: FTS3ClientException, path: str) -> bool:
+        """To this service the bearer of a bad token is nobody, whose calls end in 403 or even 500."""
+        suspicious = error.status == 500 or error.kind is Kind.NOT_PERMITTED
+        if not isinstance(self._credential, Token) or not suspicious or path == "/whoami":
+            return False
+        try:
+            return WhoAmI.read(self.get("/whoami")).anonymous
+        except FTS3ClientException:
+            return False
 
     def close(self) -> None:
         """Drop all connections. A later call opens new ones. Idempotent."""

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from agent.fts3 import proxy
 from agent.fts3.context import Context
-from agent.fts3.errors import NeedDelegation, ServerError, Unauthorized
+from agent.fts3.errors import NeedDelegation, Unauthorized
 from agent.fts3.ids import path_part
 from agent.fts3.structures import WhoAmI, parse_time
 
@@ -29,10 +29,7 @@ class Delegation:
         """How the service sees us. fresh=False: as it was when last asked with this credential."""
         memory = self._context.memory
         if fresh or memory.whoami is None:
-            raw = self._context.get("/whoami")
-            if not isinstance(raw, dict):
-                raise ServerError("/whoami answered with something that is no object")
-            memory.whoami = WhoAmI.read(raw)
+            memory.whoami = WhoAmI.read(self._context.get("/whoami"))
         return memory.whoami
 
     def ends(self) -> datetime | None:

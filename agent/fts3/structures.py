@@ -71,7 +71,10 @@ class WhoAmI:
         return self.user_dn in ("", "anon")
 
     @classmethod
-    def read(cls, raw: Json) -> WhoAmI:
+    def read(cls, raw: object) -> WhoAmI:
+        """ServerError when it is no object at all."""
+        if not isinstance(raw, dict):
+            raise ServerError("the service did not answer with an object about us")
         level = raw.get("level")
         return cls(
             user_dn=_text(raw.get("user_dn")),

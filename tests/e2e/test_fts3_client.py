@@ -153,8 +153,11 @@ def test_a_token_is_enough_and_a_wrong_one_makes_nobody(double: Double) -> None:
         assert fts3.jobs.list_jobs() == []
     with Client(Context(double.url, fts_access_token="nonsense", capath=str(double.ca))) as fts3:
         assert fts3.whoami().anonymous
-        with pytest.raises(Unauthorized):
+        with pytest.raises(Unauthorized, match="token") as caught:
             fts3.jobs.list_jobs()
+        assert caught.value.kind is Kind.NEEDS_CREDENTIAL
+        with pytest.raises(Unauthorized, match="token"):  # the service itself fails at that
+            fts3.jobs.job(str(uuid.uuid4()))
 
 
 def test_the_users_environment_is_used(double: Double, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -256,3 +257,13 @@ def test_a_failed_delegation_keeps_its_kind(context: fts3.Context, service: Dele
     service.script[f"GET {DELEGATION}"] = Reply({"message": "busy"}, 503)
     with pytest.raises(fts3.TryAgain):
         fts3.delegate(context)
+
+
+def test_the_page_about_the_bindings_has_each_function_and_names_tests_that_exist() -> None:
+    root = Path(__file__).resolve().parents[2]
+    page = (root / "docs/fts3-api.md").read_text()
+    functions = [name for name in fts3.__all__ if inspect.isfunction(getattr(fts3, name))]
+    assert len(functions) == len(PARAMETERS)
+    assert [name for name in functions if f"\n| `{name}` |" not in page] == []
+    tests = set(re.findall(r"`(test_\w+)`", page))
+    assert {name for name in tests if name not in globals()} == set()

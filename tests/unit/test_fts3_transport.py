@@ -15,6 +15,7 @@ import pytest
 from unit.fts3_service import (
     CUT,
     ENDPOINT,
+    NOBODY,
     QUICK,
     WHOAMI,
     Naps,
@@ -39,6 +40,7 @@ from agent.fts3 import (
     Retries,
     ServerError,
     TryAgain,
+    Unauthorized,
 )
 
 NOW = datetime.now(UTC)
@@ -150,6 +152,27 @@ def test_a_renewed_certificate_is_used_without_a_restart(secure: Service, pki: P
     assert "afterwards" in shown[1]
 
 
+def test_a_certificate_that_goes_away_is_told_so(secure: Service, pki: Pki, tmp_path: Path) -> None:
+    cert, key = pki.user("short-lived").write(tmp_path, "u")
+    here = Context(secure.url, cert, key, capath=pki.ca)
+    here.get("/whoami")
+    os.unlink(cert)
+    with pytest.raises(BadCredential, match="u-cert"):
+        here.get("/whoami")
+
+
+def test_an_http_proxy_of_the_environment_is_used_unless_exempt(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with pytest.raises(BadEndpoint, match="HTTP proxy"):
+        context(service).get("/whoami")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert context(service).get("/whoami") == WHOAMI
+
+
 def test_an_authority_in_the_environment_does_not_override_ours(
     secure: Service, pki: Pki, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +240,21 @@ def test_a_token_goes_into_each_request_and_a_netrc_file_does_not_replace_it(
     here.get("/whoami")
     here.get("/whoami")
     assert [one.headers["authorization"] for one in service.requests] == ["Bearer one", "Bearer two"]
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_a_token_that_is_not_accepted_is_told_from_a_missing_right(service: Service, status: int) -> None:
+    service.script["GET /jobs"] = Reply({"message": "Not enough permissions"}, status)
+    here = Context(service.url, fts_access_token="token", retries=QUICK)
+    with pytest.raises((Unauthorized, ServerError), match="Not enough permissions"):
+        here.get("/jobs")
+    service.script["GET /whoami"] = Reply(NOBODY)
+    with pytest.raises(Unauthorized, match="does not accept the bearer token") as caught:
+        here.get("/jobs")
+    assert caught.value.kind is Kind.NEEDS_CREDENTIAL
+    service.script["GET /whoami"] = Reply({"message": "busy"}, 500)
+    with pytest.raises((Unauthorized, ServerError), match="Not enough permissions"):
+        here.get("/jobs")
 
 
 def test_a_redirect_is_not_followed(service: Service) -> None:
