@@ -20,6 +20,7 @@ from typing import Any
 from agent.server import identity, results
 from agent.server.data.rules import Rules
 from agent.server.ipc import Channel, Message, socketpair
+from agent.server.sandboxes import Root, Roots
 
 WAIT = 60.0
 TABLES = """
@@ -138,7 +139,7 @@ class World:
     # --- processes
 
     def start_receiver(self) -> WorkerProcess:
-        self.receiver = WorkerProcess("receiver", self.state, self.root, self.received.append)
+        self.receiver = WorkerProcess("receiver", self.state, self.root, self._on_received)
         self.receiver.send({"op": "rules", **Rules().told()})
         return self.receiver
 
@@ -150,6 +151,15 @@ class World:
             if ident not in self.finished and ident not in self.stopped:
                 self.sender.send(message)
         return self.sender
+
+    def _on_received(self, message: Message) -> None:
+        """Everybody may write below the root."""
+        if message["op"] != "authorize":
+            self.received.append(message)
+        elif self.receiver is not None:
+            granted = {"op": "authorized", "number": message["number"], "user": "", "permissions": 15}
+            roots = Roots((Root(b"/", os.fsencode(self.root)),))
+            self.receiver.send(granted | roots.as_json())
 
     def _accept(self) -> None:
         while True:

@@ -71,9 +71,16 @@ class ExtensionInterface(Interface):
         return results
 
     def deletePathsAsync(
-        self, destinationId: Id, files: Sequence[str], directories: Sequence[str] = ()
+        self,
+        destinationId: Id,
+        files: Sequence[str],
+        directories: Sequence[str] = (),
+        userName: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
     ) -> Request:
-        """Delete at the destination: files, then directories that are empty, in the given order.
+        """Delete at the destination: files, then directories that are empty, in the given order. The
+        credentials are for the receiving server, as those of createTransfer.
 
         The request's result is {"results": [[path, "deleted" | "absent" | "kept" | "failed", message], …]}.
         """
@@ -82,5 +89,8 @@ class ExtensionInterface(Interface):
             destinationId=object_id(destinationId, "destinationId"),
             files=list(files),
             directories=list(directories),
+            userName=userName,
+            password=password,
+            token=token,
         )
         return request

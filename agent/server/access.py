@@ -194,11 +194,12 @@ class Access:
             return f"this server takes no {token.kind} tokens"
         if token.expired(self._core.clock.wall_us()):
             return "the token has expired"
-        if not self._exists(token.owner):
+        if not self.exists(token.owner):
             return "the account that made the token is gone"
         return ""
 
-    def _exists(self, user: str) -> bool:
+    def exists(self, user: str) -> bool:
+        """Whether there is such a user, now."""
         if self.accounts is None or (self._control_token is not None and user == self.owner):
             return True
         self._reload()

@@ -64,6 +64,9 @@ class Accounts:
         """The account as it was read last."""
         return self._accounts.get(name)
 
+    def names(self) -> list[str]:
+        return sorted(self._accounts)
+
     def verify(self, name: str, password: str) -> Account | None:
         """The account, when the password is its own. Takes as long for unknown names; call it in a thread.
         AccountsError when the file cannot be read."""

@@ -22,6 +22,7 @@ from agent.server.store import manifests, meta, requests, sandboxes, transfers
 from agent.server.store.database import Database
 from agent.server.transferlog import TransferLogs
 from agent.server.triggers import Triggers
+from agent.server.vouching import Vouchers
 
 IO_THREADS = 4
 IO_THREAD_NAME = "io-worker"
@@ -37,6 +38,7 @@ class Core:
     events: EventLog
     reach: Reach
     identities: Identities
+    vouchers: Vouchers
     live: Live = field(default_factory=Live)
     port: int = 0
     triggers: Triggers = field(default_factory=Triggers)
@@ -72,7 +74,8 @@ async def open_core(options: ServeOptions, database: Database, clock: Clock) -> 
     identities = Identities(options.state_dir)
     reach = Reach(options, await database.run(sandboxes.get_all))
     server_id, events = uuid.uuid4().hex, EventLog(first=now)
-    return Core(options, database, clock, server_id, server_uid, events, reach, identities)
+    vouchers = Vouchers(options.host)
+    return Core(options, database, clock, server_id, server_uid, events, reach, identities, vouchers)
 
 
 def process_owner() -> str:

@@ -155,7 +155,7 @@ def _wire(core: Core, credentials: Credentials, lock_fd: int) -> _Server:
     arguments += ["--streams", str(serve.streams)]
     arguments += ["--server-id", core.server_id, "--server-uid", core.server_uid]
     keep = (lock_fd,) if serve.lock_fd is None else (lock_fd, serve.lock_fd)
-    sender, receiver = Sender(core, arguments, keep), Receiver(core, arguments, keep)
+    sender, receiver = Sender(core, arguments, keep), Receiver(core, access, arguments, keep)
     queue, registry = RequestQueue(core), Registry()
     manifests = ManifestMethods(core)
     collector = Collector(core, sender.remove_destination, lambda: manifests.purge(rounds=10_000))
@@ -168,7 +168,7 @@ def _wire(core: Core, credentials: Credentials, lock_fd: int) -> _Server:
         TransferMethods(core, sender),
         ControlMethods(core, sender),
         TokenMethods(core),
-        RecvMethods(receiver),
+        RecvMethods(core, receiver),
         ClientMethods(core, receiver),
         ExtensionMethods(core, sender),
         FileMethods(core),
@@ -187,7 +187,7 @@ async def _serve(
     serve: ServeOptions, credentials: Credentials, sock: socket.socket, database: Database, lock_fd: int
 ) -> None:
     core = await open_core(serve, database, SystemClock())
-    core.port = sock.getsockname()[1]
+    core.port = core.vouchers.port = sock.getsockname()[1]
     core.triggers = Triggers(serve.trigger_dir)
     server = _wire(core, credentials, lock_fd)
     server.receiver.set_rules(await database.run(read_rules, serve, core.port))

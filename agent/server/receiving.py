@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from typing import Any
+from collections.abc import Callable
 
 import structlog
 
 from agent.server import triggering
+from agent.server.access import Access
+from agent.server.authorizing import Authorizer
 from agent.server.core import Core
 from agent.server.data.rules import Rules
 from agent.server.ipc import Message
+from agent.server.live import Flow
+from agent.server.receptions import Receptions
 from agent.server.supervisor import Callbacks, Worker
 
 _log = structlog.get_logger(__name__)
 
-MAX_TRANSFERS = 1000
 MAX_WAITING = 64
-_FIELDS = (
-    "sourceIP",
-    "sourcePort",
-    "destinationPath",
-    "status",
-    "totalSize",
-    "lastErrorTime",
-    "lastRecvTime",
-    "lastSendTime",
-)
+PROGRESS_US = 1_000_000  # between two reports of the worker
 
 
 class Receiver:
     """Event loop only. The worker starts with the first incoming data session."""
 
-    def __init__(self, core: Core, arguments: list[str], keep_fds: tuple[int, ...]) -> None:
+    def __init__(self, core: Core, access: Access, arguments: list[str], keep_fds: tuple[int, ...]) -> None:
         self._core = core
+        self._authorizer = Authorizer(core, access)
+        self._asked: set[asyncio.Task[None]] = set()
         callbacks = Callbacks(self._ready, self._message, self._gone)
         self._worker = Worker("receiver", arguments, keep_fds, callbacks)
         self.rules = Rules()
-        self.transfers: dict[str, dict[str, Any]] = {}  # by the sender's uid, latest change last
+        self.allowed: float | None = None
+        self.measured: Callable[[], None] = lambda: None  # called when `live` has another rate
+        self.receptions = Receptions()
 
     @property
     def pid(self) -> int | None:
@@ -53,6 +52,13 @@ class Receiver:
         sock.setblocking(True)
         self._worker.post({"op": "session", "encrypted": encrypted}, [sock.detach()])
 
+    def limit(self, rate: float | None) -> None:
+        """Of all that is received, kbit/s."""
+        if rate != self.allowed:
+            self.allowed = rate
+            if self._worker.ready:
+                self._worker.post({"op": "limit", "rate": rate})
+
     def set_rules(self, rules: Rules) -> None:
         """Whom to receive from; acts on running sessions at once."""
         self.rules = rules
@@ -63,33 +69,40 @@ class Receiver:
         self._worker.post({"op": "rules", **self.rules.told()})
 
     async def _ready(self) -> None:
-        """Sessions are in the worker's queue already and wait for this."""
+        """Sessions are in the worker's queue already and wait for the rules."""
+        self._worker.post({"op": "roots", "paths": self._authorizer.roots()})
+        self._worker.post({"op": "limit", "rate": self.allowed})
         self._tell_rules()
 
     async def _gone(self) -> None:
         """Senders reconnect; what was being received is interrupted, not failed."""
-        now = self._core.clock.wall_us()
-        for transfer in self.transfers.values():
-            if transfer["status"] == "receiving":
-                transfer["lastErrorTime"] = now
+        self._core.live.receiving = Flow()
+        self.receptions.interrupted(self._core.clock.wall_us())
 
     async def _message(self, message: Message) -> None:
-        if message.get("op") != "recvTransfer":
-            _log.warning("unknown message from the receiver", op=str(message.get("op"))[:40])
+        if message.get("op") == "rates":
+            self._core.live.receiving = Flow(float(message["receiving"]), bool(message["short"]))
+            self.measured()
             return
-        uid = str(message["uid"])
-        now = self._core.clock.wall_us()
-        known = self.transfers.pop(uid, {"transferId": uid})
-        before = known.get("status")
-        known |= {field: message.get(field, known.get(field)) for field in _FIELDS}
-        known["lastRecvTime"] = message.get("lastRecvTime") or now
-        if known["status"] == "error":
-            known["lastErrorTime"] = message.get("lastErrorTime") or now
-        self.transfers[uid] = known
-        if known["status"] == "complete" != before:
-            triggering.received(self._core, known)
-        if len(self.transfers) > MAX_TRANSFERS:
-            del self.transfers[next(iter(self.transfers))]
+        op, now = message.get("op"), self._core.clock.wall_us()
+        if op == "authorize":
+            task = asyncio.create_task(self._authorize(message), name="authorize")
+            self._asked.add(task)
+            task.add_done_callback(self._asked.discard)
+        elif op == "recvProgress":
+            self.receptions.progress(message["transfers"], now, PROGRESS_US)
+        elif op == "recvTransfer":
+            completed = self.receptions.note(message, now)
+            if completed is not None:
+                triggering.received(self._core, completed)
+        else:
+            _log.warning("unknown message from the receiver", op=str(op)[:40])
+
+    async def _authorize(self, message: Message) -> None:
+        """Others need not wait for a password check."""
+        self._worker.post(await self._authorizer.answer(message))
 
     async def stop(self) -> None:
+        for task in self._asked:
+            task.cancel()
         await self._worker.stop()

@@ -85,9 +85,16 @@ class Sender:
                 "counters": self._core.live.counters(transfer).told(),
                 "user": transfer.user_name,
                 "password": transfer.password,
-                "token": transfer.token,
+                "token": transfer.token or self._voucher(order),
             }
         )
+
+    def _voucher(self, order: Order) -> str | None:
+        """What a server that sends to itself is shown for its own users."""
+        transfer = order.transfer
+        if transfer.user_name is not None or transfer.owner_token is not None:
+            return None
+        return self._core.vouchers.token(transfer.owner, order.destination)
 
     def works_on(self, transfer_id: int) -> bool:
         """Whether the worker was told to send the transfer, and not to stop since."""
@@ -161,14 +168,22 @@ class Sender:
     async def _discard(self, transfer: Transfer) -> None:
         try:
             destination = await self._core.database.run(destinations.get, transfer.destination_id)
-            await self.remote(destination, "discard", {"uids": [transfer.uid]}, DISCARD_SECONDS)
+            shown = {"user": transfer.user_name, "password": transfer.password, "token": transfer.token}
+            given = {name: text for name, text in shown.items() if text is not None}
+            await self.remote(destination, "discard", {"uids": [transfer.uid]}, DISCARD_SECONDS, given)
         except CommandError as error:
             _log.info("leftovers at the receiver not removed", transfer=str(transfer.id), reason=str(error))
 
     async def remote(
-        self, destination: Destination, verb: str, args: dict[str, Any], timeout: float
+        self,
+        destination: Destination,
+        verb: str,
+        args: dict[str, Any],
+        timeout: float,
+        credentials: dict[str, str] | None = None,
     ) -> Message:
-        """Carry out a verb over the session with the receiver; CommandError when that fails."""
+        """Carry out a verb over the session with the receiver, for whom the credentials stand; CommandError
+        when that fails."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         await self._until_ready(timeout)
@@ -177,7 +192,7 @@ class Sender:
         answer: asyncio.Future[Message] = loop.create_future()
         self._remote[number] = answer
         message = {"op": "remote", "request": number, "destinationId": str(destination.id)}
-        self._worker.post({**message, "verb": verb, "args": args})
+        self._worker.post({**message, "verb": verb, "args": args, "credentials": credentials})
         try:
             result = await asyncio.wait_for(answer, max(0.0, deadline - loop.time()))
         except TimeoutError:

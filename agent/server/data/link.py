@@ -47,6 +47,11 @@ class Session:
     def worn(self) -> bool:
         return any(stream.worn for stream in self.streams)
 
+EAVESDROPPED = (
+    "a user's credentials or a token are shown to the destination over encrypted sessions only; "
+    "ask for minCipher 2 or better"
+)
+
 
 @dataclass(slots=True)
 class RemoteCall:
@@ -56,7 +61,13 @@ class RemoteCall:
     request: int | None  # the control process's; None when nobody waits for the answer
     payload: bytes
     asked: float
+    secret: bool = False  # it shows what nobody else may see
     posted: bool = False
+
+
+def _confidential(session: Session) -> bool:
+    """Whether nobody but the receiver can read along."""
+    return session.level > 0 or wire.is_loopback(session.streams[0].sock)
 
 
 class Link:
@@ -153,14 +164,17 @@ class Link:
                 self.progressed(transfer)
             return True
 
-    def call(self, request: int | None, verb: str, arguments: Json) -> None:
-        """Have the receiver do something; WireError when the arguments are too large for one message."""
-        number = next(self._numbers)
-        payload = wire.encode_json({"verb": verb, "args": arguments})
+    def call(
+        self, request: int | None, verb: str, arguments: Json, credentials: Json | None = None
+    ) -> None:
+        """Have the receiver do something, for whom the credentials stand; WireError when the arguments are
+        too large for one message."""
+        number, shown = next(self._numbers), credentials or {}
+        payload = wire.encode_json({"verb": verb, "args": arguments, **shown})
         if len(payload) > wire.MAX_JSON:
             raise wire.WireError("the request is too long; ask for fewer paths at once")
         with self.changed:
-            self.calls[number] = RemoteCall(number, request, payload, time.monotonic())
+            self.calls[number] = RemoteCall(number, request, payload, time.monotonic(), bool(shown))
             if self.session is not None:
                 self._post_calls(self.session)
             self.changed.notify_all()
@@ -233,14 +247,19 @@ class Link:
     def _open(self, session: Session, transfer: Transfer) -> None:
         if session.level < required(transfer.order.min_cipher):
             return  # the connector makes a better session
+        if transfer.order.secret and not _confidential(session):
+            self._finish(transfer, EAVESDROPPED)
+            return
         value = transfer.order.opening(transfer.manifest.total_size)
         self._post(session, Header(Kind.OPEN, handle=transfer.handle), wire.encode_json(value))
 
     def _post_calls(self, session: Session) -> None:
         if session.level < required(self.call_cipher):
             return
-        for call in self.calls.values():
-            if not call.posted:
+        for call in list(self.calls.values()):
+            if call.secret and not _confidential(session):
+                self.answered(call.number, {"error": EAVESDROPPED})
+            elif not call.posted:
                 call.posted = True
                 self._post(session, Header(Kind.REMOTE, offset=call.number), call.payload)
 
@@ -254,7 +273,10 @@ class Link:
         if transfer.opened:
             return
         if value.get("error"):
-            self._finish(transfer, f"the destination refuses the transfer: {str(value['error'])[:1000]}")
+            why = str(value["error"])[:1000]
+            self._finish(
+                transfer, why if value.get("refused") else f"the destination refuses the transfer: {why}"
+            )
             return
         same = transfer.epoch == session.epoch
         runs = [(int(first), int(count), int(outcome)) for first, count, outcome in value.get("runs", ())]
@@ -419,7 +441,7 @@ class Link:
         self._forget(transfer)
         self.report({"op": "stopped", "id": transfer.order.id, **transfer.counters.told()})
         if transfer.discard:
-            self.call(None, "discard", {"uids": [transfer.order.uid]})
+            self.call(None, "discard", {"uids": [transfer.order.uid]}, transfer.order.credentials())
 
     def _forget(self, transfer: Transfer) -> None:
         self.scheduler.remove(transfer.flow)

@@ -82,5 +82,9 @@ class Order:
             "totalSize": total_size,
             "minCipher": self.min_cipher,
         }
+        return value | self.credentials()
+
+    def credentials(self) -> Json:
+        """What the receiver is shown, as far as there is something."""
         given = {"user": self.user, "password": self.password, "token": self.token}
-        return value | {name: text for name, text in given.items() if text is not None}
+        return {name: text for name, text in given.items() if text is not None}

@@ -15,7 +15,7 @@ from agent.server.data.wire import MAX_SEQ, WireError
 from agent.server.results import Outcome
 
 if TYPE_CHECKING:
-    from agent.server.data.serving import Session
+    from agent.server.data.sessions import Session
 
 _RUNS = re.compile(rb"\x01+|\x02+", re.DOTALL)
 MAX_RUNS = 50_000

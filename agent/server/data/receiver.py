@@ -1,4 +1,4 @@
-"""The receiver worker: one process that writes what data sessions bring below the receive root."""
+"""The receiver worker: one process that writes what data sessions bring below the roots of their users."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.server.data import secure, staging, wire
+from agent.server.data.granting import Authority
 from agent.server.data.received import ReceivedTransfer
+from agent.server.data.receiveroot import ReceiveRoot
 from agent.server.data.rules import Rules
-from agent.server.data.serving import TAKEOVER_SECONDS, Serving, Session
-from agent.server.data.syncer import Job, Syncer
+from agent.server.data.serving import Serving
+from agent.server.data.sessions import Session
+from agent.server.data.syncer import Job
+from agent.server.data.throttle import Throttle
 from agent.server.data.wire import Stream, WireError
 from agent.server.identity import Identities
 from agent.server.ipc import Channel, Message
@@ -27,29 +31,36 @@ _log = structlog.get_logger(__name__)
 
 MAX_STREAMS = 512
 MAX_GREETINGS = 128  # streams that have not said yet to which session they belong
+MAX_HANDLES = 10_000  # transfers of one session
+TAKEOVER_SECONDS = 10.0
 FORGET_SECONDS = 900.0  # how long a transfer without a session is kept in memory
 SWEEP_SECONDS = 60.0
+RATES_SECONDS = 0.2
 FLUSH_SECONDS = 1.5
+PROGRESS_SECONDS = 1.0
+
+Key = tuple[bytes, str]
+"""Root and name of a transfer's unfinished files."""
 
 
 class Receiver:
-    """Sessions and transfers of this process. `_lock` guards both tables."""
+    """Sessions, transfers and roots of this process. `_lock` guards the tables."""
 
     def __init__(self, options: WorkerOptions, channel: Channel) -> None:
-        root = os.fsencode(options.receive_root.absolute())
-        os.makedirs(root, exist_ok=True)
-        self.root = root
         self.server_id = options.server_id
         self.server_uid = options.server_uid
         self.contexts = secure.Contexts(Identities(options.state_dir))
         self.rules = Rules()
-        self.syncer = Syncer(root)
+        self.authority = Authority(self.report)
+        self.throttle = Throttle()
         self.epoch = secrets.token_hex(8)
         """Names what this process remembers as published; changes when that can no longer be relied on."""
         self._channel = channel
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
-        self._transfers: dict[str, ReceivedTransfer] = {}
+        self._transfers: dict[Key, ReceivedTransfer] = {}
+        self._roots: dict[bytes, ReceiveRoot] = {}
+        self._swept: set[bytes] = set()  # roots that may hold what nobody came back for
         self._streams = 0
         self._greetings = threading.BoundedSemaphore(MAX_GREETINGS)
 
@@ -122,11 +133,13 @@ class Receiver:
         with self._lock:
             session = self._sessions.get(ident)
             if session is None:
-                session = self._sessions[ident] = Session(ident, stream.level, stream.peer_key)
+                made = Session(ident, stream.level, stream.peer_key, self.authority)
+                session = self._sessions[ident] = made
             with session.lock:
                 if session.ending or (session.level, session.peer_key) != (stream.level, stream.peer_key):
                     raise WireError("the session is over; begin a new one")
                 session.streams.add(stream)
+                stream.throttle = self.throttle.reader()
             return session
 
     def left(self, session: Session, stream: Stream) -> None:
@@ -137,6 +150,7 @@ class Receiver:
             if session.streams:
                 return
         with self._lock:
+            session.closed = True
             if self._sessions.get(session.ident) is session:
                 del self._sessions[session.ident]
         for transfer in set(session.handles.values()):
@@ -144,27 +158,61 @@ class Receiver:
                 transfer.close_files()
                 transfer.idle_since = time.monotonic()
                 transfer.session = None
-                self.syncer.submit(Job(transfer, lambda _error: None))
+                self.sync(Job(transfer, lambda _error: None), transfer)
+        for reception in list(session.receptions.values()):
+            self.report(reception.report("receiving", interrupted=True))
         session.over.set()
+
+    # --- roots -------------------------------------------------------------------------------------
+
+    def use(self, path: bytes) -> ReceiveRoot:
+        """A root, kept until `unuse`. OSError when the directory is missing."""
+        with self._lock:
+            root = self._root(path)
+            root.users += 1
+            return root
+
+    def unuse(self, path: bytes) -> None:
+        with self._lock:
+            self._roots[path].users -= 1
+
+    def _root(self, path: bytes) -> ReceiveRoot:
+        if path not in self._roots:
+            self._roots[path] = ReceiveRoot(path)
+            self._swept.add(path)
+        return self._roots[path]
+
+    def set_roots(self, paths: list[bytes]) -> None:
+        """Roots that an earlier process may have left unfinished files in."""
+        with self._lock:
+            self._swept.update(paths)
 
     # --- transfers ---------------------------------------------------------------------------------
 
-    def open(self, uid: str, session: Session) -> ReceivedTransfer:
-        """The transfer, taken away from an older session if it has one. OSError when the receive root cannot
-        be written."""
+    def open(self, path: bytes, ident: str, session: Session, handle: int) -> ReceivedTransfer:
+        """The transfer, taken away from an older session if it has one. OSError when the root cannot be
+        written, WireError when the session takes no more."""
         while True:
             with self._lock:
-                transfer = self._transfers.get(uid)
+                if session.closed or len(session.handles) >= MAX_HANDLES:
+                    raise WireError(f"the session is over or has opened {MAX_HANDLES} transfers")
+                self._root(path)
+                transfer = self._transfers.get((path, ident))
                 if transfer is None:
-                    transfer = self._transfers[uid] = ReceivedTransfer(uid, self.root)
+                    transfer = self._transfers[path, ident] = ReceivedTransfer(ident, path)
                 owner = transfer.session
                 if owner is None or owner is session:
                     transfer.session = session
                     transfer.revive()
+                    session.handles[handle] = transfer
                     return transfer
             owner.end()
             if not owner.over.wait(TAKEOVER_SECONDS):
                 raise OSError("the transfer's previous session does not end")
+
+    def sync(self, job: Job, transfer: ReceivedTransfer) -> None:
+        """Carry out a job where the transfer's files are."""
+        self._roots[transfer.root].syncer.submit(job)
 
     def release(self, transfer: ReceivedTransfer, flags: int) -> None:
         """Its session is through with a transfer. After a regular end only the memory of what was published
@@ -179,41 +227,61 @@ class Receiver:
             transfer.idle_since = time.monotonic()
             transfer.session = None
             if flags & wire.DISCARD:
-                self._transfers.pop(transfer.uid, None)
+                self._transfers.pop((transfer.root, transfer.uid), None)
 
-    def discard(self, uid: str) -> None:
+    def discard(self, path: bytes, ident: str) -> None:
         """Forget a transfer that no session has."""
-        if len(uid) != 32 or not uid.isalnum():
+        if len(ident) != 32 or not ident.isascii() or not ident.isalnum():
             return
         with self._lock:
-            transfer = self._transfers.get(uid)
+            transfer = self._transfers.get((path, ident))
             if transfer is not None and transfer.session is not None:
                 return
-            self._transfers.pop(uid, None)
+            self._transfers.pop((path, ident), None)
         if transfer is not None:
             transfer.staging.close()
-        staging.discard(self.root, uid)
+        staging.discard(path, ident)
 
-    def sync_failed(self, error: OSError) -> None:
-        """What was published since the last good sync may not be on storage, whatever later syncs say."""
-        _log.warning("sync failed", error=str(error))
+    def sync_failed(self, path: bytes, error: OSError) -> None:
+        """What was published below a root since the last good sync may not be on storage, whatever later
+        syncs say. Sessions that write elsewhere go on."""
+        _log.warning("sync failed", root=os.fsdecode(path), error=str(error))
         with self._lock:
             self.epoch = secrets.token_hex(8)
-            for transfer in self._transfers.values():
+            lost = {transfer for key, transfer in self._transfers.items() if key[0] == path}
+            for transfer in lost:
                 transfer.forget_outcomes()
-            sessions = list(self._sessions.values())
+            sessions = [one for one in self._sessions.values() if lost & set(one.handles.values())]
         for session in sessions:
             session.end()
 
     def sweep(self, now: float) -> None:
         """Drop what nobody came back for, from memory after a while, from storage after two days."""
         with self._lock:
-            for uid, transfer in list(self._transfers.items()):
+            for key, transfer in list(self._transfers.items()):
                 if transfer.session is None and now - transfer.idle_since > FORGET_SECONDS:
                     transfer.staging.close()
-                    del self._transfers[uid]
-            active = set(self._transfers)
-        staging.remove_abandoned(self.root, active)
+                    del self._transfers[key]
+            used = {path for path, _ in self._transfers}
+            for path, root in list(self._roots.items()):
+                if not root.users and path not in used:
+                    self._roots.pop(path).syncer.stop()
+            active, paths = set(self._transfers), list(self._swept)
+        for path in paths:
+            staging.remove_abandoned(path, {ident for root, ident in active if root == path})
+
+    def progress(self) -> None:
+        """Tell how much came of each transfer since it was told last."""
+        with self._lock:
+            sessions = list(self._sessions.values())
+        rows = []
+        for session in sessions:
+            for one in list(session.receptions.values()):
+                if one.received != one.told:
+                    rows.append([one.ident, one.received - max(one.told, 0), one.last_recv, one.last_send])
+                    one.told = one.received
+        if rows:
+            self.report({"op": "recvProgress", "transfers": rows})
 
     def flush(self) -> None:
         """Before an orderly end: journal what is unfinished, for a moment."""
@@ -221,7 +289,7 @@ class Receiver:
             transfers = [transfer for transfer in self._transfers.values() if transfer.unfinished]
         done = threading.Semaphore(0)
         for transfer in transfers:
-            self.syncer.submit(Job(transfer, lambda _error: done.release()))
+            self.sync(Job(transfer, lambda _error: done.release()), transfer)
         deadline = time.monotonic() + FLUSH_SECONDS
         for _ in transfers:
             done.acquire(timeout=max(0.0, deadline - time.monotonic()))
@@ -233,10 +301,30 @@ def _sweep(receiver: Receiver) -> None:
         time.sleep(SWEEP_SECONDS)
 
 
+def _report_rates(receiver: Receiver) -> None:
+    """Unless nothing has changed."""
+    last: Message = {}
+    while True:
+        time.sleep(RATES_SECONDS)
+        receiving, short = receiver.throttle.receiving(time.monotonic())
+        told: Message = {"op": "rates", "receiving": receiving, "short": short}
+        if told != last:
+            last = told
+            receiver.report(told)
+
+
+def _tell_progress(receiver: Receiver) -> None:
+    while True:
+        time.sleep(PROGRESS_SECONDS)
+        receiver.progress()
+
+
 def run_receiver(options: WorkerOptions, channel: Channel) -> None:
     """Serve until the control process ends."""
     receiver = Receiver(options, channel)
     threading.Thread(target=_sweep, args=(receiver,), name="sweep", daemon=True).start()
+    threading.Thread(target=_report_rates, args=(receiver,), name="rates", daemon=True).start()
+    threading.Thread(target=_tell_progress, args=(receiver,), name="progress", daemon=True).start()
     channel.send({"op": "ready"})
     waiting: list[tuple[int, bool]] | None = []  # for the rules
     while (received := channel.receive()) is not None:
@@ -246,6 +334,12 @@ def run_receiver(options: WorkerOptions, channel: Channel) -> None:
             for fd, encrypted in waiting or ():
                 receiver.serve(fd, encrypted=encrypted)
             waiting = None
+        elif message.get("op") == "limit":
+            receiver.throttle.limit(message["rate"])
+        elif message.get("op") == "authorized":
+            receiver.authority.answered(message)
+        elif message.get("op") == "roots":
+            receiver.set_roots([os.fsencode(path) for path in message["paths"]])
         elif message.get("op") == "session" and fds:
             encrypted = bool(message.get("encrypted"))
             if waiting is None:

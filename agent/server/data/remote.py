@@ -9,9 +9,12 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from agent.server.confine import Directories, FileError, reason, split
-from agent.server.data.syncer import Job
+from agent.jetstream.constants import PERMISSION_MODIFY
+from agent.server.confine import Directories, FileError, reason
+from agent.server.data.granting import Grant
+from agent.server.data.syncer import Job, Syncer
 from agent.server.data.wire import Json, WireError
+from agent.server.sandboxes import Place
 
 if TYPE_CHECKING:
     from agent.server.data.receiver import Receiver
@@ -21,23 +24,23 @@ SYNC_SECONDS = 60.0
 
 DELETED, ABSENT, KEPT, FAILED = "deleted", "absent", "kept", "failed"
 Result = tuple[str, str, str]  # path, state, message
-Action = Callable[[bytes, Directories, "Receiver"], tuple[str, str]]
 
 
-def carry_out(value: Json, directories: Directories, receiver: Receiver) -> Json:
-    """The answer to one REMOTE frame. WireError for a malformed one; a verb that is unknown is an error in
-    the answer, because a newer sender may ask for it."""
+def carry_out(value: Json, grant: Grant, receiver: Receiver) -> Json:
+    """The answer to one REMOTE frame, below the roots of whoever asks. WireError for a malformed one,
+    RefusedError for what is not theirs to ask; a verb that is unknown is an error in the answer, because a
+    newer sender may ask for it."""
     verb, arguments = value.get("verb"), value.get("args") or {}
     if not isinstance(arguments, dict):
         raise WireError("a REMOTE frame is malformed")
-    if verb == "ping":
-        return {"results": []}
     if verb == "discard":
         for uid in _texts(arguments, "uids"):
-            receiver.discard(uid)
+            for root in grant.roots.roots:
+                receiver.discard(root.base, grant.ident(uid))
         return {"results": []}
     if verb == "delete":
-        return {"results": _delete(arguments, directories, receiver)}
+        grant.require(PERMISSION_MODIFY)
+        return {"results": _delete(arguments, grant, receiver)}
     return {
         "error": f"the destination's server does not know {str(verb)[:40]!r}; bring it to a newer version"
     }
@@ -52,58 +55,87 @@ def _texts(arguments: Json, key: str) -> list[str]:
     return found
 
 
-def _delete(arguments: Json, directories: Directories, receiver: Receiver) -> list[Result]:
+class _Deletion:
+    """Deletes below the roots of one grant, for one thread."""
+
+    def __init__(self, grant: Grant, receiver: Receiver) -> None:
+        self._grant = grant
+        self._receiver = receiver
+        self._open: dict[bytes, tuple[Directories, Syncer]] = {}
+        self._changed: set[bytes] = set()
+
+    def attempt(self, action: Action, path: str) -> Result:
+        try:
+            place = self._grant.roots.resolve(os.fsencode(path))
+            if place is None or not place.parts:
+                return path, KEPT, "it is a root"
+            state, message = action(self, place)
+        except FileError as error:
+            return path, FAILED, str(error)
+        except (FileNotFoundError, NotADirectoryError):
+            return path, ABSENT, ""
+        except OSError as error:
+            return path, FAILED, f"{reason(error)} at the destination"
+        return path, state, message
+
+    def directories(self, base: bytes) -> Directories:
+        if base not in self._open:
+            self._open[base] = (Directories(base), self._receiver.use(base).syncer)
+        return self._open[base][0]
+
+    def deleted(self, place: Place) -> tuple[str, str]:
+        self._open[place.base][1].published(place.parts[:-1], None)
+        self._changed.add(place.base)
+        return DELETED, ""
+
+    def finish(self) -> None:
+        """Have it on storage."""
+        for base, (directories, syncer) in self._open.items():
+            directories.clear()
+            if base in self._changed:
+                synced = threading.Event()
+                syncer.submit(Job(None, lambda _error, synced=synced: synced.set()))  # type: ignore[misc]
+                synced.wait(SYNC_SECONDS)
+            self._receiver.unuse(base)
+
+
+Action = Callable[[_Deletion, Place], tuple[str, str]]
+
+
+def _delete(arguments: Json, grant: Grant, receiver: Receiver) -> list[Result]:
     """Files first, then directories, deepest first. Durable when it returns."""
     files = _texts(arguments, "files")
     folders = sorted(_texts(arguments, "directories"), key=lambda path: path.count("/"), reverse=True)
-    results = [_attempt(_delete_file, path, directories, receiver) for path in files]
-    results += [_attempt(_delete_directory, path, directories, receiver) for path in folders]
-    if any(state == DELETED for _, state, _ in results):
-        synced = threading.Event()
-        receiver.syncer.submit(Job(None, lambda _error: synced.set()))
-        synced.wait(SYNC_SECONDS)
-    return results
-
-
-def _attempt(action: Action, path: str, directories: Directories, receiver: Receiver) -> Result:
+    deletion = _Deletion(grant, receiver)
     try:
-        state, message = action(os.fsencode(path), directories, receiver)
-    except FileError as error:
-        return path, FAILED, str(error)
-    except (FileNotFoundError, NotADirectoryError):
-        return path, ABSENT, ""
-    except OSError as error:
-        return path, FAILED, f"{reason(error)} at the destination"
-    return path, state, message
+        results = [deletion.attempt(_delete_file, path) for path in files]
+        return results + [deletion.attempt(_delete_directory, path) for path in folders]
+    finally:
+        deletion.finish()
 
 
-def _delete_file(path: bytes, directories: Directories, receiver: Receiver) -> tuple[str, str]:
-    parts = split(path)
-    if not parts:
-        raise FileError("a path without a name cannot be deleted")
-    fd = directories.get(parts[:-1], create=False)
-    found = os.stat(parts[-1], dir_fd=fd, follow_symlinks=False)
+def _delete_file(deletion: _Deletion, place: Place) -> tuple[str, str]:
+    name = place.parts[-1]
+    fd = deletion.directories(place.base).get(place.parts[:-1], create=False)
+    found = os.stat(name, dir_fd=fd, follow_symlinks=False)
     if stat.S_ISDIR(found.st_mode):
         return KEPT, "it is a directory at the destination"
-    os.unlink(parts[-1], dir_fd=fd)
-    receiver.syncer.published(parts[:-1], None)
-    return DELETED, ""
+    os.unlink(name, dir_fd=fd)
+    return deletion.deleted(place)
 
 
-def _delete_directory(path: bytes, directories: Directories, receiver: Receiver) -> tuple[str, str]:
-    parts = split(path)
-    if not parts:
-        return KEPT, "it is the receive root"
-    fd = directories.get(parts[:-1], create=False)
-    found = os.stat(parts[-1], dir_fd=fd, follow_symlinks=False)
+def _delete_directory(deletion: _Deletion, place: Place) -> tuple[str, str]:
+    name = place.parts[-1]
+    directories = deletion.directories(place.base)
+    fd = directories.get(place.parts[:-1], create=False)
+    found = os.stat(name, dir_fd=fd, follow_symlinks=False)
     if not stat.S_ISDIR(found.st_mode):
         return KEPT, "it is not a directory at the destination"
     try:
-        os.rmdir(parts[-1], dir_fd=fd)
+        os.rmdir(name, dir_fd=fd)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             return KEPT, "it is not empty"
         raise
-    directories.forget(parts)
-    receiver.syncer.published(parts[:-1], None)
-    return DELETED, ""
+    directories.forget(place.parts)
+    return deletion.deleted(place)

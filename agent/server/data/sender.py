@@ -141,7 +141,8 @@ class Sender:
             self.report({"op": "remoteResult", "request": request, "error": unknown})
             return
         try:
-            link.call(request, str(message["verb"]), dict(message.get("args") or {}))
+            shown = dict(message.get("credentials") or {})
+            link.call(request, str(message["verb"]), dict(message.get("args") or {}), shown)
         except WireError as error:
             self.report({"op": "remoteResult", "request": request, "error": str(error)})
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 from agent.jetstream import constants
-from agent.server.confine import Directories, FileError, reason, split
+from agent.jetstream.constants import PERMISSION_UPLOAD
+from agent.server.confine import Directories, FileError, reason
 from agent.server.data import remote, wire
+from agent.server.data.granting import Answer, Credentials, Grant, RefusedError
 from agent.server.data.publish import Policy
 from agent.server.data.received import ReceivedTransfer
 from agent.server.data.rules import UnauthorizedError
+from agent.server.data.sessions import Reception, Session
 from agent.server.data.syncer import Job
-from agent.server.data.wire import Header, Json, Kind, Stream, WireError
+from agent.server.data.wire import HEADER, Header, Json, Kind, Stream, WireError
 from agent.server.data.writing import Writer
 
 if TYPE_CHECKING:
@@ -25,38 +27,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-MAX_HANDLES = 10_000
-TAKEOVER_SECONDS = 10.0
 _HEX = frozenset("0123456789abcdef")
-
-
-class Session:
-    """All streams of one sender's session, which ends as one."""
-
-    def __init__(self, ident: str, level: int, peer_key: str | None) -> None:
-        self.ident = ident
-        self.level = level  # what protects it: MIN_CIPHER_*
-        self.peer_key = peer_key  # the sender's public key; None when it is not encrypted
-        self.lock = threading.Lock()
-        self.streams: set[Stream] = set()
-        self.handles: dict[int, ReceivedTransfer] = {}
-        self.over = threading.Event()  # no thread of it runs any more
-        self.ending = False
-
-    def end(self) -> None:
-        """Shut all streams down; `over` is set when their threads are through with the frame at hand."""
-        with self.lock:
-            self.ending = True
-            for stream in self.streams:
-                stream.shutdown()
-
-    def expel(self, message: str) -> None:
-        """End it, and tell the sender why."""
-        with self.lock:
-            streams = list(self.streams)
-        for stream in streams:
-            stream.refuse(message, wire.UNAUTHORIZED)
-        self.end()
 
 
 class Serving:
@@ -66,8 +37,7 @@ class Serving:
         self._receiver = receiver
         self._stream = stream
         self._peer = peer
-        self._directories = Directories(receiver.root)
-        self._writer = Writer(stream, self._directories, receiver.syncer)
+        self._writers: dict[bytes, tuple[Directories, Writer]] = {}  # by root
         self._session: Session | None = None
 
     def greet(self) -> bool:
@@ -109,9 +79,12 @@ class Serving:
         return False
 
     def _leave(self) -> None:
-        self._directories.clear()
+        for directories, _ in self._writers.values():
+            directories.clear()
         if self._session is not None:
             self._receiver.left(self._session, self._stream)
+        for root in self._writers:
+            self._receiver.unuse(root)
         self._stream.sock.close()
 
     def _handshake(self) -> None:
@@ -131,6 +104,7 @@ class Serving:
             raise WireError("HELLO names no session")
         receiver = self._receiver
         self._session = receiver.join(ident, self._stream)
+        self._session.server_uid = str(hello.get("serverUid") or "")[:64]
         receiver.rules.check_sender(self._stream.peer_key)  # after joining: a later change of rules finds it
         answer: Json = {"protocol": wire.PROTOCOL, "features": list(wire.FEATURES), "epoch": receiver.epoch}
         answer |= {"serverId": receiver.server_id, "serverUid": receiver.server_uid}
@@ -152,93 +126,149 @@ class Serving:
         transfer = session.handles.get(header.handle)
         if transfer is None:
             raise WireError(f"a frame of kind {kind} came for a transfer that is not open")
-        writer = self._writer
-        if kind == Kind.PACK:
-            writer.pack(transfer, header, payload)
-        elif kind == Kind.CHUNK:
-            writer.chunk(transfer, header, payload)
-        elif kind == Kind.FILE:
-            writer.file(transfer, header, wire.decode_json(payload))
-        elif kind == Kind.HOLE:
-            writer.hole(transfer, header)
-        elif kind == Kind.END:
-            writer.end(transfer, header)
-        elif kind == Kind.CHECKPOINT:
+        if kind == Kind.CHECKPOINT:
             self._checkpoint(session, transfer, header)
         elif kind == Kind.CLOSE:
             self._stream.send(Header(Kind.CLOSED, handle=header.handle))
         else:
-            raise WireError(f"a {Kind(kind).name} frame is not for a receiver")
+            self._content(transfer, header, payload)
+            reception = session.receptions.get(header.handle)
+            if reception is not None:
+                reception.note(HEADER.size + header.length)
+
+    def _content(self, transfer: ReceivedTransfer, header: Header, payload: memoryview) -> None:
+        writer = self._writer(transfer.root)
+        if header.kind == Kind.PACK:
+            writer.pack(transfer, header, payload)
+        elif header.kind == Kind.CHUNK:
+            writer.chunk(transfer, header, payload)
+        elif header.kind == Kind.FILE:
+            writer.file(transfer, header, wire.decode_json(payload))
+        elif header.kind == Kind.HOLE:
+            writer.hole(transfer, header)
+        elif header.kind == Kind.END:
+            writer.end(transfer, header)
+        else:
+            raise WireError(f"a {Kind(header.kind).name} frame is not for a receiver")
+
+    def _writer(self, root: bytes) -> Writer:
+        if root not in self._writers:
+            directories = Directories(root)
+            writer = Writer(self._stream, directories, self._receiver.use(root).syncer)
+            self._writers[root] = (directories, writer)
+        return self._writers[root][1]
+
+    def _granted(self, session: Session, value: Json, answer: Header, work: Callable[[Grant], Json]) -> None:
+        """Have `work` done for whom the credentials of a frame stand, now or once they are judged, and send
+        what it returns. A refusal is an answer, too."""
+
+        def then(found: Answer) -> None:
+            try:
+                self._stream.send_json(answer, _judged(found, work))
+            except WireError as error:
+                _log.warning("data session refused", peer=self._peer[0], error=str(error))
+                self._stream.refuse(str(error))
+                self._stream.shutdown()
+            except OSError:
+                self._stream.shutdown()  # the sender asks again in its next session
+
+        session.grants.get(Credentials.of(value), self._peer[0], then)
 
     def _open(self, session: Session, header: Header, value: Json) -> None:
         """Answer with what is here already, or with why the transfer cannot be received."""
-        uid, destination, policy, total = _wishes(value)
+        wishes = _wishes(value)
+        answer = Header(Kind.OPENED, handle=header.handle)
         refusal = self._receiver.rules.refuses(session.level, _min_cipher(value))
         if refusal is not None:
-            self._stream.send_json(Header(Kind.OPENED, handle=header.handle), {"error": refusal})
+            self._stream.send_json(answer, {"error": refusal})
             return
-        if len(session.handles) >= MAX_HANDLES:
-            raise WireError(f"more than {MAX_HANDLES} transfers were opened in one session")
-        answer: Json
+        handle = header.handle
+        self._granted(session, value, answer, lambda grant: self._begin(session, handle, wishes, grant))
+
+    def _begin(self, session: Session, handle: int, wishes: Wishes, grant: Grant) -> Json:
+        """Open the transfer below the roots of its user. WireError when the session takes no more."""
+        grant.require(PERMISSION_UPLOAD)
         try:
-            split(destination)
-            transfer = self._receiver.open(uid, session)
+            place = grant.roots.resolve(wishes.destination)
+            if place is None:
+                names = ", ".join(grant.roots.names())
+                return {"error": f"destinationPath must begin with one of the user's roots there: {names}"}
+            transfer = self._receiver.open(place.base, grant.ident(wishes.uid), session, handle)
         except FileError as error:
-            answer = {"error": str(error)}
+            return {"error": str(error)}
         except OSError as error:
-            answer = {"error": f"the destination cannot take files: {reason(error)}"}
-        else:
-            transfer.destination, transfer.policy, transfer.total_size = destination, policy, total
-            session.handles[header.handle] = transfer
-            partials = [
-                [partial.seq, partial.generation, partial.identity, partial.ranges]
-                for partial in transfer.snapshot()
-            ]
-            answer = {"runs": transfer.runs(), "partials": partials}
-            self._report(transfer, "receiving")
-        self._stream.send_json(Header(Kind.OPENED, handle=header.handle), answer)
+            return {"error": f"the destination cannot take files: {reason(error)}"}
+        transfer.destination, transfer.policy = b"/".join(place.parts), wishes.policy
+        transfer.total_size = wishes.total
+        partials = [
+            [partial.seq, partial.generation, partial.identity, partial.ranges]
+            for partial in transfer.snapshot()
+        ]
+        reception = session.receptions[handle] = self._reception(session, transfer, wishes, grant)
+        self._receiver.report(reception.report("receiving"))
+        return {"runs": transfer.runs(), "partials": partials}
+
+    def _reception(
+        self, session: Session, transfer: ReceivedTransfer, wishes: Wishes, grant: Grant
+    ) -> Reception:
+        source = {
+            "sourceIP": self._peer[0],
+            "sourcePort": self._peer[1],
+            "sourceUid": session.server_uid,
+            "encrypted": session.level > 0,
+            "publicKey": session.peer_key,
+        }
+        path = os.fsdecode(wishes.destination)
+        return Reception(transfer.uid, wishes.uid, grant.user, source, path, wishes.total)
 
     def _checkpoint(self, session: Session, transfer: ReceivedTransfer, header: Header) -> None:
         def done(error: OSError | None) -> None:
             """In the syncer's thread."""
             if error is not None:
-                self._receiver.sync_failed(error)
+                self._receiver.sync_failed(transfer.root, error)
                 self._stream.refuse(f"the destination cannot sync its storage: {reason(error)}")
                 self._stream.shutdown()
                 return
             if header.flags:
                 session.handles.pop(header.handle, None)
                 self._receiver.release(transfer, header.flags)
-                self._report(transfer, "complete" if header.flags & wire.FINAL else "error")
+                self._ended(session, header)
             try:
                 self._stream.send(Header(Kind.CHECKPOINTED, handle=header.handle, offset=header.offset))
             except OSError:
                 self._stream.shutdown()  # the sender asks again in its next session
 
-        self._receiver.syncer.submit(Job(transfer, done))
+        self._receiver.sync(Job(transfer, done), transfer)
+
+    def _ended(self, session: Session, header: Header) -> None:
+        """The sender is through with a transfer, or has suspended it."""
+        reception = session.receptions.pop(header.handle, None)
+        if reception is None:
+            return
+        status = "complete" if header.flags & wire.FINAL else "error"
+        if header.flags & wire.RELEASE:
+            status = "receiving"
+        self._receiver.report(reception.report(status, interrupted=status == "receiving"))
 
     def _remote(self, session: Session, header: Header, value: Json) -> None:
+        answer = Header(Kind.REMOTE_RESULT, offset=header.offset)
         refusal = self._receiver.rules.refuses(session.level)
         if refusal is not None:
-            answer: Json = {"error": refusal}
+            self._stream.send_json(answer, {"error": refusal})
+        elif value.get("verb") == "ping":
+            self._stream.send_json(answer, {"results": []})
         else:
-            answer = remote.carry_out(value, self._directories, self._receiver)
-        self._stream.send_json(Header(Kind.REMOTE_RESULT, offset=header.offset), answer)
+            receiver = self._receiver
+            self._granted(session, value, answer, lambda grant: remote.carry_out(value, grant, receiver))
 
-    def _report(self, transfer: ReceivedTransfer, status: str) -> None:
-        self._receiver.report(
-            {
-                "op": "recvTransfer",
-                "uid": transfer.uid,
-                "sourceIP": self._peer[0],
-                "sourcePort": self._peer[1],
-                "destinationPath": os.fsdecode(transfer.destination),
-                "status": status,
-                "totalSize": transfer.total_size,
-                "encrypted": self._stream.level > 0,
-                "publicKey": self._stream.peer_key,
-            }
-        )
+
+def _judged(found: Answer, work: Callable[[Grant], Json]) -> Json:
+    try:
+        if isinstance(found, RefusedError):
+            raise found
+        return work(found)
+    except RefusedError as error:
+        return {"error": str(error), "refused": True}
 
 
 def _min_cipher(value: Json) -> int:
@@ -249,8 +279,17 @@ def _min_cipher(value: Json) -> int:
     return found
 
 
-def _wishes(value: Json) -> tuple[str, bytes, Policy, int]:
-    """(uid, destination path, policy, total size) of an OPEN frame. WireError when it makes no sense."""
+class Wishes(NamedTuple):
+    """What an OPEN frame asks for."""
+
+    uid: str
+    destination: bytes
+    policy: Policy
+    total: int
+
+
+def _wishes(value: Json) -> Wishes:
+    """WireError when the frame makes no sense."""
     try:
         uid = str(value["uid"])
         destination = os.fsencode(str(value["destinationPath"]))
@@ -271,4 +310,4 @@ def _wishes(value: Json) -> tuple[str, bytes, Policy, int]:
         bool(flags & constants.TRANSFER_FLAG_WRITE_ONLY_NEWER),
         resolution_ns,
     )
-    return uid, destination, policy, total
+    return Wishes(uid, destination, policy, total)

@@ -41,6 +41,7 @@ class Syncer:
         self._wake = threading.Condition()
         self._jobs: list[Job] = []
         self._dirty = _Dirty()
+        self._stopped = False
         threading.Thread(target=self._run, name="syncer", daemon=True).start()
 
     def published(self, directory: Parts, name: bytes | None) -> None:
@@ -58,10 +59,18 @@ class Syncer:
             self._jobs.append(job)
             self._wake.notify()
 
+    def stop(self) -> None:
+        """End the thread once all that was submitted is done; nothing may be submitted any more."""
+        with self._wake:
+            self._stopped = True
+            self._wake.notify()
+
     def _run(self) -> None:
         while True:
             with self._wake:
                 while not self._jobs:
+                    if self._stopped:
+                        return
                     self._wake.wait()
                 jobs, self._jobs = self._jobs, []
                 dirty, self._dirty = self._dirty, _Dirty()

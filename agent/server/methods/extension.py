@@ -12,7 +12,8 @@ from agent.server import results
 from agent.server.core import Core
 from agent.server.errors import CommandError
 from agent.server.events import Key
-from agent.server.params import Cursor, DestinationId, Paths, Seconds, TransferId
+from agent.server.methods import checks
+from agent.server.params import Cursor, DestinationId, Paths, Seconds, Text, TransferId
 from agent.server.registry import command
 from agent.server.results import Outcome, Record
 from agent.server.sending import Sender
@@ -56,19 +57,39 @@ class ExtensionMethods:
         )
 
     async def check_delete(
-        self, session: Session, destinationId: int, files: list[str], directories: list[str]
+        self,
+        session: Session,
+        destinationId: int,
+        files: list[str],
+        directories: list[str],
+        userName: str | None,
+        password: str | None,
+        token: str | None,
     ) -> None:
+        checks.credentials(userName, password, token)
         await self._core.database.run(destinations.get, destinationId, session.scope)
 
     @command("lanesync.deletePaths", twin=True, check="check_delete")
     async def delete_paths(
-        self, session: Session, destinationId: DestinationId, files: Paths, directories: Paths
+        self,
+        session: Session,
+        destinationId: DestinationId,
+        files: Paths,
+        directories: Paths,
+        userName: Text | None = None,
+        password: Text | None = None,
+        token: Text | None = None,
     ) -> dict[str, Any]:
+        await self.check_delete(session, destinationId, files, directories, userName, password, token)
         destination = await self._core.database.run(destinations.get, destinationId, session.scope)
         if not files and not directories:
             return {"results": []}
         args = {"files": files, "directories": directories}
-        answer = await self._sender.remote(destination, "delete", args, DELETE_SECONDS)
+        if userName is None and token is None and session.token is None:
+            token = self._core.vouchers.token(session.user or "", destination)
+        shown = {"user": userName, "password": password, "token": token}
+        given = {name: text for name, text in shown.items() if text is not None}
+        answer = await self._sender.remote(destination, "delete", args, DELETE_SECONDS, given)
         return {"results": answer.get("results", [])}
 
 

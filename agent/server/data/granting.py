@@ -1,0 +1,150 @@
+"""Whose files a session may write: its credentials are judged by the control process.
+
+A password check takes a core for a while and may be slowed down on purpose, so nobody waits for it: what is
+to be done with the answer is handed in, and done by a few threads of their own. A session asks once for the
+same credentials; its answers are kept for a minute and end with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from agent.jetstream.constants import PERMISSION_MODIFY, PERMISSION_UPLOAD
+from agent.server.data.wire import Json, WireError
+from agent.server.ipc import Message
+from agent.server.sandboxes import Roots, roots_from_json
+
+KEEP_SECONDS = 60.0
+THREADS = 8
+MAX_CREDENTIAL = 4096
+MAX_ASKED = 64  # different credentials of one session whose answer is awaited
+_KEY = secrets.token_bytes(32)
+
+
+class RefusedError(Exception):
+    """The receiving server does not take this from whoever asked; the message is for the sender's user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    user: str = ""
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, frame: Json) -> Credentials:
+        """Those of an OPEN or REMOTE frame. WireError when they make no sense."""
+        given = [frame.get(name) or "" for name in ("user", "password", "token")]
+        if not all(isinstance(text, str) and len(text) <= MAX_CREDENTIAL for text in given):
+            raise WireError("a frame's credentials are malformed")
+        return cls(*given)
+
+    def digest(self) -> bytes:
+        """What stands for them in memory."""
+        text = json.dumps([self.user, self.password, self.token]).encode("ascii")
+        return hashlib.blake2b(text, key=_KEY).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What credentials stand for. `user` is empty where there are no accounts: everybody is the same then."""
+
+    user: str
+    permissions: int
+    roots: Roots
+
+    def ident(self, uid: str) -> str:
+        """Name of a transfer's unfinished files: one user's transfer is never another's, whatever it says."""
+        if not self.user:
+            return uid
+        return hashlib.blake2b(f"{self.user}\0{uid}".encode(), digest_size=16).hexdigest()
+
+    def require(self, permission: int) -> None:
+        if permission & ~self.permissions:
+            what = {PERMISSION_UPLOAD: "PERMISSION_UPLOAD", PERMISSION_MODIFY: "PERMISSION_MODIFY"}
+            raise RefusedError(f"the receiving server asks for a token with {what[permission]}")
+
+
+Answer = Grant | RefusedError
+Then = Callable[[Answer], None]
+
+
+def parse_answer(message: Message) -> Answer:
+    """KeyError, TypeError or ValueError for a malformed one."""
+    if "error" in message:
+        return RefusedError(str(message["error"]))
+    return Grant(str(message["user"]), int(message["permissions"]), roots_from_json(message))
+
+
+class Authority:
+    """Asks the control process. For any thread."""
+
+    def __init__(self, send: Callable[[Message], None]) -> None:
+        self._send = send
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, Then] = {}
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="granted")
+
+    def ask(self, credentials: Credentials, peer: str, then: Then) -> None:
+        number = next(self._numbers)
+        with self._lock:
+            self._waiting[number] = then
+        message: Message = {"op": "authorize", "number": number, "peer": peer}
+        given = {"user": credentials.user, "password": credentials.password, "token": credentials.token}
+        self._send({**message, **given})
+
+    def answered(self, message: Message) -> None:
+        """KeyError, TypeError or ValueError for a malformed answer."""
+        answer = parse_answer(message)
+        with self._lock:
+            then = self._waiting.pop(int(message["number"]), None)
+        if then is not None:
+            self._pool.submit(then, answer)
+
+
+class Grants:
+    """What one session has been granted."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+        self._lock = threading.Lock()
+        self._known: dict[bytes, tuple[Grant, float]] = {}
+        self._asked: dict[bytes, list[Then]] = {}
+
+    def get(self, credentials: Credentials, peer: str, then: Then) -> None:
+        """Call `then` with the answer: now when it is known, else in another thread. `then` raises nothing.
+        WireError when too much is asked at once."""
+        digest = credentials.digest()
+        with self._lock:
+            grant, until = self._known.get(digest, (None, 0.0))
+            if grant is None or until < time.monotonic():
+                asked = self._asked.get(digest)
+                if asked is not None:
+                    asked.append(then)
+                    return
+                if len(self._asked) >= MAX_ASKED:
+                    raise WireError(f"more than {MAX_ASKED} different credentials came at once")
+                self._asked[digest] = [then]
+                grant = None
+        if grant is not None:
+            then(grant)
+        else:
+            self._authority.ask(credentials, peer, lambda answer: self._answered(digest, answer))
+
+    def _answered(self, digest: bytes, answer: Answer) -> None:
+        with self._lock:
+            waiting = self._asked.pop(digest, [])
+            self._known.pop(digest, None)
+            if isinstance(answer, Grant):
+                self._known[digest] = (answer, time.monotonic() + KEEP_SECONDS)
+        for then in waiting:
+            then(answer)

@@ -1,0 +1,22 @@
+"""A directory that takes files: its unfinished ones lie in it, so that publishing is a rename."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from agent.server.data.syncer import Syncer
+
+
+@dataclass(slots=True)
+class ReceiveRoot:
+    """`users`: streams and calls that write below it, guarded by the receiver's lock."""
+
+    path: bytes
+    users: int = 0
+    syncer: Syncer = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not os.path.isdir(self.path):
+            raise FileNotFoundError(f"the directory {os.fsdecode(self.path)} is missing")
+        self.syncer = Syncer(self.path)
