@@ -181,6 +181,7 @@ class Token(TypedDict, total=False):
     path: str  # of an API token
     permissions: int
     token: str
+    tokenId: str  # ours: what `ownerToken` of other structures names
     userData: dict[str, str]
 
 

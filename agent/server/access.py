@@ -78,7 +78,7 @@ class Access:
     async def _ended(self, session: Session) -> str:
         """Why the login does not hold any more; empty while it does."""
         if session.token is not None:
-            found = await self._core.database.run(tokens.find, session.token)
+            found = await self._core.database.run(tokens.by_id, session.token)
             return "the token was deleted" if found is None else self._unusable(found)
         if session.entry is None or self.accounts is None or session.user is None:
             return ""
@@ -121,7 +121,7 @@ class Access:
         found = await self._token(token, password, session.peer)
         session.log_out()
         session.permissions, session.path, session.manifest = found.permissions, found.path, found.manifest_id
-        session.user, session.token, session.token_session = found.owner, found.token, uuid.uuid4().hex
+        session.user, session.token, session.token_session = found.owner, str(found.id), uuid.uuid4().hex
 
     def raise_to_superuser(self, session: Session) -> None:
         """CommandError when the session's user is none."""

@@ -46,13 +46,13 @@ _NAMES = {
 
 
 def needed(method: str) -> int | None:
-    """The permission that lets an API token call the method; 0 = none is needed, None = no token may."""
+    """The permissions that let an API token call the method; 0 = none is needed, None = no token may."""
     name = method.removesuffix("Async")
     namespace, _, short = name.partition(".")
     if name in _EVERY_TOKEN:
         return 0
     if "SharedToken" in short and namespace == "send":
-        return PERMISSION_SHARE
+        return PERMISSION_SHARE | PERMISSION_DOWNLOAD  # nobody shares what they may not have
     return _FOR_TOKENS.get(name, _NAMESPACES.get(namespace))
 
 
@@ -89,8 +89,9 @@ def _check_shared(method: str) -> None:
 
 
 def _check_token(session: Session, method: str) -> None:
-    permission = needed(method)
-    if permission is None:
+    permissions = needed(method)
+    if permissions is None:
         raise CommandError(f"{method} needs a login with an account, not with a token")
-    if permission & ~session.permissions:
-        raise CommandError(f"{method} needs a token with {_NAMES[permission]}; this one does not have it")
+    missing = [name for bit, name in _NAMES.items() if permissions & ~session.permissions & bit]
+    if missing:
+        raise CommandError(f"{method} needs a token with {' and '.join(missing)}; this one does not have it")

@@ -16,7 +16,7 @@ class Session:
     user: str | None = None  # None = not logged in; with a token, who made it
     superuser: bool = False  # raised by server.superuser
     everything: bool = False  # the server has no accounts, or its control token was shown: all is theirs
-    token: str | None = None  # logged in with it
+    token: str | None = None  # id of the one it is logged in with
     token_session: str | None = None  # this login, for what is made in it
     permissions: int = PERMISSIONS_ALL
     path: str = ""  # of an API token: what is below it is all they reach
@@ -42,7 +42,7 @@ class Session:
 
     @property
     def shared(self) -> str | None:
-        """The shared token, when that is what the session is logged in with."""
+        """The shared token's id, when that is what the session is logged in with."""
         return None if self.manifest is None else self.token
 
     def log_out(self) -> None:

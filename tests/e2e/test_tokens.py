@@ -94,7 +94,7 @@ def test_who_has_the_token_downloads_the_manifest_to_a_receiver_of_their_own(
         assert isinstance(start, int)
         done = carl.send.waitForTransfer(transfer)
         assert done["status"] == "complete", done["errorMessage"]
-        assert done["owner"] == "anna" and done["ownerToken"] == shared["token"]
+        assert done["owner"] == "anna" and done["ownerToken"] == shared["tokenId"]
         assert done["ownerTokenSession"] == destination["ownerTokenSession"] is not None
         assert [row["transferId"] for row in carl.send.getTransfers()] == [transfer["transferId"]]
         assert carl.lanesync.getTransferResults(transfer)["files"][0]["outcome"] == "delivered"
@@ -319,7 +319,7 @@ def test_an_api_token_acts_as_its_maker(world: World, anna: APIInterface) -> Non
     assert token["permissions"] == constants.PERMISSIONS_ALL
     with world.holder(token["token"], "pass") as farm:
         transfer = farm.send.createTransfer(world.destination(farm), manifest, destinationPath="/farm")
-        assert transfer["owner"] == "anna" and transfer["ownerToken"] == token["token"]
+        assert transfer["owner"] == "anna" and transfer["ownerToken"] == token["tokenId"]
         assert farm.send.waitForTransfer(transfer)["status"] == "complete"
         for method in ("server.superuser", "server.createAPIToken", "server.getAPITokens"):
             with pytest.raises(CommandError, match="needs a login with an account"):
@@ -345,7 +345,11 @@ def test_a_token_that_is_held_to_a_path_sees_only_what_it_made(world: World, ann
         (constants.PERMISSION_UPLOAD, {"recv.getTransfers"}),
         (constants.PERMISSION_DOWNLOAD, {"send.getManifests", "send.createTransfer", "lanesync.waitEvents"}),
         (constants.PERMISSION_MODIFY, {"lanesync.deletePaths", "server.rm"}),
-        (constants.PERMISSION_SHARE, {"send.createSharedToken"}),
+        (constants.PERMISSION_SHARE, set()),
+        (
+            constants.PERMISSION_SHARE | constants.PERMISSION_DOWNLOAD,
+            {"send.getManifests", "send.createTransfer", "lanesync.waitEvents", "send.createSharedToken"},
+        ),
     ],
 )
 def test_permissions_of_a_token_hold(
@@ -378,7 +382,7 @@ def test_a_revoked_api_token_is_over_at_once_with_what_it_shared(world: World, a
     token = anna.server.createAPIToken(timeLimitSeconds=3600)
     with world.holder(token["token"]) as holder:
         shared = holder.send.createSharedToken(manifest)
-        assert shared["ownerToken"] == token["token"] and shared["expiryTime"] == token["expiryTime"]
+        assert shared["ownerToken"] == token["tokenId"] and shared["expiryTime"] == token["expiryTime"]
         with world.holder(shared["token"]) as carl:
             anna.server.deleteAPIToken(token)
             for api in (holder, carl):
@@ -386,6 +390,20 @@ def test_a_revoked_api_token_is_over_at_once_with_what_it_shared(world: World, a
                     api.send.getManifests()
     with pytest.raises(NotFoundError):
         anna.server.getAPIToken(token)
+
+
+def test_no_structure_shows_the_token_that_its_object_was_made_with(world: World, anna: APIInterface) -> None:
+    """Who sees the object does not thereby hold the token."""
+    token = anna.server.createAPIToken()
+    with world.holder(token["token"]) as maker:
+        manifest = world.manifest(maker)
+        transfer = maker.send.createTransfer(world.destination(maker), manifest, destinationPath="/m")
+        shared = maker.send.createSharedToken(manifest)
+        with world.holder(shared["token"]) as carl:
+            seen = [carl.send.getManifest(manifest), world.destination(carl), *carl.send.getManifests()]
+        seen += [transfer, manifest, anna.send.getTransfer(transfer), shared]
+    assert all(row["ownerToken"] in (token["tokenId"], shared["tokenId"]) for row in seen)
+    assert not any(token["token"] in str(row) for row in seen)
 
 
 def test_permissions_that_are_none_are_refused(anna: APIInterface) -> None:

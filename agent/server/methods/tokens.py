@@ -150,7 +150,7 @@ def _create_shared(connection: sqlite3.Connection, token: Token, scope: Scope) -
 
 def _within(connection: sqlite3.Connection, token: Token) -> Token:
     """What is made with a token does not outlive it."""
-    maker = None if token.owner_token is None else tokens.find(connection, token.owner_token)
+    maker = None if token.owner_token is None else tokens.by_id(connection, token.owner_token)
     if maker is None or maker.expires_us is None:
         return token
     if token.expires_us is not None and token.expires_us <= maker.expires_us:
@@ -193,6 +193,7 @@ def _structure(row: Token, user_data: dict[str, str]) -> dict[str, Any]:
     """The Token structure; which password opens it is told to nobody."""
     common = {
         "token": row.token,
+        "tokenId": str(row.id),
         "creationTime": row.created_us,
         "expiryTime": row.expires_us,
         "description": row.description,

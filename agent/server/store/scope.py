@@ -7,7 +7,8 @@ from typing import Protocol
 
 
 class Owned(Protocol):
-    """A row that somebody made. `owner_token`: the token that its maker was logged in with."""
+    """A row that somebody made. `owner_token`: the id of the token that its maker was logged in with, never
+    the token itself: it is shown to all who see the row."""
 
     @property
     def id(self) -> int: ...

@@ -19,7 +19,8 @@ _KINDS = {SHARED: "shared token", API: "API token"}
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`*_us` are microseconds since 1970. A shared token has a manifest, an API token a path."""
+    """`*_us` are microseconds since 1970. A shared token has a manifest, an API token a path. `token` is the
+    secret; what is made with it holds its `id`."""
 
     id: int
     token: str
@@ -75,6 +76,11 @@ def find(connection: sqlite3.Connection, token: str) -> Token | None:
     return found
 
 
+def by_id(connection: sqlite3.Connection, token_id: str) -> Token | None:
+    row = connection.execute(f"{_SELECT} WHERE id=?", (int(token_id),)).fetchone()
+    return None if row is None else _token(row)
+
+
 def get(connection: sqlite3.Connection, token: str, kind: str | None, scope: Scope = EVERYTHING) -> Token:
     """CommandError when there is no such token of this kind (None = of any) in the scope."""
     found = find(connection, token)
@@ -103,9 +109,9 @@ def update(connection: sqlite3.Connection, token: Token) -> None:
     )
 
 
-def count_download(connection: sqlite3.Connection, token: str, now_us: int) -> None:
+def count_download(connection: sqlite3.Connection, token_id: str, now_us: int) -> None:
     """One transfer more is made with a shared token. CommandError when it is over, or used up."""
-    found = find(connection, token)
+    found = by_id(connection, token_id)
     if found is None or found.expired(now_us):
         raise CommandError("the shared token has expired or was deleted", ERROR_AUTHENTICATION)
     if found.download_limit is not None and found.download_count >= found.download_limit:
@@ -119,7 +125,7 @@ def count_download(connection: sqlite3.Connection, token: str, now_us: int) -> N
 def delete(connection: sqlite3.Connection, token: Token) -> list[int]:
     """Remove it and every token that was made with it; their ids."""
     gone = _remove(connection, "id=?", token.id)
-    return gone + _remove(connection, "owner_token=?", token.token)
+    return gone + _remove(connection, "owner_token=?", str(token.id))
 
 
 def delete_of_manifest(connection: sqlite3.Connection, manifest_id: int) -> list[int]:
