@@ -18,6 +18,7 @@ import structlog
 from agent.server import identity, log, notify, options, relaying, statedir, triggers
 from agent.server.access import Access, Credentials, read_token
 from agent.server.accounts import Accounts, AccountsError
+from agent.server.bandwidth import Bandwidth
 from agent.server.clock import SystemClock
 from agent.server.collect import Collector
 from agent.server.connection import Connection, Limits
@@ -27,6 +28,7 @@ from agent.server.errors import StartError
 from agent.server.eventlog import EventRecorder
 from agent.server.gate import Gate
 from agent.server.listener import Listener, bind
+from agent.server.methods.bandwidth import BandwidthMethods
 from agent.server.methods.clients import ClientMethods, read_rules
 from agent.server.methods.connections import ConnectionMethods
 from agent.server.methods.control import ControlMethods
@@ -127,6 +129,7 @@ class _Server:
     recorder: EventRecorder
     discovery: Discovery
     gate: Gate
+    bandwidth: Bandwidth
 
     async def api(self, sock: socket.socket, encrypted: bool) -> None:
         try:
@@ -157,11 +160,13 @@ def _wire(core: Core, credentials: Credentials, lock_fd: int) -> _Server:
     keep = (lock_fd,) if serve.lock_fd is None else (lock_fd, serve.lock_fd)
     sender, receiver = Sender(core, arguments, keep), Receiver(core, access, arguments, keep)
     queue, registry = RequestQueue(core), Registry()
+    bandwidth = Bandwidth(core, sender, receiver)
     manifests = ManifestMethods(core)
     collector = Collector(core, sender.remove_destination, lambda: manifests.purge(rounds=10_000))
     recorder, discovery = EventRecorder(core), Discovery(core)
     families: tuple[Any, ...] = (
-        ServerMethods(core, access, queue),
+        ServerMethods(core, access, queue, bandwidth),
+        BandwidthMethods(bandwidth),
         DestinationMethods(core, sender),
         ConnectionMethods(core, sender),
         manifests,
@@ -180,7 +185,7 @@ def _wire(core: Core, credentials: Credentials, lock_fd: int) -> _Server:
     dispatcher = Dispatcher(registry, access, queue)
     parts = (core, sender, receiver, queue, dispatcher, manifests, access, Limits())
     gate = Gate(ServerContexts(core.identities), remote=serve.allow_remote_control)
-    return _Server(*parts, collector, recorder, discovery, gate)
+    return _Server(*parts, collector, recorder, discovery, gate, bandwidth)
 
 
 async def _serve(
@@ -191,6 +196,7 @@ async def _serve(
     core.triggers = Triggers(serve.trigger_dir)
     server = _wire(core, credentials, lock_fd)
     server.receiver.set_rules(await database.run(read_rules, serve, core.port))
+    await server.bandwidth.load()
     listener = Listener(sock, server.api, server.data, server.discovery.serve)
     work = [listener.serve(), server.collector.serve(), server.recorder.serve(), _feed_watchdog()]
     if serve.recv_relay:

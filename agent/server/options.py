@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from agent.jetstream.constants import (
     DEFAULT_CHECKPOINT_FREQUENCY_SECONDS,
     MIN_CIPHER_ENCRYPTED_256,
     MIN_CIPHER_NONE,
+    RATE_UNLIMITED,
 )
 from agent.server import transferlog, triggers
 from agent.server.errors import StartError
@@ -97,10 +99,6 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 _LATER = (
     "sandbox_dir",
-    "incoming_rate_limit",
-    "outgoing_rate_limit",
-    "borrow_incoming_rate",
-    "borrow_outgoing_rate",
 )
 
 
@@ -122,6 +120,7 @@ def check(options: ServeOptions) -> None:
         triggers.check(options.trigger_dir)
     if options.log_transfer_dir is not None:
         transferlog.prepare(options.log_transfer_dir)
+    _check_rates(options)
     for key in options.authorized_clients:
         try:
             keys.normalise(key)
@@ -138,3 +137,11 @@ def check(options: ServeOptions) -> None:
             "--accounts FILE (lanesync user add NAME --accounts FILE makes it), or --only-authorized-clients "
             "with --authorized-client KEY of each sender; or listen on 127.0.0.1"
         )
+
+
+def _check_rates(options: ServeOptions) -> None:
+    for name in ("incoming_rate_limit", "outgoing_rate_limit"):
+        rate = getattr(options, name)
+        if rate is not None and rate != RATE_UNLIMITED and not 0 < rate < math.inf:
+            option = name.replace("_", "-")
+            raise StartError(f"--{option} is a rate in kbit/s above 0, or -1 for none; {rate:g} is neither")

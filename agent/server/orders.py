@@ -1,4 +1,4 @@
-"""What the sender is to do, read from the store: transfers with their destinations and effective rates."""
+"""What the sender is to do, read from the store: transfers with their destinations and connections."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from agent.server.store import destinations, transfers
-from agent.server.store.destinations import Destination
+from agent.server.store.destinations import Connection, Destination
 from agent.server.store.transfers import Transfer
 
 
@@ -16,29 +16,16 @@ class Order:
 
     transfer: Transfer
     destination: Destination
-    rate: float | None  # of the destination, connection limits included
-    shared_limit: bool  # the connection has a limit of its own, so others' shares change
+    connection: Connection
 
 
-def effective_rate(connection: sqlite3.Connection, destination: Destination) -> float | None:
-    """kbit/s for a destination: its own limit, and its share of its connection's. Destinations that reach
-    the same server share the connection's limit evenly while they have transfers."""
-    shared = destinations.get_connection(connection, destination.connection_id).rate_max
-    if shared is None:
-        return destination.rate_max
-    busy = transfers.active_counts(connection)
-    rows = connection.execute(
-        "SELECT id FROM destinations WHERE connection_id=?", (destination.connection_id,)
-    )
-    sharing = sum(1 for (found,) in rows if found in busy or found == destination.id)
-    share = shared / max(1, sharing)
-    return share if destination.rate_max is None else min(share, destination.rate_max)
+def connection_of(connection: sqlite3.Connection, destination: Destination) -> Connection:
+    return destinations.get_connection(connection, destination.connection_id)
 
 
 def order_for(connection: sqlite3.Connection, transfer: Transfer) -> Order:
     destination = destinations.get(connection, transfer.destination_id)
-    shared = destinations.get_connection(connection, destination.connection_id).rate_max is not None
-    return Order(transfer, destination, effective_rate(connection, destination), shared)
+    return Order(transfer, destination, connection_of(connection, destination))
 
 
 def active_orders(connection: sqlite3.Connection) -> list[Order]:
@@ -46,16 +33,8 @@ def active_orders(connection: sqlite3.Connection) -> list[Order]:
     return [order_for(connection, transfer) for transfer in transfers.active(connection)]
 
 
-def rates_of(connection: sqlite3.Connection, connection_id: int) -> list[tuple[Destination, float | None]]:
-    rows = [row for row in destinations.get_all(connection) if row.connection_id == connection_id]
-    return [(row, effective_rate(connection, row)) for row in rows]
-
-
-def limited_connection(connection: sqlite3.Connection, destination_id: int) -> int | None:
-    """The connection of a destination when it has a limit of its own."""
-    row = connection.execute(
-        "SELECT c.id FROM destinations d JOIN connections c ON c.id=d.connection_id"
-        " WHERE d.id=? AND c.rate_max IS NOT NULL",
-        (destination_id,),
-    ).fetchone()
-    return None if row is None else int(row[0])
+def sharing(connection: sqlite3.Connection, connection_id: int) -> list[tuple[Destination, Connection]]:
+    """The destinations of a connection."""
+    shared = destinations.get_connection(connection, connection_id)
+    rows = destinations.get_all(connection)
+    return [(row, shared) for row in rows if row.connection_id == connection_id]

@@ -94,6 +94,14 @@ def to_rate(value: Any) -> float:
     return rate
 
 
+def to_floor(value: Any) -> float:
+    """kbit/s; 0 and -1 for none."""
+    rate = number(RATE_UNLIMITED, MAX_RATE)(value)
+    if rate < 0 and rate != RATE_UNLIMITED:
+        raise ValueError("a rate in kbit/s, 0 or -1 for none")
+    return rate or RATE_UNLIMITED
+
+
 def identifier(field: str) -> Callable[[Any], int]:
     """An id as decimal text or number, or a structure that holds one under `field`."""
 
@@ -172,6 +180,7 @@ Priority = Annotated[int, Convert(integer(0, PRIORITY_MAX))]
 Port = Annotated[int, Convert(integer(1, 65535))]
 SenderPort = Annotated[int, Convert(integer(-1, 65535))]
 Rate = Annotated[float, Convert(to_rate)]
+Floor = Annotated[float, Convert(to_floor)]
 UserData = Annotated[dict[str, str], Convert(to_text_map)]
 Object = Annotated[dict[str, Any], Convert(to_object)]
 DestinationId = Annotated[int, Convert(identifier("destinationId"))]

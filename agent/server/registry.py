@@ -16,11 +16,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from agent.jetstream.constants import ERROR_INVALID_PARAMS, ERROR_METHOD_NOT_FOUND
-from agent.server.errors import RpcError, not_supported
+from agent.server.errors import RpcError
 from agent.server.params import Convert
-
-NOT_SUPPORTED = frozenset({"server.updateBandwidthLimits"})
-"""Documented methods that this version does not carry out; refused by name, also with `Async`."""
 
 Function = Callable[..., Awaitable[Any]]
 F = TypeVar("F", bound=Function)
@@ -130,8 +127,6 @@ class Registry:
     def find(self, name: str) -> Command:
         """RpcError (-32601) with the nearest known name when there is none."""
         found = self._commands.get(name)
-        if found is None and name.removesuffix("Async") in NOT_SUPPORTED:
-            raise not_supported(name)
         if found is None:
             known = list(self._commands)
             raise RpcError(

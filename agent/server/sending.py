@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 
+from agent.server import triggering
 from agent.server.core import Core
 from agent.server.counters import Counters
+from agent.server.data.pacing import Pace
 from agent.server.data.target import Target
 from agent.server.errors import CommandError
 from agent.server.ipc import Message
-from agent.server.orders import Order, active_orders, effective_rate, limited_connection, rates_of
+from agent.server.live import Flow
+from agent.server.orders import Order, active_orders, connection_of, sharing
 from agent.server.reports import Reports, store_progress
 from agent.server.store import destinations
-from agent.server.store.destinations import Destination
+from agent.server.store.destinations import Connection, Destination
 from agent.server.store.transfers import Transfer
 from agent.server.supervisor import Callbacks, Worker
 
@@ -42,6 +46,8 @@ class Sender:
         self._stops: dict[int, asyncio.Future[None]] = {}
         self._remote: dict[int, asyncio.Future[Message]] = {}
         self._numbers = itertools.count(1)
+        self.allowed: float | None = None
+        self.measured: Callable[[], None] = lambda: None  # called when `live` has other rates
 
     @property
     def pid(self) -> int | None:
@@ -63,7 +69,7 @@ class Sender:
         transfer = order.transfer
         if transfer.id in self._started or transfer.id in self._stops:
             return
-        self.tell(order.destination, order.rate)
+        self.tell(order.destination, order.connection)
         self._started[transfer.id] = transfer.destination_id
         self._worker.post(
             {
@@ -100,7 +106,14 @@ class Sender:
         """Whether the worker was told to send the transfer, and not to stop since."""
         return transfer_id in self._started
 
-    def tell(self, destination: Destination, rate: float | None, *, only_known: bool = False) -> None:
+    def limit(self, rate: float | None) -> None:
+        """Of all that is sent, kbit/s."""
+        if rate != self.allowed:
+            self.allowed = rate
+            if self._worker.ready:
+                self._worker.post({"op": "limit", "rate": rate})
+
+    def tell(self, destination: Destination, connection: Connection, *, only_known: bool = False) -> None:
         """Create or change a destination; nothing is sent when the worker knows it like that."""
         if not self._worker.ready or (only_known and destination.id not in self._told):
             return
@@ -109,7 +122,8 @@ class Sender:
             "id": str(destination.id),
             **_target(destination).told(),
             "lanes": [list(lane) for lane in destination.lanes],
-            "rate": rate,
+            "rate": destination.rate_max,
+            "pace": _pace(connection).told(),
         }
         if self._told.get(destination.id) != message:
             self._told[destination.id] = message
@@ -187,7 +201,7 @@ class Sender:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         await self._until_ready(timeout)
-        self.tell(destination, await self._core.database.run(effective_rate, destination))
+        self.tell(destination, await self._core.database.run(connection_of, destination))
         number = next(self._numbers)
         answer: asyncio.Future[Message] = loop.create_future()
         self._remote[number] = answer
@@ -215,9 +229,9 @@ class Sender:
             await asyncio.sleep(0.01)
 
     async def refresh(self, connection_id: int) -> None:
-        """Tell the worker the rates of a connection's destinations anew."""
-        for destination, rate in await self._core.database.run(rates_of, connection_id):
-            self.tell(destination, rate, only_known=True)
+        """Tell the worker what holds for a connection now."""
+        for destination, shared in await self._core.database.run(sharing, connection_id):
+            self.tell(destination, shared, only_known=True)
 
     async def rest(self) -> None:
         """Before the end: have what is under way made durable at its receivers and counted in the store,
@@ -238,12 +252,15 @@ class Sender:
     # --- what the worker reports -----------------------------------------------------------------------
 
     async def _ready(self) -> None:
+        self._worker.post({"op": "limit", "rate": self.allowed})
         for order in await self._core.database.run(active_orders):
             self._start(order)
 
     async def _gone(self) -> None:
         self._told.clear()
         self._started.clear()
+        self._core.live.connections.clear()
+        self._core.live.sending = Flow()
         for link in self._core.live.links.values():
             link.state = "disconnected"
         for stopped in self._stops.values():
@@ -263,6 +280,7 @@ class Sender:
             "stopped": self._on_stopped,
             "destinationState": self._on_destination_state,
             "remoteResult": self._on_remote_result,
+            "rates": self._on_rates,
         }.get(str(op))
         if handler is None:
             _log.warning("unknown message from the sender", op=str(op)[:40])
@@ -306,13 +324,7 @@ class Sender:
                 files=finished.total_files,
                 bytes=finished.total_size,
             )
-            await self.settle(finished.destination_id)
-
-    async def settle(self, destination_id: int) -> None:
-        """A transfer of the destination came or went: others on its connection may get another share."""
-        connection_id = await self._core.database.run(limited_connection, destination_id)
-        if connection_id is not None:
-            await self.refresh(connection_id)
+            await triggering.sent(self._core, finished)
 
     async def _on_stopped(self, message: Message) -> None:
         transfer_id = int(message["id"])
@@ -341,10 +353,23 @@ class Sender:
             link.last_recv_us = link.last_send_us = self._core.clock.wall_us()
         self._core.events.post("destination", destination_id)
 
+    async def _on_rates(self, message: Message) -> None:
+        live = self._core.live
+        live.connections = {int(ident): float(rate) for ident, rate in message["connections"].items()}
+        live.sending = Flow(float(message["sending"]), bool(message["short"]))
+        for ident, (algorithm, problem) in message["links"].items():
+            link = live.link(int(ident))
+            link.algorithm, link.problem = str(algorithm), str(problem)
+        self.measured()
+
     async def _on_remote_result(self, message: Message) -> None:
         answer = self._remote.get(int(message["request"]))
         if answer is not None and not answer.done():
             answer.set_result(message)
+
+
+def _pace(row: Connection) -> Pace:
+    return Pace(str(row.id), row.rate_min, row.rate_max, row.rate, row.rate_control, row.rate_method)
 
 
 def _target(destination: Destination) -> Target:

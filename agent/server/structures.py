@@ -56,7 +56,9 @@ def destination(row: Destination, link: Link, queued: int, user_data: dict[str, 
     }
 
 
-def connection(row: Connection, link: Link, queued: int) -> Structure:
+def connection(row: Connection, link: Link, queued: int, measured: float) -> Structure:
+    """`measured`: kbit/s over the last second. With rate control that is what came of `sendRate`."""
+    controlled = row.rate_control and link.state == "connected"
     return {
         "connectionId": str(row.id),
         "destinationIP": row.ip,
@@ -65,9 +67,10 @@ def connection(row: Connection, link: Link, queued: int) -> Structure:
         "numTransfersQueued": queued,
         "rateControllerActive": row.rate_control,
         "rateControlMethod": row.rate_method,
+        "rateControlAlgorithm": (link.algorithm or None) if link.state == "connected" else None,
         "relayIP": link.relay_ip if row.relay_address else None,
         "relayPort": row.relay_port or None,
-        "sendRate": row.rate,
+        "sendRate": measured if controlled else row.rate,
         "sendRateMax": row.rate_max,
         "sendRateMin": row.rate_min,
     }
@@ -80,8 +83,8 @@ def _link(link: Link) -> Structure:
         "encryptionEnabled": link.encrypted,
         "lastDestinationServerId": link.server_id,
         "lastDestinationServerUid": link.server_uid,
-        "lastError": link.error or None,
-        "lastErrorMessage": link.error,
+        "lastError": link.error or link.problem or None,
+        "lastErrorMessage": link.error or link.problem,
         "lastReceiverDestinationId": link.answering_id,
         "lastRecvTime": link.last_recv_us,
         "lastSendTime": link.last_send_us,

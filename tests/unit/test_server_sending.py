@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from agent.jetstream import constants
 from agent.server import supervisor
 from agent.server.access import Credentials
 from agent.server.clock import SystemClock
 from agent.server.core import open_core
+from agent.server.data import pacing
 from agent.server.errors import CommandError
 from agent.server.main import _Server, _wire
 from agent.server.options import ServeOptions
@@ -196,20 +198,104 @@ def test_changes_reach_the_sender_live(play: Play) -> None:
     play(scenario)
 
 
-def test_a_connection_limit_is_shared_by_its_busy_destinations(play: Play) -> None:
-    """Two destinations that reach the same server divide the connection's rate; alone, one has it all."""
+def test_a_change_of_a_connection_reaches_all_its_destinations(play: Play) -> None:
+    """Two destinations that reach the same server are told its rates, beside their own."""
 
     async def scenario(harness: Harness) -> None:
         one, two = await harness.destination(exclusive=True), await harness.destination(exclusive=True)
-        await harness.call("send.updateConnectionParams", connectionId=one, sendRateMax=1000)
-        await harness.transfer(2, destination=one)
-        await harness.until(lambda: harness.told("start"))
-        assert harness.told("destination")[-1]["rate"] == 1000
-        second = await harness.transfer(2, destination=two)
-        await harness.until(lambda: len(harness.told("destination")) == 3)
-        assert [told["rate"] for told in harness.told("destination")[1:]] == [500, 500]
-        await harness.call("send.suspendTransfer", transferId=second)
-        await harness.until(lambda: harness.told("destination")[-1]["rate"] == 1000)
-        assert harness.told("destination")[-1]["id"] == one["destinationId"]
+        for destination in (one, two):
+            await harness.transfer(2, destination=destination)
+        await harness.until(lambda: len(harness.told("start")) == 2)
+        await harness.call("send.updateConnectionParams", connectionId=one, sendRateMax=1000, sendRateMin=10)
+        await harness.call("send.setSendRateMax", destinationId=two, sendRateMax=700)
+        await harness.until(lambda: len(harness.told("destination")) == 5)
+        told = {message["id"]: message for message in harness.told("destination")}
+        assert [told[each["destinationId"]]["rate"] for each in (one, two)] == [None, 700]
+        paces = [told[each["destinationId"]]["pace"] for each in (one, two)]
+        assert paces[0] == paces[1]
+        assert (paces[0]["connection"], paces[0]["rate_max"]) == (one["connectionId"], 1000)
+
+    play(scenario)
+
+
+def test_a_destination_s_limit_pulls_down_what_its_connection_promises(play: Play) -> None:
+    """The lowest and the actual rate of a connection are never above what its destinations may have."""
+
+    async def scenario(harness: Harness) -> None:
+        one = await harness.destination(exclusive=True)
+        params = {"sendRateMin": 500, "sendRate": 900, "sendRateMax": 2000}
+        await harness.call("send.updateConnectionParams", connectionId=one, **params)
+        await harness.call("send.setSendRateMax", destinationId=one, sendRateMax=400)
+        found = await harness.call("send.getConnection", connectionId=one)
+        assert [found[name] for name in params] == [400, 400, 2000]
+        two = await harness.destination(exclusive=True)
+        await harness.call("send.setSendRateMax", destinationId=one, sendRateMax=100)
+        found = await harness.call("send.getConnection", connectionId=two)
+        assert [found[name] for name in params] == [400, 400, 2000], "the other one has no limit"
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("params", "broken"),
+    [
+        ({"sendRateMin": 5, "sendRateMax": 4}, ["sendRateMin (5) must not be above sendRateMax (4)"]),
+        ({"sendRate": 5, "sendRateMax": 4}, ["sendRate (5) must not be above sendRateMax (4)"]),
+        ({"sendRate": 5, "sendRateMin": 6}, ["sendRate (5) must not be below sendRateMin (6)"]),
+        ({"sendRate": 9, "sendRateMin": 5, "sendRateMax": 4}, ["sendRateMin (5)", "sendRate (9)"]),
+        ({"rateControlMethod": 4}, ["rateControlMethod 4 is unknown"]),
+        ({"rateControlMethod": -1}, ["rateControlMethod -1 is unknown"]),
+    ],
+)
+@pytest.mark.parametrize("name", ["send.updateConnectionParams", "send.updateConnectionParamsAsync"])
+def test_rates_that_contradict_each_other_are_refused_by_name(
+    play: Play, name: str, params: dict[str, Any], broken: list[str]
+) -> None:
+    """At the call, with nothing changed."""
+
+    async def scenario(harness: Harness) -> None:
+        one = await harness.destination()
+        with pytest.raises(CommandError) as refused:
+            await harness.call(name, connectionId=one, **params)
+        assert all(text in str(refused.value) for text in broken)
+        found = await harness.call("send.getConnection", connectionId=one)
+        assert found["sendRateMin"] is found["sendRateMax"] is found["sendRate"] is None
+        assert found["rateControlMethod"] == 0
+
+    play(scenario)
+
+
+def test_rates_of_a_connection_are_taken_back(play: Play) -> None:
+    """By -1, the lowest also by 0; what is not given stays."""
+
+    async def scenario(harness: Harness) -> None:
+        one = await harness.destination()
+        names = ("sendRateMin", "sendRate", "sendRateMax")
+        await harness.call(
+            "send.updateConnectionParams", connectionId=one, sendRateMin=1, sendRate=2, sendRateMax=3
+        )
+        for params, expected in (
+            ({"rateControlEnabled": False}, [1, 2, 3]),
+            ({"sendRate": -1}, [1, None, 3]),
+            ({"sendRateMin": 0, "sendRateMax": -1}, [None, None, None]),
+        ):
+            await harness.call("send.updateConnectionParams", connectionId=one, **params)
+            found = await harness.call("send.getConnection", connectionId=one)
+            assert [found[name] for name in names] == expected
+        assert found["rateControllerActive"] is False
+
+    play(scenario)
+
+
+def test_a_congestion_control_that_is_not_there_names_what_to_do(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel says whether it has it, and whether we may use it."""
+    monkeypatch.setitem(pacing.ALGORITHMS, constants.RATE_CONTROL_BBR, "none_such")
+
+    async def scenario(harness: Harness) -> None:
+        one = await harness.destination()
+        with pytest.raises(CommandError, match=r"modprobe tcp_none_such.*net\.ipv4\.tcp_available"):
+            await harness.call("send.updateConnectionParams", connectionId=one, rateControlMethod=3)
 
     play(scenario)

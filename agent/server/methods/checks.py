@@ -6,6 +6,7 @@ from typing import Any
 
 from agent.jetstream import constants
 from agent.lanes import validate_lanes
+from agent.server.data import pacing
 from agent.server.errors import CommandError, not_supported
 from agent.server.session import Session
 from agent.server.store.destinations import Destination, Lanes
@@ -70,6 +71,29 @@ def min_cipher(cipher: int | None) -> None:
     if cipher in (1, 2, 3):
         raise not_supported(f"minCipher {cipher} (transfers are not encrypted or authenticated)")
     raise CommandError(f"minCipher {cipher} is unknown; use one of the MIN_CIPHER_* constants")
+
+
+def connection_rates(floor: float | None, rate: float | None, ceiling: float | None) -> None:
+    """Every broken rule of a connection's rates (kbit/s, None = none)."""
+    broken = []
+    if floor is not None and ceiling is not None and floor > ceiling:
+        broken.append(f"sendRateMin ({floor:g}) must not be above sendRateMax ({ceiling:g})")
+    if rate is not None and ceiling is not None and rate > ceiling:
+        broken.append(f"sendRate ({rate:g}) must not be above sendRateMax ({ceiling:g})")
+    if rate is not None and floor is not None and rate < floor:
+        broken.append(f"sendRate ({rate:g}) must not be below sendRateMin ({floor:g})")
+    if broken:
+        raise CommandError("; ".join(broken))
+
+
+def rate_method(method: int | None) -> None:
+    if method is None:
+        return
+    if not constants.RATE_CONTROL_BEST <= method <= constants.RATE_CONTROL_BBR:
+        raise CommandError(f"rateControlMethod {method} is unknown; use one of the RATE_CONTROL_* constants")
+    problem = pacing.unavailable(method)
+    if problem:
+        raise CommandError(f"rateControlMethod {method}: {problem}")
 
 
 def lane(destination: Destination, name: str | None) -> None:

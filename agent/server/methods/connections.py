@@ -1,7 +1,5 @@
 """`send.*` about connections: what destinations that reach the same server share."""
 
-
-
 from __future__ import annotations
 
 import sqlite3
@@ -12,7 +10,7 @@ from agent.server import structures
 from agent.server.core import Core
 from agent.server.live import Link
 from agent.server.methods import checks
-from agent.server.params import Boolean, ConnectionId, Count, Rate, Seconds, Small
+from agent.server.params import Boolean, ConnectionId, Count, Floor, Rate, Small
 from agent.server.registry import command
 from agent.server.sending import Sender
 from agent.server.session import Session
@@ -21,6 +19,14 @@ from agent.server.store.destinations import Connection
 from agent.server.store.scope import Scope
 
 Found = tuple[Connection, list[int], int]
+_RATES = {"rate_min", "rate_max", "rate"}
+_FIELDS = {
+    "sendRateMin": "rate_min",
+    "sendRateMax": "rate_max",
+    "sendRate": "rate",
+    "rateControlEnabled": "rate_control",
+    "rateControlMethod": "rate_method",
+}
 
 
 class ConnectionMethods:
@@ -38,44 +44,55 @@ class ConnectionMethods:
         return [self._connection(*each) for each in found]
 
     def _connection(self, row: Connection, sharing: list[int], queued: int) -> dict[str, Any]:
-        links = [self._core.live.links[found] for found in sharing if found in self._core.live.links]
+        live = self._core.live
+        links = [live.links[found] for found in sharing if found in live.links]
         order = ("disconnected", "negotiating", "connected")
         best = max(links, key=lambda link: order.index(link.state), default=Link())
-        return structures.connection(row, best, queued)
+        return structures.connection(row, best, queued, live.connections.get(row.id, 0.0))
 
     @command("send.updateConnectionParams", twin=True, check="check_connection")
     async def update_connection(
         self,
         session: Session,
         connectionId: ConnectionId,
-        sendRateMin: Seconds | None = None,
+        sendRateMin: Floor | None = None,
         sendRateMax: Rate | None = None,
         sendRate: Rate | None = None,
         rateControlEnabled: Boolean | None = None,
         rateControlMethod: Small | None = None,
     ) -> None:
+        """-1 takes a rate back; what is not given stays."""
         given = {
-            "rate_min": sendRateMin,
-            "rate": checks.unlimited(sendRate),
-            "rate_control": rateControlEnabled,
-            "rate_method": rateControlMethod,
+            "sendRateMin": sendRateMin,
+            "sendRateMax": sendRateMax,
+            "sendRate": sendRate,
+            "rateControlEnabled": rateControlEnabled,
+            "rateControlMethod": rateControlMethod,
         }
-        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        if sendRateMax is not None:
-            changes["rate_max"] = checks.unlimited(sendRateMax)
-
         scope = session.scope
 
         def change(connection: sqlite3.Connection) -> None:
-            row = destinations.get_connection(connection, connectionId, scope)
-            destinations.require_sole_use(connection, connectionId, scope)
-            destinations.put_connection(connection, replace(row, **changes))
+            destinations.put_connection(connection, _changed(connection, connectionId, scope, given))
 
         await self._core.database.run(change)
         await self._sender.refresh(connectionId)
 
-    async def check_connection(self, session: Session, connectionId: int, **_: object) -> None:
-        await self._core.database.run(destinations.get_connection, connectionId, session.scope)
+    async def check_connection(self, session: Session, connectionId: int, **given: Any) -> None:
+        await self._core.database.run(_changed, connectionId, session.scope, given)
+
+
+def _changed(
+    connection: sqlite3.Connection, connection_id: int, scope: Scope, given: dict[str, Any]
+) -> Connection:
+    """The connection as it is to be. CommandError naming the rule that the values break."""
+    row = destinations.get_connection(connection, connection_id, scope)
+    destinations.require_sole_use(connection, connection_id, scope)
+    changes = {_FIELDS[name]: value for name, value in given.items() if value is not None}
+    changes |= {field: checks.unlimited(changes[field]) for field in _RATES & changes.keys()}
+    changed = replace(row, **changes)
+    checks.connection_rates(changed.rate_min, changed.rate, changed.rate_max)
+    checks.rate_method(given["rateControlMethod"])
+    return changed
 
 
 def _read_connection(connection: sqlite3.Connection, connection_id: int, scope: Scope) -> Found:

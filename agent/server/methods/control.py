@@ -62,7 +62,6 @@ class ControlMethods:
             await self._sender.stop_transfer(transfer, discard=discard)
         self._core.live.progress.pop(transfer_id, None)
         self._core.events.post("transfer", transfer_id)
-        await self._sender.settle(transfer.destination_id)
         return stopped
 
     def _store_stop(
@@ -75,6 +74,8 @@ class ControlMethods:
             ended = since_request(row.request_us, row.request_clock_us, self._core.clock)
         stopped = replace(row, status=status, error=message, end_us=ended)
         transfers.save(connection, stopped)
+        now = since_request(row.request_us, row.request_clock_us, self._core.clock)
+        self._core.logs.status(stopped, now)
         now = since_request(row.request_us, row.request_clock_us, self._core.clock)
         self._core.logs.status(stopped, now)
         return stopped

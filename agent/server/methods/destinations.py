@@ -16,7 +16,7 @@ from agent.server.core import Core
 from agent.server.errors import CommandError
 from agent.server.live import Link
 from agent.server.methods import checks
-from agent.server.orders import effective_rate
+from agent.server.orders import connection_of
 from agent.server.params import (
     Boolean,
     Count,
@@ -145,11 +145,12 @@ class DestinationMethods:
         self, session: Session, destinationId: DestinationId, sendRateMax: Rate
     ) -> dict[str, Any]:
         rate = checks.unlimited(sendRateMax)
-        await self._apply(
+        changed = await self._apply(
             session.scope,
             destinationId,
             lambda connection: destinations.set_rate(connection, destinationId, rate),
         )
+        await self._sender.refresh(changed.connection_id)
         return {"sendRateMax": rate}
 
     async def check_lanes(self, session: Session, destinationId: int, priorityLanes: dict[str, Any]) -> None:
@@ -168,18 +169,19 @@ class DestinationMethods:
         await self._apply(scope, destinationId, change)
         return {"destinationId": str(destinationId)}
 
-    async def _apply(self, scope: Scope, destination_id: int, change: Any) -> None:
+    async def _apply(self, scope: Scope, destination_id: int, change: Any) -> Destination:
         """Store a change of a destination and have it act at once."""
 
-        def work(connection: sqlite3.Connection) -> tuple[Destination, float | None]:
+        def work(connection: sqlite3.Connection) -> tuple[Destination, destinations.Connection]:
             destinations.get(connection, destination_id, scope)
             change(connection)
             changed = destinations.get(connection, destination_id)
-            return changed, effective_rate(connection, changed)
+            return changed, connection_of(connection, changed)
 
-        changed, rate = await self._core.database.run(work)
-        self._sender.tell(changed, rate, only_known=True)
+        changed, shared = await self._core.database.run(work)
+        self._sender.tell(changed, shared, only_known=True)
         self._core.events.post("destination", destination_id)
+        return changed
 
     @command("send.updateTransferDefaults")
     async def update_defaults(

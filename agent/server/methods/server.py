@@ -11,6 +11,7 @@ from typing import Any
 from agent import __version__
 from agent.jetstream import constants
 from agent.server.access import Access
+from agent.server.bandwidth import Bandwidth
 from agent.server.core import Core
 from agent.server.errors import CommandError
 from agent.server.params import Count, RequestId, Text
@@ -24,8 +25,9 @@ EXTENSIONS = ["events", "results", "deletePaths", "skipVanished"]
 
 
 class ServerMethods:
-    def __init__(self, core: Core, access: Access, queue: RequestQueue) -> None:
+    def __init__(self, core: Core, access: Access, queue: RequestQueue, bandwidth: Bandwidth) -> None:
         self._core = core
+        self._bandwidth = bandwidth
         self._access = access
         self._queue = queue
 
@@ -94,7 +96,7 @@ class ServerMethods:
             "allowRemoteControl": self._core.options.allow_remote_control,
             "apiControlPort": self._core.port,
             "APITokensAvailable": not self._core.options.disable_api_tokens,
-            "bandwidthLimits": None,
+            "bandwidthLimits": self._bandwidth.structure(),
             "certificateValidation": None,
             "encryptionAvailable": False,
             "eventLogAvailable": False,

@@ -116,8 +116,6 @@ class TransferMethods:
         )
         self._sender.start(order)
         self._core.events.post("transfer", order.transfer.id)
-        if order.shared_limit:
-            await self._sender.settle(destinationId)
         return self._structure(order.transfer, request.user_data) | {"queueTime": None}  # as it began
 
     def _create(

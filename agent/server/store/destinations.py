@@ -176,7 +176,17 @@ def update(
 
 
 def set_rate(connection: sqlite3.Connection, destination_id: int, rate_max: float | None) -> None:
+    """A connection's lowest and its actual rate come down with what its destinations may have together."""
     connection.execute("UPDATE destinations SET rate_max=? WHERE id=?", (rate_max, destination_id))
+    way = "connection_id=(SELECT connection_id FROM destinations WHERE id=?)"
+    query = f"SELECT connection_id, rate_max FROM destinations WHERE {way}"  # noqa: S608
+    rows = connection.execute(query, (destination_id,)).fetchall()
+    if rows and all(rate is not None for _, rate in rows):
+        most = sum(rate for _, rate in rows)
+        connection.execute(
+            "UPDATE connections SET rate_min=min(rate_min, ?), rate=min(rate, ?) WHERE id=?",
+            (most, most, rows[0][0]),
+        )
 
 
 def delete(connection: sqlite3.Connection, destination: Destination) -> None:
