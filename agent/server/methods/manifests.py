@@ -268,8 +268,9 @@ def _require_room(told: int, part: list[dict[str, Any]], room: int, total: int) 
     left = room - len(encode(part))
     if left >= 0:
         return left
+    room -= len("[]")
     for mapping in part:
-        room -= len(encode(mapping)) + 1
+        room -= len(encode(mapping))
         if room < 0:
             break
         told += 1
