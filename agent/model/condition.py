@@ -38,6 +38,7 @@ class Reason(StrEnum):
     # by intent
     SUSPENDED_IN_SPEC = "SuspendedInSpec"
     SUSPENDED_LOCALLY = "SuspendedLocally"
+    OUTSIDE_WINDOW = "OutsideWindow"
     # watching
     QUEUE_OVERFLOW = "QueueOverflow"
     WATCH_LIMIT = "WatchLimit"

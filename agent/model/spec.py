@@ -222,6 +222,7 @@ class DestinationSpec:
     on_remove: OnRemove = OnRemove.ORPHAN
     route: Route = Route()
     credentials: Credentials | None = None
+    windows: tuple[Window, ...] = ()
 
     @property
     def place(self) -> str:

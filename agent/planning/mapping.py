@@ -37,6 +37,7 @@ def plan_mapping(
     still_present: StillPresent = frozenset(),
     recent_deletions: int = 0,
     retry: bool = False,
+    finish_running: bool = False,
 ) -> Plan:
     """Everything that brings this mapping forward at this destination.
 
@@ -45,11 +46,13 @@ def plan_mapping(
     it, `approved` the digests of held deletions that a person let through. `still_present` says which
     directories (destination paths) the source still has; `recent_deletions` is how many were carried out a
     short while ago without approval; `retry` marks the transfers as repeating what could not be sent before.
-    Suspended, by whatever intent, nothing happens but that running transfers are suspended.
+    Suspended, by whatever intent, nothing happens but that running transfers are suspended, unless they are
+    to finish.
     """
     ours = tuple(t for t in owned_by_mapping(transfers, desired.name, agent) if alive(t))
     if suspended or desired.suspend or destination.suspend:
-        return Plan(_suspensions(desired, destination, ours), (), changes.suspects, changes.waiting)
+        actions_of_pause = () if finish_running else _suspensions(desired, destination, ours)
+        return Plan(actions_of_pause, (), changes.suspects, changes.waiting)
     outdated, gone = candidates(changes, still_present)
     deletions = gone if desired.prune else ()
     sendable, blocked = without_conflicts(changes.changes, deletions, changes.waiting)

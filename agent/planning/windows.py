@@ -8,11 +8,11 @@ of two equal times. So a change of the clock never cuts a limit short.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from agent.model.spec import Overrun, Window
+from agent.model.spec import DestinationSpec, Overrun, Window
 
 LOOK_AHEAD_DAYS = 8
 """A week and the day on which the present one began: every window has a boundary within."""
@@ -48,6 +48,12 @@ def in_force(windows: Iterable[Window], now: float) -> InForce:
         overrun=Overrun.SUSPEND if Overrun.SUSPEND in pauses else Overrun.FINISH,
         until=min(boundaries, default=None),
     )
+
+
+def limited(destination: DestinationSpec, now: float) -> DestinationSpec:
+    """The destination with the rate that holds at `now`."""
+    rates = (destination.send_rate_max, in_force(destination.windows, now).send_rate_max)
+    return replace(destination, send_rate_max=min((rate for rate in rates if rate is not None), default=None))
 
 
 def _intervals(window: Window, now: float) -> Iterator[Interval]:

@@ -13,6 +13,7 @@ from agent.model.outcome import Done, NotFoundError, Outcome, Wait
 from agent.model.plan import Plan
 from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec, OnRemove
 from agent.planning.destination import plan_destination, plan_destination_removal
+from agent.planning.windows import in_force, limited
 from agent.reconcile.act import Scene, execute
 from agent.reconcile.context import Connected, Context
 from agent.reconcile.report import Report
@@ -39,7 +40,11 @@ def reconcile_destination(context: Context, name: str, report: Report) -> Outcom
     observed = own_destination(state, report.key)
     _sweep(context, connected, state, observed, name)
     plan = plan_destination(
-        spec, context.desired.lanes_of(spec), observed, context.tag(report.key), state.transfers
+        limited(spec, context.clock.time()),
+        context.desired.lanes_of(spec),
+        observed,
+        context.tag(report.key),
+        state.transfers,
     )
     # Mappings wait for the id on this connection: those that came before us are woken, plan or no plan.
     known = observed is not None and context.destination_id(name, connected) == observed.id and plan.empty
@@ -54,7 +59,13 @@ def reconcile_destination(context: Context, name: str, report: Report) -> Outcom
     if observed is not None and _unreachable(observed, state):
         report.message = observed.last_error
         return Wait(Reason.DESTINATION_UNREACHABLE, UNREACHABLE_INTERVAL)
-    return Done(INTERVAL)
+    return Done(_next_in(spec, context.clock.time()))
+
+
+def _next_in(spec: DestinationSpec, now: float) -> float:
+    """Seconds to the next look: at the latest when a window begins or ends."""
+    edge = in_force(spec.windows, now).until
+    return INTERVAL if edge is None else max(0.05, min(INTERVAL, edge - now))
 
 
 def _unreachable(observed: ObservedDestination, state: EngineState) -> bool:
@@ -69,7 +80,8 @@ def preview_destination(context: Context, spec: DestinationSpec) -> Plan:
     connected = context.connected(spec.server)
     state = connected.engine.observe(context.state.agent_id) if connected else EngineState()
     lanes = context.desired.lanes_of(spec)
-    return plan_destination(spec, lanes, own_destination(state, key), context.tag(key), state.transfers)
+    now = limited(spec, context.clock.time())
+    return plan_destination(now, lanes, own_destination(state, key), context.tag(key), state.transfers)
 
 
 def own_destination(state: EngineState, key: Key) -> ObservedDestination | None:
@@ -115,7 +127,7 @@ def _describe(
         "server": spec.server,
         "address": spec.address,
         "port": spec.port,
-        "sendRateMaxKbps": spec.send_rate_max,
+        "sendRateMaxKbps": limited(spec, context.clock.time()).send_rate_max,
         "lanes": [{"name": lane.name, "share": lane.share} for lane in lanes],
         "connected": bool(observed and observed.connected),
         "lastError": observed.last_error if observed else "",

@@ -41,7 +41,7 @@ from agent.reconcile.removal import leave_destinations, remove_mapping
 from agent.reconcile.report import Report
 from agent.reconcile.sources import Sources
 from agent.reconcile.survey import Survey, delivers, hints_for, source_directory_exists, survey
-from agent.reconcile.suspension import delivery_suspension, suspension_ends
+from agent.reconcile.suspension import Suspension, delivery_suspension, suspension_ends
 from agent.state.attempts import Failures
 
 log = structlog.get_logger(__name__)
@@ -179,7 +179,7 @@ class Mappings:
             delivery.destination,
             surveyed.changes,
             active,
-            bool(found.suspended),
+            found.suspended,
             memory.recent_deletions(now, spec.trigger.interval),
         )
         try:
@@ -283,7 +283,7 @@ def plan_for(
     destination: DestinationSpec,
     changes: ChangeSet,
     active: tuple[ObservedTransfer, ...],
-    suspended: bool,
+    suspended: Suspension | None,
     recent_deletions: int = 0,
 ) -> Plan:
     """The plan of one delivery, with what a person has approved."""
@@ -300,7 +300,8 @@ def plan_for(
         active,
         owned,
         approved,
-        suspended,
+        suspended is not None,
+        finish_running=suspended is not None and suspended.finish_running,
         agent=context.state.agent_id,
         recent_deletions=recent_deletions,
         still_present=lambda path: source_directory_exists(spec, path),

@@ -45,7 +45,7 @@ def _mapping(context: Context, spec: MappingSpec, recent: Recent) -> Plan:
         destination = context.desired.destinations[name]
         active = _active(context, spec.name, name)
         plan += Plan(unwanted_transfers(context, spec, name, active))
-        suspended = delivery_suspension(context, spec, name) is not None
+        suspended = delivery_suspension(context, spec, name)
         changes, deleted = found[name].changes, recent(spec, name)
         plan += plan_for(context, spec, destination, changes, active, suspended, deleted)
     return plan

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.model.condition import Reason
-from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec, key_of
+from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec, Overrun, key_of
+from agent.planning.windows import in_force
 from agent.reconcile.context import Context
 
 
@@ -14,17 +15,27 @@ class Suspension:
     reason: Reason
     text: str
     until: float | None = None  # Unix seconds; None = until somebody ends it
+    finish_running: bool = False  # what runs goes on to its end
 
 
 def suspension(context: Context, spec: MappingSpec | DestinationSpec) -> Suspension | None:
     """Of the object itself."""
     if spec.suspend:
         return Suspension(Reason.SUSPENDED_IN_SPEC, f"{key_of(spec)} is suspended in its spec")
-    override = context.state.overrides.get(key_of(spec), context.clock.time())
-    if override is None:
+    now = context.clock.time()
+    override = context.state.overrides.get(key_of(spec), now)
+    if override is not None:
+        text = f"{key_of(spec)} suspended by {override.author}: {override.reason or 'no reason given'}"
+        return Suspension(Reason.SUSPENDED_LOCALLY, text, override.until)
+    return _window(spec, now) if isinstance(spec, DestinationSpec) else None
+
+
+def _window(spec: DestinationSpec, now: float) -> Suspension | None:
+    found = in_force(spec.windows, now)
+    if not found.pause:
         return None
-    text = f"{key_of(spec)} suspended by {override.author}: {override.reason or 'no reason given'}"
-    return Suspension(Reason.SUSPENDED_LOCALLY, text, override.until)
+    text = f"{key_of(spec)} pauses in a window"
+    return Suspension(Reason.OUTSIDE_WINDOW, text, found.until, found.overrun is Overrun.FINISH)
 
 
 def delivery_suspension(context: Context, mapping: MappingSpec, destination: str) -> Suspension | None:
@@ -33,7 +44,13 @@ def delivery_suspension(context: Context, mapping: MappingSpec, destination: str
 
 
 def suspension_ends(context: Context, mapping: MappingSpec) -> float | None:
-    """When the first suspension for a limited time is over (Unix seconds); None without one."""
+    """When the first suspension for a limited time is over, or a window begins or ends (Unix seconds); None
+    without one."""
+    now = context.clock.time()
     keys = [key_of(mapping), *(Key(Kind.DESTINATION, name) for name in mapping.destinations)]
-    found = [context.state.overrides.get(key, context.clock.time()) for key in keys]
-    return min((o.until for o in found if o is not None and o.until is not None), default=None)
+    found = [context.state.overrides.get(key, now) for key in keys]
+    ends = [o.until for o in found if o is not None and o.until is not None]
+    for name in mapping.destinations:
+        edge = in_force(context.desired.destinations[name].windows, now).until
+        ends += [] if edge is None else [edge]
+    return min(ends, default=None)

@@ -32,6 +32,7 @@ from agent.model.spec import (
 )
 from agent.model.units import parse_duration, parse_proportion, parse_rate
 from agent.specs.build_server import Path, Report, build_server, public_key, secret_ref
+from agent.specs.build_windows import build_windows
 
 RESERVED = ".lanesync"
 """Directory at a receiver's root that holds what has not arrived whole yet."""
@@ -82,6 +83,7 @@ def _destination(name: str, spec: dict[str, Any], fail: Report) -> DestinationSp
         on_remove=OnRemove(spec.get("onRemove", implicit.on_remove)),
         route=_route(spec, fail),
         credentials=_credentials(spec.get("credentials")),
+        windows=build_windows(spec.get("windows", []), fail),
     )
 
 

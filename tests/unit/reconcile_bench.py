@@ -125,5 +125,10 @@ class Bench:
         state = self.engine.observe(self.agent.context.state.agent_id)
         return self.engine.delivered(state.destinations[0].id)
 
+    def rate(self) -> float | None:
+        """kbit/s of the destination, as the engine has it."""
+        (found,) = self.engine.observe(self.agent.context.state.agent_id).destinations
+        return found.send_rate_max
+
     def transfers(self) -> list[str]:
         return [t.id for t in self.engine.observe(self.agent.context.state.agent_id).transfers]

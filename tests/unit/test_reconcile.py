@@ -14,9 +14,10 @@ from unit.reconcile_bench import DESTINATION, MAPPING, Bench
 
 from agent.engines.memory import MemoryEngine
 from agent.engines.port import TransferRequest
+from agent.model.condition import Reason
 from agent.model.observed import ObservedTransfer
 from agent.model.outcome import UnreachableError
-from agent.model.spec import Deletions, DestinationSpec, OnRemove, RetryPolicy
+from agent.model.spec import Deletions, DestinationSpec, OnRemove, Overrun, RetryPolicy, Window
 from agent.reconcile import survey
 from agent.reconcile.service import AgentService
 from agent.source.scan import Listing, scan_tree
@@ -415,3 +416,58 @@ def test_unreachable_server_makes_it_wait_and_heals(b: Bench) -> None:
     b.engine.reachable = True
     b.pass_time(60.0)
     b.converge()
+
+
+# Windows. The virtual clock begins on Monday, 12 January 1970, at 13:46:40 UTC.
+
+
+def windowed(b: Bench, **fields: Any) -> None:
+    b.destination = replace(b.destination, windows=(Window((0, 1, 2, 3, 4, 5, 6), **fields),))
+    b.take()
+
+
+def test_a_windows_rate_holds_while_it_is_open(b: Bench) -> None:
+    """The limit comes at its minute and goes at its minute, without a look at the clock in between."""
+    windowed(b, start=13 * 60 + 47, end=13 * 60 + 48, send_rate_max=64.0)
+    b.settle()
+    assert b.rate() is None
+    b.pass_time(20.0)
+    assert b.rate() == 64.0
+    b.pass_time(60.0)
+    assert b.rate() is None
+
+
+def test_a_pause_suspends_what_runs_and_it_goes_on_by_itself(b: Bench) -> None:
+    """The same transfer is resumed when the window is over."""
+    b.destination = replace(b.destination, send_rate_max=8.0)
+    windowed(b, start=13 * 60 + 47, end=13 * 60 + 48, pause=True)
+    put(b, "a", "x" * 25_000)
+    b.settle()
+    only = b.transfers()
+    b.pass_time(20.0)
+    assert [c.reason for c in b.status().conditions if str(c.type) == "Suspended"] == [Reason.OUTSIDE_WINDOW]
+    b.pass_time(30.0)
+    assert "/a" not in b.at_destination
+    b.pass_time(31.0)
+    assert b.transfers() == only
+    b.pass_time(10.0)
+    b.converge()
+    assert "/a" in b.at_destination
+
+
+def test_a_pause_may_let_transfers_finish_but_starts_none(b: Bench) -> None:
+    """`overrun: finish`: what runs arrives, what is new waits."""
+    b.destination = replace(b.destination, send_rate_max=8.0)
+    windowed(b, start=13 * 60 + 47, end=13 * 60 + 50, pause=True, overrun=Overrun.FINISH)
+    put(b, "a", "x" * 25_000)
+    b.settle()
+    b.pass_time(21.0)
+    put(b, "b")
+    b.look()
+    b.pass_time(10.0)
+    assert "/a" in b.at_destination
+    b.pass_time(60.0)
+    assert "/b" not in b.at_destination
+    b.pass_time(120.0)
+    b.converge()
+    assert "/b" in b.at_destination

@@ -123,4 +123,4 @@ def test_starter_has_no_field_of_a_later_version() -> None:
     """What would be refused is not offered."""
     text = "".join(content for name, content in starter_files().items() if name.endswith(".yaml"))
     assert "dependsOn" not in text
-    assert "windows" not in text
+    assert "controlServer" not in text

@@ -193,6 +193,16 @@ def test_every_error_of_every_file_is_reported_at_once(tmp_path: Path) -> None:
         ("{}", "spec: needs exactly one of `address`, `url`"),
         ("{address: x, url: 'davs://y/z'}", "spec: needs exactly one of `address`, `url`"),
         ("{address: x, identity: {publicKey: abc}}", "spec.identity.publicKey: must be a public key"),
+        ("{address: x, windows: [{from: '8:00', to: '09:00', pause: true}]}", "must be a time of the day"),
+        ("{address: x, windows: [{from: '08:00', to: '09:00'}]}", "exactly one of `sendRateMax`, `pause`"),
+        (
+            "{address: x, windows: [{from: '08:00', to: '09:00', pause: true, timezone: Mars/X}]}",
+            "spec.windows[0].timezone: `Mars/X` is not a time zone",
+        ),
+        (
+            "{address: x, windows: [{from: '08:00', to: '09:00', pause: true, days: mon-fry}]}",
+            "spec.windows[0].days: must be days such as",
+        ),
         ("3", "spec: must be a mapping of keys and values; found the number 3"),
     ],
 )
