@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import queue
-import random
 import sqlite3
 import threading
 import time
@@ -24,6 +23,7 @@ from .storage import Storage
 
 FOREVER = 10 * 365 * 86400.0
 SHORTEST_PAUSE = 0.0005
+FIRST_PID = 1000  # they rise, so that they tell in which order files started
 
 
 class Engine:
@@ -39,8 +39,8 @@ class Engine:
         self._ended: queue.SimpleQueue[tuple[int, Outcome]] = queue.SimpleQueue()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self._chance = random.Random(app.settings.seed)
-        self._next_look = self._next_cancel = self._next_forced = 0.0
+        self._pids = itertools.count(FIRST_PID)
+        self._last = {"look": 0.0, "cancel": 0.0, "force": 0.0}
         self._settling: set[str] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -76,7 +76,7 @@ class Engine:
 
     def _wait(self) -> list[tuple[int, Outcome]]:
         """Copies that ended, waited for up to the next timer or look."""
-        until = self._next_look
+        until = self._last["look"] + self.app.settings.poll
         if self._timers:
             until = min(until, self._timers[0][0])
         pause = min(self.app.settings.poll, max(SHORTEST_PAUSE, until - time.monotonic()))
@@ -95,25 +95,30 @@ class Engine:
             self.later(self.app.settings.end_seconds, lambda f=file_id, o=outcome: self._finish(f, o))  # type: ignore[misc]
         while self._timers and self._timers[0][0] <= now:
             heapq.heappop(self._timers)[2]()
-        if now >= self._next_cancel:
-            self._next_cancel = now + self.app.settings.cancel_poll
+        settings = self.app.settings
+        if self._due("cancel", settings.cancel_poll, now):
             self._stop_canceled()
-        if now >= self._next_look:
-            self._next_look = now + self.app.settings.poll
+        if self._due("look", settings.poll, now):
             self.stages.look()
-            if not self.app.settings.engine_paused:
+            if not settings.engine_paused:
                 self._picker.fill()
-                if now >= self._next_forced:
-                    self._next_forced = now + self.app.settings.force_start_seconds
+                if self._due("force", settings.force_start_seconds, now):
                     self._picker.force()
         self._settle()
+
+    def _due(self, what: str, seconds: float, now: float) -> bool:
+        if now < self._last[what] + seconds:
+            return False
+        self._last[what] = now
+        return True
 
     # ------------------------------------------------------------------ starting
 
     def _start(self, row: sqlite3.Row) -> None:
         """Take a file, or all files of its reuse job, out of the queue."""
         ids = [row["file_id"]]
-        if self._job(row["job_id"])["job_type"] == "Y":
+        job = self._job(row["job_id"])
+        if job["job_type"] == "Y":
             rows = self.database.rows(
                 "SELECT file_id FROM files WHERE job_id = ? AND file_state = 'SUBMITTED' ORDER BY file_id",
                 (row["job_id"],),
@@ -122,11 +127,11 @@ class Engine:
         with self.database.transaction() as db:
             db.executemany(
                 "UPDATE files SET file_state = 'READY', pid = ?, transfer_host = ? WHERE file_id = ?",
-                [(self._chance.randrange(1000, 1 << 22), self.app.host, file_id) for file_id in ids],
+                [(next(self._pids), self.app.host, file_id) for file_id in ids],
             )
         running = Running(ids[0], row["job_id"], (row["source_se"], row["dest_se"]), ids[1:])
         self._slots.hold(running)
-        self.touched.add(row["job_id"])
+        self.stages.job_goes(job, "READY" if job["job_type"] == "Y" else "ACTIVE")
         self.later(self.app.settings.ready_seconds, lambda: self._activate(running))
 
     def _resume(self) -> None:
@@ -157,8 +162,9 @@ class Engine:
         now = self.app.now()
         log = f"/var/log/fts3/transfers/{now[:10]}/{row['job_id']}__{row['file_id']}"
         self.stages.set_state(row["file_id"], "ACTIVE", start_time=now, log_file=log, throughput=0)
-        self.touched.add(row["job_id"])
-        self._begin(row, self._job(row["job_id"]), running)
+        job = self._job(row["job_id"])
+        self.stages.job_goes(job, "ACTIVE")
+        self._begin(row, job, running)
 
     def _begin(self, row: sqlite3.Row, job: dict[str, Any], running: Running) -> None:
         source, destination = row["source_surl"], row["dest_surl"]

@@ -71,6 +71,10 @@ def _pem_key(key: Any) -> bytes:
     )
 
 
+def rsa_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, 2048)
+
+
 def _moment(seconds: float) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(int(time.time() + seconds), datetime.UTC)
 
@@ -83,7 +87,7 @@ class Authority:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.ca = self.folder / "ca.pem"
         if not self.ca.exists():
-            key = rsa.generate_private_key(65537, 2048)
+            key = rsa_key()
             name = name_of(AUTHORITY_DN)
             builder = self._builder(name, name, key.public_key(), 3650 * 86400)
             builder = builder.add_extension(x509.BasicConstraints(True, None), True)
@@ -95,16 +99,19 @@ class Authority:
 
     def host(self) -> Pair:
         """A server certificate for localhost and 127.0.0.1."""
-        return self._issue("host", HOST_DN, rsa.generate_private_key(65537, 2048), 30 * 86400, host=True)
+        return self._issue("host", HOST_DN, 30 * 86400, host=True)
 
     def user(self, name: str, *, seconds: float = 30 * 86400, elliptic: bool = False) -> Pair:
-        key = ec.generate_private_key(ec.SECP256R1()) if elliptic else rsa.generate_private_key(65537, 2048)
-        return self._issue(name, user_dn(name), key, seconds)
+        """The certificate of a user; made once, later calls give the same."""
+        return self._issue(name, user_dn(name), seconds, elliptic=elliptic)
 
-    def _issue(self, file: str, dn: str, key: Any, seconds: float, *, host: bool = False) -> Pair:
+    def _issue(
+        self, file: str, dn: str, seconds: float, *, host: bool = False, elliptic: bool = False
+    ) -> Pair:
         pair = Pair(self.folder / f"{file}.pem", self.folder / f"{file}.key")
         if pair.cert.exists():
             return pair
+        key: Any = ec.generate_private_key(ec.SECP256R1()) if elliptic else rsa_key()
         issuer = self._pair.certificates()[0]
         builder = self._builder(name_of(dn), issuer.subject, key.public_key(), seconds)
         builder = builder.add_extension(x509.BasicConstraints(False, None), True)
@@ -173,7 +180,7 @@ def sign_proxy(owner: Pair, public_key: Any, seconds: float) -> x509.Certificate
 
 def make_proxy(owner: Pair, path: Path, *, seconds: float = 12 * 3600) -> Pair:
     """A proxy file, certificate, key and chain in one, as grid clients take it."""
-    key = rsa.generate_private_key(65537, 2048)
+    key = rsa_key()
     certificate = sign_proxy(owner, key.public_key(), seconds)
     pem = serialization.Encoding.PEM
     chain = b"".join(c.public_bytes(pem) for c in owner.certificates())
@@ -194,7 +201,7 @@ class Issuer:
         self.key_file = folder / "issuer.key"
         self.public_file = folder / "issuer.pem"
         if not self.key_file.exists():
-            key = rsa.generate_private_key(65537, 2048)
+            key = rsa_key()
             self.key_file.touch(mode=0o600)
             self.key_file.write_bytes(_pem_key(key))
             self.public_file.write_bytes(

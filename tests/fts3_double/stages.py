@@ -177,6 +177,14 @@ class Stages:
 
     # ------------------------------------------------------------------ jobs
 
+    def job_goes(self, job: dict[str, Any], state: str) -> None:
+        if job["job_state"] not in (state, "ACTIVE"):
+            with self.database.transaction() as db:
+                db.execute(
+                    "UPDATE jobs SET job_state = ? WHERE job_id = ? AND job_finished IS NULL",
+                    (state, job["job_id"]),
+                )
+
     def settle(self, job_id: str) -> str | None:
         """Set the state of a job that goes on; the end state it is due to get, if it is over."""
         job = self.database.row(
