@@ -120,7 +120,7 @@ class Sender:
         message: Message = {
             "op": "destination",
             "id": str(destination.id),
-            **_target(destination).told(),
+            **_target(destination, self._core.options.least_cipher).told(),
             "lanes": [list(lane) for lane in destination.lanes],
             "rate": destination.rate_max,
             "pace": _pace(connection).told(),
@@ -372,7 +372,7 @@ def _pace(row: Connection) -> Pace:
     return Pace(str(row.id), row.rate_min, row.rate_max, row.rate, row.rate_control, row.rate_method)
 
 
-def _target(destination: Destination) -> Target:
+def _target(destination: Destination, least_cipher: int) -> Target:
     return Target(
         address=destination.address,
         port=destination.port,
@@ -381,5 +381,6 @@ def _target(destination: Destination) -> Target:
         relay_address=destination.relay_address,
         relay_port=destination.relay_port,
         sender_port=destination.sender_port,
+        min_cipher=least_cipher,
         call_cipher=destination.defaults.min_cipher,
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agent.jetstream import keys
 from agent.server import options, states
 from agent.server.errors import CommandError, StartError
 from agent.server.methods import checks
@@ -105,20 +108,54 @@ def test_credentials_that_make_no_sense_are_refused(
     assert "secret" not in str(refused.value) and "jsmith" not in str(refused.value)
 
 
-def test_unsupported_parameters_are_named() -> None:
-    """createTransfer(userName=…) is refused, not ignored."""
-    checks.refuse(relayAddress=None)
-    with pytest.raises(CommandError, match="relayAddress is not supported yet"):
-        checks.refuse(relayAddress="x")
-    with pytest.raises(CommandError, match="minCipher 3"):
-        checks.min_cipher(3)
+@pytest.mark.parametrize(
+    ("asked", "least", "message"),
+    [(4, 0, "minCipher 4 is unknown"), (-1, 0, "unknown"), (0, 3, "0 is below 3"), (2, 3, "2 is below 3")],
+)
+def test_a_cipher_below_the_servers_own_is_refused_with_both_values(
+    asked: int, least: int, message: str
+) -> None:
+    """As is one that is unknown; the minimum itself is taken, and so is saying nothing."""
+    checks.min_cipher(None, least)
+    checks.min_cipher(least, least)
+    with pytest.raises(CommandError, match=message):
+        checks.min_cipher(asked, least)
+
+
+def test_a_key_is_checked_unless_that_is_refused_in_so_many_words() -> None:
+    """One spelling of a key whatever its line breaks; no authentication without a key."""
+    key = keys.encode(Ed25519PrivateKey.generate().public_key())
+    pem = f"-----BEGIN PUBLIC KEY-----\n{key[:40]}\n{key[40:]}\n-----END PUBLIC KEY-----\n"
+    assert checks.destination_key(pem, None) == (key, True)
+    assert checks.destination_key(key, False) == (key, False)
+    assert checks.destination_key(None, None) == (None, False)
+    with pytest.raises(CommandError, match="needs destinationPublicKey"):
+        checks.destination_key(None, True)
+    with pytest.raises(CommandError, match="destinationPublicKey must be a public key"):
+        checks.destination_key("AAAA", None)
+
+
+_KEY = keys.encode(Ed25519PrivateKey.generate().public_key())
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:8886", "[::]:8886", ":8886", "192.0.2.1:8886"])
-def test_binding_beyond_loopback_says_what_is_missing(listen: str) -> None:
-    """TLS and accounts come first."""
-    with pytest.raises(StartError, match=r"TLS and accounts.*tunnel"):
-        parse_listen(listen)
+def test_binding_beyond_loopback_needs_to_know_who_may_write(listen: str, tmp_path: Path) -> None:
+    """Accounts or authorized senders; the message names both."""
+    host, port = parse_listen(listen) if "192" not in listen else ("192.0.2.1", 8886)
+    open_to_all = ServeOptions(tmp_path, host, port)
+    with pytest.raises(StartError, match=r"--accounts FILE.*--only-authorized-clients"):
+        options.check(open_to_all)
+    options.check(replace(open_to_all, accounts=tmp_path / "accounts"))
+    options.check(replace(open_to_all, only_authorized_clients=True, authorized_clients=(_KEY,)))
+    assert open_to_all.least_cipher == 3 and replace(open_to_all, min_cipher=0).least_cipher == 0
+
+
+def test_remote_control_needs_accounts(tmp_path: Path) -> None:
+    """Whoever comes from elsewhere has to log in."""
+    with pytest.raises(StartError, match="--allow-remote-control needs --accounts"):
+        options.check(ServeOptions(tmp_path, allow_remote_control=True))
+    with pytest.raises(StartError, match="--authorized-client 'nonsense'"):
+        options.check(ServeOptions(tmp_path, authorized_clients=("nonsense",)))
 
 
 @pytest.mark.parametrize("listen", ["8886", "localhost", "localhost:http", "localhost:70000"])
@@ -132,12 +169,6 @@ def test_loopback_addresses_are_accepted() -> None:
     """By name or number; port 0 is any free one."""
     assert parse_listen("localhost:0") == ("127.0.0.1", 0)
     assert parse_listen("[::1]:5") == ("::1", 5)
-
-
-def test_remote_control_is_refused_now(tmp_path: Path) -> None:
-    """The option exists, and says that it does not work yet."""
-    with pytest.raises(StartError, match="remote-control"):
-        options.check(ServeOptions(tmp_path, allow_remote_control=True))
 
 
 @pytest.mark.parametrize(

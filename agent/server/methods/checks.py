@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.jetstream import constants
+from agent.jetstream import constants, keys
 from agent.lanes import validate_lanes
 from agent.server.data import pacing
-from agent.server.errors import CommandError, not_supported
+from agent.server.errors import CommandError
+from agent.server.options import is_loopback
 from agent.server.session import Session
 from agent.server.store.destinations import Destination, Lanes
 
@@ -31,13 +32,6 @@ def superuser(session: Session, method: str) -> None:
 def unlimited(rate: float | None) -> float | None:
     """-1 is the API's word for no limit; None is ours."""
     return None if rate == constants.RATE_UNLIMITED else rate
-
-
-def refuse(**values: object) -> None:
-    """Parameters that this version does not carry out, refused by name when given."""
-    for name, value in values.items():
-        if value is not None and value is not False:
-            raise not_supported(name)
 
 
 def transfer_flags(flags: int | None) -> None:
@@ -65,12 +59,44 @@ def transfer_log(wanted: bool, folder: object) -> None:
         raise CommandError("transferLog needs a server that was started with --log-transfer-dir DIR")
 
 
-def min_cipher(cipher: int | None) -> None:
-    if cipher is None or cipher == constants.MIN_CIPHER_NONE:
+def min_cipher(cipher: int | None, least: int) -> None:
+    """`least`: of this server."""
+    if cipher is None:
         return
-    if cipher in (1, 2, 3):
-        raise not_supported(f"minCipher {cipher} (transfers are not encrypted or authenticated)")
-    raise CommandError(f"minCipher {cipher} is unknown; use one of the MIN_CIPHER_* constants")
+    if not constants.MIN_CIPHER_NONE <= cipher <= constants.MIN_CIPHER_ENCRYPTED_256:
+        raise CommandError(f"minCipher {cipher} is unknown; use one of the MIN_CIPHER_* constants")
+    if cipher < least:
+        raise CommandError(
+            f"minCipher {cipher} is below {least}, the least that this server sends with (--min-cipher); "
+            f"ask for {least} or better"
+        )
+
+
+def destination_key(key: str | None, authenticate: bool | None) -> tuple[str | None, bool]:
+    """(the key that a receiver has to show, whether it is checked). One that is given is checked unless that
+    is refused in so many words."""
+    if key is None:
+        if authenticate:
+            raise CommandError(
+                "authenticateDestination needs destinationPublicKey: the key that the destination has to "
+                "show, as its getServerInfo or `lanesync keygen --show` prints it"
+            )
+        return None, False
+    try:
+        return keys.normalise(key), authenticate is not False
+    except ValueError as error:
+        raise CommandError(f"destinationPublicKey must be {error}") from None
+
+
+def default_cipher(destination: Destination) -> int:
+    """minCipher of transfers that ask for none. A name counts as another host's wherever it leads today."""
+    address = destination.address.lower()
+    try:
+        local = address == "localhost" or is_loopback(address)
+    except ValueError:
+        local = False
+    near = local and not destination.relay_address
+    return constants.MIN_CIPHER_NONE if near else constants.MIN_CIPHER_ENCRYPTED_256
 
 
 def connection_rates(floor: float | None, rate: float | None, ceiling: float | None) -> None:

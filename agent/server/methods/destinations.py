@@ -63,15 +63,12 @@ class DestinationMethods:
         exclusive: Boolean | None = None,
         permanent: Boolean | None = None,
     ) -> dict[str, Any]:
-        checks.refuse(
-            authenticateDestination=authenticateDestination,
-            destinationPublicKey=destinationPublicKey,
-        )
         for host in (destinationAddress, relayAddress):
             if host is not None and _HOST.fullmatch(host) is None:
                 raise CommandError(f"{host[:80]!r} is not a host name or address")
         if relayPort is not None and relayAddress is None:
             raise CommandError("relayPort needs a relayAddress")
+        public_key, authenticate = checks.destination_key(destinationPublicKey, authenticateDestination)
         wanted = Destination(
             id=0,
             connection_id=0,
@@ -87,9 +84,12 @@ class DestinationMethods:
             owner_token=session.owner.token,
             owner_session=session.owner.session,
             created_us=self._core.clock.wall_us(),
+            public_key=public_key,
+            authenticate=authenticate,
             relay_address=relayAddress or "",
             relay_port=(relayPort or constants.DEFAULT_RELAY_PORT) if relayAddress else 0,
         )
+        wanted = replace(wanted, defaults=replace(wanted.defaults, min_cipher=checks.default_cipher(wanted)))
         made, is_new = await self._core.database.run(
             destinations.create, wanted, exclusive=bool(exclusive), make_permanent=bool(permanent)
         )
@@ -199,7 +199,7 @@ class DestinationMethods:
     ) -> None:
         checks.transfer_flags(transferFlags)
         checks.overwrite_mode(overwriteMode)
-        checks.min_cipher(minCipher)
+        checks.min_cipher(minCipher, self._core.options.least_cipher)
         given = {
             "priority": priority,
             "flags": transferFlags,

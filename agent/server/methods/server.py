@@ -91,20 +91,23 @@ class ServerMethods:
             "APITokens": not serve.disable_api_tokens,
         }
 
+    def _certificate_days(self) -> int:
+        return self._core.identities.current().days_left(self._core.clock.wall_us() / 1e6)
+
     def _details(self) -> dict[str, Any]:
         return {
             "allowRemoteControl": self._core.options.allow_remote_control,
             "apiControlPort": self._core.port,
             "APITokensAvailable": not self._core.options.disable_api_tokens,
             "bandwidthLimits": self._bandwidth.structure(),
-            "certificateValidation": None,
-            "encryptionAvailable": False,
+            "certificateValidation": self._certificate_days(),
+            "encryptionAvailable": True,
             "eventLogAvailable": False,
             "hostName": socket.gethostname(),
             "license": None,
-            "minCipher": constants.MIN_CIPHER_NONE,
+            "minCipher": self._core.options.least_cipher,
             "multiplexAvailable": True,
-            "publicKey": None,
+            "publicKey": self._core.identities.current().public_key,
             "receiver": {"port": self._core.port},
             "revision": 0,
             "serverExternalAddress": self._core.options.external_address or None,

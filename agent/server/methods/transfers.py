@@ -52,6 +52,7 @@ class _Request:
     rate: float | None
     lane: str | None
     overwrite: int | None
+    cipher: int | None
     resolution: int | None
     timeout: float
     user_data: dict[str, str]
@@ -92,7 +93,8 @@ class TransferMethods:
         checks.transfer_log(transferLog, self._core.options.log_transfer_dir)
         checks.transfer_flags(transferFlags)
         checks.overwrite_mode(overwriteMode)
-        checks.min_cipher(minCipher)
+        least = self._core.options.least_cipher
+        checks.min_cipher(minCipher, least)
         request = _Request(
             destinationId,
             manifestId,
@@ -103,6 +105,7 @@ class TransferMethods:
             sendRateMax,
             priorityLane,
             overwriteMode,
+            minCipher,
             fileTimeResolutionMicroseconds,
             timeoutSeconds or 0.0,
             userData or {},
@@ -158,6 +161,7 @@ class TransferMethods:
                 checkpoint_seconds=_first(request.checkpoint, defaults.checkpoint_seconds),
                 time_resolution_us=_first(request.resolution, defaults.time_resolution_us),
                 timeout_seconds=request.timeout,
+                min_cipher=max(self._core.options.least_cipher, _first(request.cipher, defaults.min_cipher)),
                 transfer_log=request.log,
                 user_name=request.user,
                 password=request.password,
