@@ -16,8 +16,8 @@ from agent.jetstream.constants import (
     MIN_CIPHER_NONE,
     RATE_UNLIMITED,
 )
-from agent.server import transferlog, triggers
-from agent.server.errors import StartError
+from agent.server import sandboxes, transferlog, triggers
+from agent.server.errors import CommandError, StartError
 from agent.server.relay.way import parse_way
 
 DEFAULT_LISTEN = f"127.0.0.1:{DEFAULT_API_PORT}"
@@ -97,16 +97,17 @@ def parse_listen(text: str) -> tuple[str, int]:
     return str(numeric), int(port)
 
 
-_LATER = (
-    "sandbox_dir",
-)
+def _check_sandboxes(template: str) -> None:
+    try:
+        sandboxes.check_template(template, "--sandbox-dir")
+    except CommandError as error:
+        raise StartError(str(error)) from None
 
 
 def check(options: ServeOptions) -> None:
     """StartError for what this version refuses."""
-    for name in _LATER:
-        if getattr(options, name) not in (None, (), "", False):
-            raise StartError(f"--{name.replace('_', '-')} is not available yet; leave it out")
+    if options.sandbox_dir is not None:
+        _check_sandboxes(options.sandbox_dir)
     if options.recv_relay:
         parse_way(options.recv_relay, options.recv_relay_key)
         if options.accounts is None and not options.only_authorized_clients:

@@ -10,9 +10,11 @@ import fnmatch
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from agent.server.mappings import Root
+from agent.server.sources import WHOLE, Item, Sources
 from agent.server.store.manifests import KIND_EMPTY_DIRECTORY, KIND_FILE, Entry
 
 MAX_DEPTH = 400
@@ -56,11 +58,12 @@ class Traversal:
 
     follow_links: bool
     notes: Notes = field(default_factory=Notes)
+    sources: Sources = WHOLE
 
     def entries(self, root: Root) -> Iterator[Entry]:
         """TraversalError when the root is missing or a directory cannot be read."""
         try:
-            found = os.stat(root.src, follow_symlinks=self.follow_links)
+            found = self.sources.stat(root.src, follow=self.follow_links)
         except OSError as error:
             raise TraversalError(f"{root.src}: {error.strerror}") from error
         if stat.S_ISDIR(found.st_mode):
@@ -92,7 +95,7 @@ class Traversal:
     def _enter(self, directory: _Pending) -> tuple[Identity, ...] | None:
         """The directory's chain of identities; None when it is its own ancestor or too deep."""
         try:
-            found = os.stat(directory.src)
+            found = self.sources.stat(directory.src)
         except OSError as error:
             raise TraversalError(f"{directory.src}: {error.strerror}") from error
         identity = (found.st_dev, found.st_ino)
@@ -104,14 +107,17 @@ class Traversal:
             return None
         return (*directory.ancestors, identity)
 
-    def _scan(self, path: str) -> os._ScandirIterator[str]:
-        try:
-            return os.scandir(path)
-        except OSError as error:
-            raise TraversalError(f"{path}: {error.strerror}") from error
+    @contextmanager
+    def _scan(self, path: str) -> Iterator[Iterator[Item]]:
+        with ExitStack() as stack:
+            try:
+                listing = stack.enter_context(self.sources.scan(path))
+            except OSError as error:
+                raise TraversalError(f"{path}: {error.strerror}") from error
+            yield listing
 
     def _entry(
-        self, item: os.DirEntry[str], child: _Pending, root: Root, relative: str, pending: list[_Pending]
+        self, item: Item, child: _Pending, root: Root, relative: str, pending: list[_Pending]
     ) -> Entry | None:
         """The entry of one directory item, if it has one; a directory is put on `pending`."""
         if _matches(root.exclude, item.name, relative):

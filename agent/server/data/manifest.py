@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agent.server import results
 from agent.server.results import Outcome
+from agent.server.sources import of_stored
 
 PAGE = 2048
 _COLUMNS = "seq, dest, src, kind, size, executable, mtime_us"
@@ -52,6 +53,8 @@ class Manifest:
         self._after = -1
         self._done = bytearray()
         self._again = (Outcome.FAILED,) if skip_vanished else (Outcome.FAILED, Outcome.VANISHED)
+        row = self._db.execute("SELECT roots FROM manifests WHERE id=?", (manifest_id,)).fetchone()
+        self.sources = of_stored(None if row is None else row[0])
         self.totals = Totals()
         self.exhausted = False
         (self.total_size,) = self._db.execute(

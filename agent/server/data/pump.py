@@ -152,9 +152,9 @@ class Pump:
             return pack.PackedFile(entry.seq, pack.DIRECTORY, path, 0, b""), Record(entry.seq, 0)
         try:
             if transfer.order.reads:
-                content, identity = reading.read_small(entry.src)
+                content, identity = reading.read_small(entry.src, transfer.manifest.sources)
             else:
-                content, identity = _zeros(entry)
+                content, identity = _zeros(transfer, entry)
         except TooLargeError:
             self._open(transfer, entry)
             return None
@@ -182,7 +182,7 @@ class Pump:
     def _open(self, transfer: Transfer, entry: Entry, generation: int = 0) -> None:
         """Begin a file that goes in chunks, whatever its size has become."""
         try:
-            source = open_source(entry) if transfer.order.reads else promised_source(entry)
+            source = _opened(transfer, entry) if transfer.order.reads else _promised(transfer, entry)
         except VanishedError:
             with self._link.changed:
                 transfer.vanished(entry)
@@ -279,9 +279,9 @@ class Pump:
         self._open(transfer, entry, file.generation % MAX_GENERATION + 1)
 
 
-def open_source(entry: Entry) -> Source:
+def _opened(transfer: Transfer, entry: Entry) -> Source:
     """VanishedError, or UnreadableError when it is not a regular file."""
-    fd = reading.open_source(entry.src)
+    fd = reading.open_source(entry.src, transfer.manifest.sources)
     try:
         identity = reading.identify(fd, entry.src)
     except UnreadableError:
@@ -291,9 +291,9 @@ def open_source(entry: Entry) -> Source:
     return Source(fd, identity, reading.extents(fd, identity.size))
 
 
-def promised_source(entry: Entry) -> Source:
+def _promised(transfer: Transfer, entry: Entry) -> Source:
     """A source that is not read."""
-    identity = reading.promised(entry.src, entry.size, entry.mtime_us)
+    identity = reading.promised(entry.src, entry.size, entry.mtime_us, transfer.manifest.sources)
     return Source(-1, identity, [(0, identity.size, False)] if identity.size else [])
 
 
@@ -315,9 +315,9 @@ def begin(transfer: Transfer, entry: Entry, source: Source, generation: int) -> 
     return file
 
 
-def _zeros(entry: Entry) -> tuple[bytes, Identity]:
+def _zeros(transfer: Transfer, entry: Entry) -> tuple[bytes, Identity]:
     """In the place of a small file's content. TooLargeError and others as for one that is read."""
-    identity = reading.promised(entry.src, entry.size, entry.mtime_us)
+    identity = reading.promised(entry.src, entry.size, entry.mtime_us, transfer.manifest.sources)
     if identity.size > PACK_FILE_SIZE:
         raise TooLargeError
     return _ZEROS[: identity.size], identity

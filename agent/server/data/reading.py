@@ -9,6 +9,7 @@ import time
 from typing import NamedTuple
 
 from agent.server.data.wire import PACK_FILE_SIZE
+from agent.server.sources import WHOLE, Sources
 
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 ATTEMPTS = 5
@@ -41,10 +42,10 @@ class TooLargeError(Exception):
     """The source has grown too large for a pack."""
 
 
-def open_source(path: bytes) -> int:
+def open_source(path: bytes, sources: Sources = WHOLE) -> int:
     """VanishedError or UnreadableError when it cannot be opened as a file."""
     try:
-        return os.open(path, _OPEN)
+        return sources.open(path, _OPEN)
     except OSError as error:
         if error.errno in _GONE:
             raise VanishedError from error
@@ -66,10 +67,10 @@ def await_tick(identity: Identity) -> None:
         time.sleep(0.001)
 
 
-def read_small(path: bytes, limit: int = PACK_FILE_SIZE) -> tuple[bytes, Identity]:
+def read_small(path: bytes, sources: Sources = WHOLE, limit: int = PACK_FILE_SIZE) -> tuple[bytes, Identity]:
     """The content of a file of at most `limit` bytes, all of one state. TooLargeError, VanishedError,
     UnreadableError (also when it keeps changing)."""
-    fd = open_source(path)
+    fd = open_source(path, sources)
     try:
         for _ in range(ATTEMPTS):
             before = identify(fd, path)
@@ -98,12 +99,12 @@ def read_into(fd: int, view: memoryview, offset: int, path: bytes) -> int:
     return got
 
 
-def promised(path: bytes, size: int, mtime_us: int | None) -> Identity:
+def promised(path: bytes, size: int, mtime_us: int | None, sources: Sources = WHOLE) -> Identity:
     """What a source that is not read counts for; one of unknown size (-1) is looked at. VanishedError or
     UnreadableError."""
     if size >= 0:
         return Identity(size, (mtime_us or 0) * 1000, 0, 0)
-    fd = open_source(path)
+    fd = open_source(path, sources)
     try:
         return identify(fd, path)
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
@@ -15,14 +14,16 @@ import structlog
 
 from agent.jetstream import constants
 from agent.server import mappings as parsing
-from agent.server import structures
+from agent.server import sources, structures
 from agent.server.core import Core
 from agent.server.errors import CommandError
 from agent.server.mappings import Root
 from agent.server.params import Count, ManifestId, Object, Small
 from agent.server.registry import command
 from agent.server.rpc import encode
+from agent.server.sandboxes import Roots
 from agent.server.session import Session
+from agent.server.sources import Sources
 from agent.server.store import manifests, objects
 from agent.server.store.manifests import Entry, Manifest
 from agent.server.store.scope import Owner, Scope
@@ -68,16 +69,19 @@ class ManifestMethods:
             items = parsing.parse(fileMappings, mappings)
         follow = symlinkOptions != constants.SYMLINKS_IGNORE
         roots = [item for item in items if isinstance(item, Root)]
+        reach = self._core.reach.sources(session.user or "", session.path)
         if roots:
-            await asyncio.get_running_loop().run_in_executor(self._core.io, _require_sources, roots, follow)
+            await asyncio.get_running_loop().run_in_executor(
+                self._core.io, _require_sources, roots, follow, sources.of_roots(reach)
+            )
         owner, now = session.owner, self._core.clock.wall_us()
         if not roots and len(items) <= INLINE:
             entries = [item for item in items if isinstance(item, Entry)]
-            made = await self._core.database.run(_create_whole, owner, now, entries)
+            made = await self._core.database.run(_create_whole, owner, now, entries, reach)
             self._core.events.post("manifest", made.id)
         else:
-            made = await self._core.database.run(manifests.create, owner, now)
-            self._fill(made.id, items, Traversal(follow))
+            made = await self._core.database.run(manifests.create, owner, now, sources.stored(reach))
+            self._fill(made.id, items, Traversal(follow, sources=sources.of_roots(reach)))
         return structures.manifest(made, {})
 
     def _fill(self, manifest_id: int, items: list[Entry | Root], traversal: Traversal) -> None:
@@ -190,11 +194,11 @@ class ManifestMethods:
             await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
 
 
-def _require_sources(roots: list[Root], follow: bool) -> None:
+def _require_sources(roots: list[Root], follow: bool, allowed: Sources) -> None:
     """CommandError for one that does not exist; a link to nowhere does not when links are followed."""
     for root in roots:
         try:
-            os.stat(root.src, follow_symlinks=follow)
+            allowed.stat(root.src, follow=follow)
         except OSError as error:
             raise CommandError(
                 f"createManifest: source {root.src!r} of {root.dest!r}: {error.strerror}"
@@ -202,10 +206,10 @@ def _require_sources(roots: list[Root], follow: bool) -> None:
 
 
 def _create_whole(
-    connection: sqlite3.Connection, owner: Owner, now_us: int, entries: list[Entry]
+    connection: sqlite3.Connection, owner: Owner, now_us: int, entries: list[Entry], reach: Roots | None
 ) -> Manifest:
     """Create, fill and complete in one transaction; what is answered is the manifest as it began."""
-    made = manifests.create(connection, owner, now_us)
+    made = manifests.create(connection, owner, now_us, sources.stored(reach))
     manifests.add_files(connection, made.id, 0, entries)
     total = sum(max(0, entry.size) for entry in entries)
     manifests.finish(connection, made.id, len(entries), total, "")

@@ -27,6 +27,7 @@ class Manifest:
     created_us: int
     owner_token: str | None = None
     owner_session: str | None = None
+    roots: str | None = None  # below which its sources are, see sources.stored; None = anywhere
 
     @property
     def processing(self) -> bool:
@@ -47,7 +48,7 @@ class Entry(NamedTuple):
 _COLUMNS = ", ".join(Manifest.__dataclass_fields__)
 
 
-def create(connection: sqlite3.Connection, owner: Owner, now_us: int) -> Manifest:
+def create(connection: sqlite3.Connection, owner: Owner, now_us: int, roots: str | None = None) -> Manifest:
     made = Manifest(
         objects.new_id(connection, "manifest"),
         PENDING,
@@ -58,10 +59,11 @@ def create(connection: sqlite3.Connection, owner: Owner, now_us: int) -> Manifes
         now_us,
         owner.token,
         owner.session,
+        roots,
     )
     connection.execute(
-        f"INSERT INTO manifests({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)",  # noqa: S608
-        (made.id, made.status, None, None, None, owner.name, now_us, owner.token, owner.session),
+        f"INSERT INTO manifests({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
+        (made.id, made.status, None, None, None, owner.name, now_us, owner.token, owner.session, roots),
     )
     return made
 

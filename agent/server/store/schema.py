@@ -66,6 +66,7 @@ ALTER TABLE destinations ADD COLUMN owner_token TEXT;
 ALTER TABLE destinations ADD COLUMN owner_session TEXT;
 ALTER TABLE manifests ADD COLUMN owner_token TEXT;
 ALTER TABLE manifests ADD COLUMN owner_session TEXT;
+ALTER TABLE manifests ADD COLUMN roots TEXT;
 ALTER TABLE transfers ADD COLUMN user_name TEXT;
 ALTER TABLE transfers ADD COLUMN password TEXT;
 ALTER TABLE transfers ADD COLUMN token TEXT;
