@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from data_world import TABLES
 
+from agent.jetstream import constants
 from agent.server import results
 from agent.server.data.manifest import Entry, Manifest
 from agent.server.data.order import Order
 from agent.server.data.outgoing import ChunkWork, LargeFile, OpenWork, PackWork, Transfer
-from agent.server.data.reading import Identity
+from agent.server.data.reading import ATTEMPTS, Identity
 from agent.server.results import Outcome, Record
 
 MIB = 1 << 20
@@ -117,6 +118,7 @@ def test_a_new_receiver_gets_again_what_was_not_durable(tmp_path: Path) -> None:
     made.session_lost()
     made.resume([(0, 2, 1)], [], same=False)
     assert made.counters.files_done == 0 and not made.published
+    assert made.counters.blocks_resent == 2  # what was published, and what was on its way
     work = made.claim(MIB)
     assert work is not None and isinstance(work[0], PackWork)
     assert sorted(entry.seq for entry in work[0].entries) == [0, 1]
@@ -135,6 +137,7 @@ def test_damage_is_repaired_a_bounded_number_of_times(tmp_path: Path) -> None:
         made.reading = 0
         made.pack_damaged(number)
     assert made.failed == 1 and "damaged" in made.first_error and made.all_final()
+    assert made.counters.blocks_resent == ATTEMPTS
 
 
 def test_a_transfer_is_final_only_when_nothing_is_left(tmp_path: Path) -> None:
@@ -150,6 +153,35 @@ def test_a_transfer_is_final_only_when_nothing_is_left(tmp_path: Path) -> None:
     assert not made.all_final()
     made.done(0, Outcome.DELIVERED)
     assert made.all_final() and not made.has_work()
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_vanished_source_fails_the_transfer_unless_it_is_skipped(tmp_path: Path, skip: bool) -> None:
+    """It is told as vanished either way; without the flag it is looked for again when the transfer resumes."""
+    flags = START["flags"] | (constants.TRANSFER_FLAG_SKIP_VANISHED if skip else 0)
+    made = transfer(tmp_path, [10])
+    made.order = Order.parse({**START, "flags": flags})
+    made.resume([], [], same=False)
+    work = made.claim(MIB)
+    assert work is not None and isinstance(work[0], PackWork)
+    made.vanished(work[0].entries[0])
+    assert list(results.unpack(bytes(made.settled))) == [Record(0, Outcome.VANISHED)]
+    assert (made.failed, made.counters.files_done) == ((0, 1) if skip else (1, 0))
+    assert skip or "/src/0 does not exist" in made.first_error
+    with sqlite3.connect(tmp_path / "server.db") as database:
+        database.execute("INSERT INTO transfer_results VALUES(5, 0, ?)", (bytes(made.settled),))
+    again = Manifest(tmp_path / "server.db", 1, 5, skip_vanished=skip)
+    assert [entry.seq for entry in again.page()] == ([] if skip else [0])
+
+
+def test_an_earlier_worker_s_bytes_that_are_not_there_count_as_lost(tmp_path: Path) -> None:
+    """What was sent, less what is final and what the receiver kept of unfinished files."""
+    made = transfer(tmp_path, [10_000, 100_000], [Record(0, Outcome.DELIVERED, 10_000)])
+    order = Order.parse({**START, "counters": {"bytesSent": 60_000, "blocksResent": 10}})
+    made = Transfer(order, 1, made.manifest)
+    made.resume([], [[1, 1, [100_000, 1, 2, 3], [[0, 20_480]]]], same=False)
+    lost = 60_000 - 10 * 256 - 10_000 - 20_480
+    assert made.counters.blocks_resent == 10 + -(-lost // 256)
 
 
 def test_malformed_orders_are_refused() -> None:
