@@ -110,6 +110,7 @@ class Access:
         account = await self._account(user, password, session.peer)
         session.log_out()
         session.user, session.entry = user, account.password
+        _log.info("login", user=user, peer=session.peer)
 
     async def log_in_token(self, session: Session, token: str, password: str | None) -> None:
         """By the control token, an API token or a shared token. CommandError when it is none of them."""
@@ -122,6 +123,7 @@ class Access:
         session.log_out()
         session.permissions, session.path, session.manifest = found.permissions, found.path, found.manifest_id
         session.user, session.token, session.token_session = found.owner, str(found.id), uuid.uuid4().hex
+        _log.info("login", user=found.owner, token=session.token, kind=found.kind, peer=session.peer)
 
     def raise_to_superuser(self, session: Session) -> None:
         """CommandError when the session's user is none."""
@@ -133,6 +135,7 @@ class Access:
                     "account: lanesync user add NAME --superuser --accounts FILE"
                 )
         session.superuser = True
+        _log.info("superuser", user=session.user, peer=session.peer)
 
     def _may_be_superuser(self, user: str | None, account: Account | None) -> bool:
         return account is not None and (account.superuser or user in self._core.options.superusers)

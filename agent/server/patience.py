@@ -2,7 +2,8 @@
 
 A user name waits longer with each failure, up to PAUSE. A peer may fail a few times, for whatever names;
 after that its attempts follow each other at a growing distance, and those that would wait too long are
-refused. Nobody is locked out: another peer waits PAUSE at most.
+refused. Nobody is locked out: a user at another peer waits PAUSE at most, and one who has logged in from this
+peer before has a line of their own.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ class _Records:
     def drop(self, key: str) -> None:
         self._records.pop(key, None)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._records
+
     def __len__(self) -> int:
         return len(self._records)
 
@@ -58,10 +62,17 @@ class Patience:
     def __init__(self) -> None:
         self.users = _Records()
         self.peers = _Records()
+        self.known = _Records()  # users who have logged in, each at a peer
+
+    def _line(self, user: str, peer: str, now: float) -> _Record:
+        """Whose attempts follow each other."""
+        network = _network(peer)
+        both = f"{user} {network}"
+        return self.known.get(both, now) if both in self.known else self.peers.get(network, now)
 
     def admit(self, user: str, peer: str, now: float) -> float | None:
         """Seconds until this attempt is looked at; None = refuse it now."""
-        mine, theirs = self.users.get(user, now), self.peers.get(_network(peer), now)
+        mine, theirs = self.users.get(user, now), self._line(user, peer, now)
         over = max(0, theirs.failures - FREE_FAILURES) + max(0, theirs.undecided - FREE_AT_ONCE)
         pause = _pause(over)
         start = max(now, theirs.next) if pause else now
@@ -73,7 +84,7 @@ class Patience:
 
     def failed(self, user: str, peer: str, now: float) -> int:
         """Failures of this user name in a row."""
-        mine, theirs = self.users.get(user, now), self.peers.get(_network(peer), now)
+        mine, theirs = self.users.get(user, now), self._line(user, peer, now)
         theirs.undecided = max(0, theirs.undecided - 1)
         for record in (mine, theirs):
             record.failures += 1
@@ -81,8 +92,9 @@ class Patience:
         return mine.failures
 
     def succeeded(self, user: str, peer: str, now: float) -> None:
-        theirs = self.peers.get(_network(peer), now)
+        theirs = self._line(user, peer, now)
         theirs.undecided = max(0, theirs.undecided - 1)
+        self.known.get(f"{user} {_network(peer)}", now).failures = 0
         self.users.drop(user)
 
 

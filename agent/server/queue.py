@@ -10,7 +10,7 @@ import structlog
 
 from agent.jetstream.constants import ERROR_INTERNAL
 from agent.server.core import Core
-from agent.server.errors import CommandError, RpcError
+from agent.server.errors import CommandError, RpcError, not_authenticated
 from agent.server.session import Session
 from agent.server.store import requests
 from agent.server.store.requests import Request
@@ -18,6 +18,7 @@ from agent.server.store.requests import Request
 _log = structlog.get_logger(__name__)
 
 MAX_PENDING = 10_000
+MAX_BEFORE_LOGIN = 100  # requests of a connection
 _EVENTS = {"lanesync.deletePathsAsync": "deletion"}
 """Requests whose end is an event of its own, under the request's id."""
 
@@ -35,9 +36,11 @@ class RequestQueue:
         """Record and start; answers the Request Structure."""
         if len(self._tasks) >= MAX_PENDING:
             raise CommandError(f"{MAX_PENDING} requests are pending; wait for some to finish")
-        now = self._core.clock.wall_us()
+        stranger, now = session.user is None, self._core.clock.wall_us()
+        if stranger and len(session.requests) >= MAX_BEFORE_LOGIN:
+            raise not_authenticated(f"{MAX_BEFORE_LOGIN} requests were made without a login; connect again")
         request_id = await self._core.database.run(requests.create, method, session.owner, now)
-        if session.user is None:
+        if stranger:
             session.requests.add(request_id)
         task = asyncio.create_task(self._carry_out(request_id, method, work), name=method)
         self._tasks.add(task)

@@ -54,6 +54,20 @@ def test_a_peer_that_tries_many_names_is_slowed_and_then_refused() -> None:
     assert waits.admit("x", "10.0.0.2", 200.0) == 0.0
 
 
+def test_who_logged_in_before_is_not_held_up_by_the_others_of_a_host() -> None:
+    """Their own failures count for them alone, and hold them up as those of a host would."""
+    waits = Patience()
+    waits.admit("anna", "10.0.0.1", 0.0)
+    waits.succeeded("anna", "10.0.0.1", 0.0)
+    while waits.admit("x", "10.0.0.1", 1.0) is not None:
+        waits.failed("x", "10.0.0.1", 1.0)
+    assert waits.admit("bert", "10.0.0.1", 1.0) is None
+    assert waits.admit("anna", "10.0.0.1", 1.0) == 0.0
+    waits.succeeded("anna", "10.0.0.1", 1.0)
+    found = [waits.admit("anna", "10.0.0.1", 2.0) for _ in range(100)]
+    assert found[0] == 0.0 and found[-1] is None
+
+
 def test_many_attempts_at_once_are_counted_before_they_are_decided() -> None:
     """A burst gets no more guesses than a sequence would."""
     waits = Patience()
@@ -81,7 +95,8 @@ def test_the_tables_are_bounded() -> None:
     for number in range(patience.MAX_KEYS + 500):
         waits.admit(f"u{number}", f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 1.0)
         waits.failed(f"u{number}", f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 1.0)
-    assert len(waits.users) == len(waits.peers) == patience.MAX_KEYS
+        waits.succeeded(f"k{number}", "10.0.0.1", 1.0)
+    assert len(waits.users) == len(waits.peers) == len(waits.known) == patience.MAX_KEYS
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xy"), st.booleans(), st.floats(0, 5))))
