@@ -157,7 +157,7 @@ def test_a_transfer_is_final_only_when_nothing_is_left(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("skip", [False, True])
 def test_a_vanished_source_fails_the_transfer_unless_it_is_skipped(tmp_path: Path, skip: bool) -> None:
-    """It is told as vanished either way; without the flag it is looked for again when the transfer resumes."""
+    """It is told as vanished either way; without the flag it is looked for again on a resume."""
     flags = START["flags"] | (constants.TRANSFER_FLAG_SKIP_VANISHED if skip else 0)
     made = transfer(tmp_path, [10])
     made.order = Order.parse({**START, "flags": flags})
