@@ -9,7 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 from agent.jetstream.interface import Caller, Interface, object_id
-from agent.jetstream.structures import GarbageCollect, Id, Request, RequestStatus, ServerInfo, Token
+from agent.jetstream.structures import (
+    Event,
+    GarbageCollect,
+    Id,
+    Listing,
+    Request,
+    RequestStatus,
+    ServerInfo,
+    Token,
+    Usage,
+)
 
 
 def request_status(api: Caller, requestId: Id) -> RequestStatus:
@@ -78,18 +88,27 @@ class ServerInterface(Interface):
         self._call("sleep", milliseconds=milliseconds, blocking=True)
 
     def terminate(self) -> None:
+        """End the server in an orderly way. For superusers."""
         self._call("terminate")
 
-    def getEventLog(self) -> list[dict[str, Any]]:
-        events: list[dict[str, Any]] = self._call("getEventLog")
+    def getEventLog(self, limit: int | None = None) -> list[Event]:
+        """What happened since the server's launch, the latest `limit` that the caller may see, oldest
+        first."""
+        events: list[Event] = self._call("getEventLog", limit=limit)
         return events
 
-    def getThirdPartyLicenses(self) -> Any:
-        return self._call("getThirdPartyLicenses")
+    def getThirdPartyLicenses(self) -> list[dict[str, str]]:
+        """`name`, `version` and `license` of what the server is made with."""
+        found: list[dict[str, str]] = self._call("getThirdPartyLicenses")
+        return found
 
     def setLicenseKeyAsync(self, licenseKey: str) -> Request:
-        request: Request = self._call("setLicenseKeyAsync", licenseKey=licenseKey)
-        return request
+        return self._request("setLicenseKeyAsync", licenseKey=licenseKey)
+
+    def setLicenseKey(self, licenseKey: str) -> dict[str, Any]:
+        """The bundled server needs no key, and says so. For superusers."""
+        answer: dict[str, Any] = self._call("setLicenseKey", licenseKey=licenseKey)
+        return answer
 
     def updateBandwidthLimits(
         self,
@@ -109,9 +128,13 @@ class ServerInterface(Interface):
 
     # Clean-up
 
-    def garbageCollect(self) -> None:
-        """Run the clean-up now."""
-        self._call("garbageCollect")
+    def garbageCollect(self) -> dict[str, int]:
+        """Run the clean-up now; how many of each kind were removed. For superusers."""
+        counts: dict[str, int] = self._call("garbageCollect", blocking=True)
+        return counts
+
+    def garbageCollectAsync(self) -> Request:
+        return self._request("garbageCollectAsync")
 
     def getGarbageCollectSettings(self) -> GarbageCollect:
         settings: GarbageCollect = self._call("getGarbageCollectSettings")
@@ -120,6 +143,7 @@ class ServerInterface(Interface):
     def updateGarbageCollectSettings(
         self, intervalSeconds: int | None = None, timeLimitSeconds: int | None = None
     ) -> GarbageCollect:
+        """Seconds between two runs, and for how long what is over is kept. For superusers."""
         settings: GarbageCollect = self._call(
             "updateGarbageCollectSettings", intervalSeconds=intervalSeconds, timeLimitSeconds=timeLimitSeconds
         )
@@ -162,42 +186,85 @@ class ServerInterface(Interface):
     # Sandboxes
 
     def setSandboxMapping(self, user: str, mapping: dict[str, Any]) -> None:
-        """`mapping`: virtual path -> path or sandbox object; the user "" means everybody."""
+        """`mapping`: name of a root -> directory, or {"type": "file", "path": …}; replaces what the user
+        had. The user "" means everybody without a mapping of their own. For superusers, as all three."""
         self._call("setSandboxMapping", user=user, mapping=mapping)
 
-    def getSandboxMappings(self, user: str | None = None) -> Any:
-        return self._call("getSandboxMappings", user=user)
+    def getSandboxMappings(self, user: str | None = None) -> dict[str, dict[str, dict[str, str]]]:
+        """User -> root -> sandbox, of one user or of all."""
+        found: dict[str, dict[str, dict[str, str]]] = self._call("getSandboxMappings", user=user)
+        return found
 
     def deleteSandboxMapping(self, user: str) -> None:
         self._call("deleteSandboxMapping", user=user)
 
-    # Files of the server's host
-
-    def lsAsync(self, path: str) -> Request:
-        return self._request("lsAsync", path=path)
+    # Files of the server's host, below the caller's roots
 
     def lsRootsAsync(self) -> Request:
         return self._request("lsRootsAsync")
 
-    def duAsync(self, path: str) -> Request:
-        return self._request("duAsync", path=path)
+    def lsRoots(self) -> list[dict[str, str]]:
+        """The roots: [{"path": "/media", "type": "file"}, …]."""
+        roots: list[dict[str, str]] = self._call("lsRoots")
+        return roots
+
+    def lsAsync(self, path: str = "/", limit: int | None = None, after: str | None = None) -> Request:
+        return self._request("lsAsync", path=path, limit=limit, after=after)
+
+    def ls(self, path: str = "/", limit: int | None = None, after: str | None = None) -> Listing:
+        """What is in a directory, by name; go on with `after` = `next` until that is None."""
+        listing: Listing = self._call("ls", path=path, limit=limit, after=after, blocking=True)
+        return listing
+
+    def duAsync(self, path: str = "/", timeoutSeconds: float | None = None) -> Request:
+        return self._request("duAsync", path=path, timeoutSeconds=timeoutSeconds)
+
+    def du(self, path: str = "/", timeoutSeconds: float | None = None) -> Usage:
+        """Bytes, files and directories below a path; `complete` is False when the time was over first."""
+        usage: Usage = self._call("du", path=path, timeoutSeconds=timeoutSeconds, blocking=True)
+        return usage
 
     def mkdirAsync(self, path: str) -> Request:
         return self._request("mkdirAsync", path=path)
 
+    def mkdir(self, path: str) -> None:
+        """Make a directory and its parents; harmless when it is there."""
+        self._call("mkdir", path=path)
+
     def mvAsync(self, source: str, destination: str) -> Request:
         return self._request("mvAsync", source=source, destination=destination)
 
-    def rmAsync(self, path: str) -> Request:
-        return self._request("rmAsync", path=path)
+    def mv(self, source: str, destination: str) -> None:
+        """Move or rename. Raises CommandError when the new name is taken."""
+        self._call("mv", source=source, destination=destination)
+
+    def rmAsync(self, path: str, recursive: bool | None = None) -> Request:
+        return self._request("rmAsync", path=path, recursive=recursive)
+
+    def rm(self, path: str, recursive: bool | None = None) -> dict[str, int]:
+        """Remove a file; a directory with all that is in it, if `recursive`. How much was removed."""
+        removed: dict[str, int] = self._call("rm", path=path, recursive=recursive, blocking=True)
+        return removed
 
     # Address discovery
 
     def sendDiscoverPacketAsync(self, address: str, port: int) -> Request:
         return self._request("sendDiscoverPacketAsync", address=address, port=port)
 
-    def recvDiscoverPacketAsync(self) -> Request:
-        return self._request("recvDiscoverPacketAsync")
+    def sendDiscoverPacket(self, address: str, port: int) -> dict[str, Any]:
+        """From which address and port the server at `address` sees this one."""
+        seen: dict[str, Any] = self._call("sendDiscoverPacket", address=address, port=port)
+        return seen
+
+    def recvDiscoverPacketAsync(self, timeoutSeconds: float | None = None) -> Request:
+        return self._request("recvDiscoverPacketAsync", timeoutSeconds=timeoutSeconds)
+
+    def recvDiscoverPacket(self, timeoutSeconds: float | None = None) -> dict[str, Any] | None:
+        """Wait for the next discover packet; from where it came, None when the time was over first."""
+        seen: dict[str, Any] | None = self._call(
+            "recvDiscoverPacket", timeoutSeconds=timeoutSeconds, blocking=True
+        )
+        return seen
 
     def _request(self, method: str, **params: Any) -> Request:
         request: Request = self._call(method, **params)

@@ -185,6 +185,38 @@ class Token(TypedDict, total=False):
     userData: dict[str, str]
 
 
+class FileItem(TypedDict):
+    """What is in a directory (ours). `size` is 0 for all but files."""
+
+    name: str
+    type: str  # file | directory | link | other
+    size: int
+    modificationTime: int
+    executable: bool
+
+
+class Listing(TypedDict):
+    """Answer of ls (ours). `next`: go on after this name; None = that is all."""
+
+    path: str
+    entries: list[FileItem]
+    next: str | None
+
+
+class Usage(TypedDict):
+    """Answer of du (ours)."""
+
+    path: str
+    totalSize: int
+    totalFiles: int
+    totalDirectories: int
+    complete: bool
+
+
+Event: TypeAlias = "dict[str, Any]"
+"""An entry of the event log: the structure of what changed, with `_event` and `_timestamp`."""
+
+
 class GarbageCollect(TypedDict):
     intervalSeconds: int
     timeLimitSeconds: int
