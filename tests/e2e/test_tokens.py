@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -261,6 +262,25 @@ def test_a_shared_token_allows_nothing_else(world: World, anna: APIInterface) ->
         info = carl.server.getServerInfo()
         assert "receiver" not in info and "configuration" not in info
     assert anna.send.getManifest(manifest)["userData"] == {}
+
+
+def test_what_was_left_out_of_a_shared_manifest_is_its_owners_to_know(
+    world: World, anna: APIInterface
+) -> None:
+    """The message names places on the server."""
+    folder = world.folder / "with a hole"
+    folder.mkdir()
+    (folder / "file").write_bytes(CONTENT)
+    os.mkfifo(folder / "pipe")
+    manifest = anna.send.waitForManifest(anna.send.createManifest(mappings={"/f": str(folder)}))
+    assert "pipe" in (manifest["errorMessage"] or "")
+    with world.holder(anna.send.createSharedToken(manifest)["token"]) as carl:
+        for shown in (
+            carl.send.getManifest(manifest),
+            carl.send.waitForManifest(manifest),
+            *carl.send.getManifests(),
+        ):
+            assert shown["errorMessage"] == "" and shown["totalFiles"] == 1
 
 
 def test_two_holders_do_not_see_each_other(world: World, anna: APIInterface) -> None:

@@ -133,7 +133,7 @@ class ManifestMethods:
 
     @command("send.getManifest")
     async def get(self, session: Session, manifestId: ManifestId) -> dict[str, Any]:
-        return structures.manifest(*await self._core.database.run(_read, manifestId, session.scope))
+        return _shown(session, *await self._core.database.run(_read, manifestId, session.scope))
 
     @command("send.getManifests")
     async def get_all(
@@ -144,7 +144,7 @@ class ManifestMethods:
         limit: Count | None = None,
     ) -> list[dict[str, Any]]:
         found = await self._core.database.run(_read_all, before, after, limit, session.scope)
-        return [structures.manifest(row, data) for row, data in found]
+        return [_shown(session, row, data) for row, data in found]
 
     @command("send.getManifestFiles")
     async def get_files(
@@ -172,7 +172,7 @@ class ManifestMethods:
             while True:
                 row, data = await self._core.database.run(_read, manifestId, session.scope)
                 if not row.processing:
-                    return structures.manifest(row, data)
+                    return _shown(session, row, data)
                 changed.clear()
                 await changed.wait()
 
@@ -247,6 +247,13 @@ def _read_all(
     rows = manifests.get_all(connection, before, after, limit, scope)
     data = objects.user_data(connection, [row.id for row in rows])
     return [(_told(row), data[row.id]) for row in rows]
+
+
+def _shown(session: Session, row: Manifest, data: dict[str, str]) -> dict[str, Any]:
+    """The structure. What was left out, and where it lies, is nothing to whom the manifest is shared with."""
+    if session.shared is not None and row.error:
+        row = replace(row, error="")
+    return structures.manifest(row, data)
 
 
 def _told(row: Manifest) -> Manifest:

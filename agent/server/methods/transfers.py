@@ -217,7 +217,8 @@ class TransferMethods:
     ) -> None:
         data = {key: value or ""}
         kind, found = await self._core.database.run(_set_user_data, objId, data, session.scope)
-        self._core.events.post(kind, found)
+        if kind != "token":  # those have no events
+            self._core.events.post(kind, found)
 
     @command("send.deleteObjectUserData")
     async def delete_user_data(self, session: Session, objId: ObjectId, key: Text) -> None:
