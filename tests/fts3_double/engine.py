@@ -17,7 +17,7 @@ from .config import default_retries
 from .copying import ABORTED, Task, copy
 from .faults import Rule
 from .outcomes import Outcome, mock_copy, mock_seconds, overwrites, tries_allowed
-from .picking import Picker, Running, Slots
+from .picking import A_ROUND, Picker, Running, Slots
 from .stages import Stages
 from .storage import Storage
 
@@ -42,6 +42,7 @@ class Engine:
         self._pids = itertools.count(FIRST_PID)
         self._last = {"look": 0.0, "cancel": 0.0, "force": 0.0}
         self._settling: set[str] = set()
+        self._jobs: dict[str, dict[str, Any]] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -90,10 +91,13 @@ class Engine:
 
     def _round(self, ended: list[tuple[int, Outcome]]) -> None:
         now = time.monotonic()
+        self._jobs.clear()
         for file_id, outcome in ended:
             self._slots.copying -= 1
             self.later(self.app.settings.end_seconds, lambda f=file_id, o=outcome: self._finish(f, o))  # type: ignore[misc]
-        while self._timers and self._timers[0][0] <= now:
+        for _ in range(A_ROUND):
+            if not self._timers or self._timers[0][0] > now:
+                break
             heapq.heappop(self._timers)[2]()
         settings = self.app.settings
         if self._due("cancel", settings.cancel_poll, now):
@@ -114,8 +118,8 @@ class Engine:
 
     # ------------------------------------------------------------------ starting
 
-    def _start(self, row: sqlite3.Row) -> None:
-        """Take a file, or all files of its reuse job, out of the queue."""
+    def _start(self, row: sqlite3.Row) -> list[int]:
+        """Take a file, or all files of its reuse job, out of the queue; returns their ids."""
         ids = [row["file_id"]]
         job = self._job(row["job_id"])
         if job["job_type"] == "Y":
@@ -133,6 +137,7 @@ class Engine:
         self._slots.hold(running)
         self.stages.job_goes(job, "READY" if job["job_type"] == "Y" else "ACTIVE")
         self.later(self.app.settings.ready_seconds, lambda: self._activate(running))
+        return ids
 
     def _resume(self) -> None:
         """A real copy's process outlives the service; here it ends with it, and so is begun again."""
@@ -169,7 +174,7 @@ class Engine:
     def _begin(self, row: sqlite3.Row, job: dict[str, Any], running: Running) -> None:
         source, destination = row["source_surl"], row["dest_surl"]
         rule = self.app.faults.for_file(source, destination)
-        overwrite = overwrites(job["overwrite_flag"], row["retry"], last_hop=self.stages.is_last(row))
+        overwrite = overwrites(job["overwrite_flag"], row["retry"], last_hop=self.stages.is_last(row, job))
         if rule and rule.action == "stall":
             self._end_later(running, Outcome(), rule.seconds or FOREVER)
         elif rule and rule.action == "fail":
@@ -284,7 +289,10 @@ class Engine:
         return self.database.row("SELECT * FROM files WHERE file_id = ?", (file_id,))
 
     def _job(self, job_id: str) -> dict[str, Any]:
-        return self.database.job(job_id) or {}
+        """A job as it was at its first use in this round, `job_state` being kept up."""
+        if job_id not in self._jobs:
+            self._jobs[job_id] = self.database.job(job_id) or {}
+        return self._jobs[job_id]
 
 
 def _task(

@@ -19,6 +19,7 @@ WAITING = (
     "file_state = 'SUBMITTED' AND source_se = ? AND dest_se = ? AND files.vo_name = ?"
     " AND (SELECT job_finished FROM jobs WHERE jobs.job_id = files.job_id) IS NULL"
 )
+A_ROUND = 500  # files a link starts in one round: requests are answered between rounds
 
 
 @dataclass
@@ -58,9 +59,9 @@ class Slots:
 
 
 class Picker:
-    """Hands files to `start`, as many as there are free slots."""
+    """Hands files to `start`, as many as there are free slots; `start` returns the ids that it took."""
 
-    def __init__(self, app: App, slots: Slots, start: Callable[[sqlite3.Row], None]) -> None:
+    def __init__(self, app: App, slots: Slots, start: Callable[[sqlite3.Row], list[int]]) -> None:
         self._app, self._slots, self._start = app, slots, start
         self._database = app.database
         self._chance = random.Random(app.settings.seed)
@@ -72,7 +73,7 @@ class Picker:
         for row in self._database.rows("SELECT * FROM links"):
             links.setdefault((row["source_se"], row["dest_se"]), []).append(row["vo_name"])
         for link, vos in links.items():
-            free = self._free(limits, link)
+            free = min(self._free(limits, link), A_ROUND)
             waiting = {vo: self._count(link, vo, free) for vo in vos} if free else {}
             if any(waiting.values()):
                 weights = self._vo_weights(link, vos)
@@ -134,7 +135,7 @@ class Picker:
             self._start_rows(f"{where} AND activity = ? ORDER BY file_id LIMIT ?", (*values, activity, share))
 
     def _start_rows(self, where: str, values: tuple[Any, ...]) -> None:
+        taken: set[int] = set()
         for row in self._database.rows(f"SELECT * FROM files WHERE {where}", values):
-            state = self._database.row("SELECT file_state FROM files WHERE file_id = ?", (row["file_id"],))
-            if state and state["file_state"] == "SUBMITTED":  # else its reuse job took it along
-                self._start(row)
+            if row["file_id"] not in taken:  # else its reuse job took it along
+                taken.update(self._start(row))

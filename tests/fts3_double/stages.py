@@ -123,7 +123,7 @@ class Stages:
             "throughput": round(outcome.throughput, 3),
             "reason": "",
         }
-        if job["archive_timeout"] > 0 and self.is_last(row):
+        if job["archive_timeout"] > 0 and self.is_last(row, job):
             self.set_state(row["file_id"], "ARCHIVING", archive_start_time=now, **figures)
             self._archived_later(row)
         else:
@@ -165,10 +165,9 @@ class Stages:
         if row is not None:
             self.set_state(row["file_id"], "SUBMITTED")
 
-    def is_last(self, row: sqlite3.Row) -> bool:
+    def is_last(self, row: sqlite3.Row, job: dict[str, Any]) -> bool:
         """Whether no later hop follows; true for every file of other jobs."""
-        job = self.database.row("SELECT job_type FROM jobs WHERE job_id = ?", (row["job_id"],))
-        if job is None or job["job_type"] != "H":
+        if job["job_type"] != "H":
             return True
         later = self.database.row(
             "SELECT 1 FROM files WHERE job_id = ? AND file_index > ?", (row["job_id"], row["file_index"])
@@ -179,6 +178,7 @@ class Stages:
 
     def job_goes(self, job: dict[str, Any], state: str) -> None:
         if job["job_state"] not in (state, "ACTIVE"):
+            job["job_state"] = state
             with self.database.transaction() as db:
                 db.execute(
                     "UPDATE jobs SET job_state = ? WHERE job_id = ? AND job_finished IS NULL",
