@@ -80,10 +80,6 @@ class Delegation:
         answer = self._context.request("POST", path, body=json.dumps(attributes).encode())
         return answer.body.decode("utf-8", "replace").strip()
 
-    def forget(self) -> None:
-        """Ask the service next time, instead of trusting what was learned before."""
-        self._context.memory.delegated_until = None
-
     def _id(self) -> str:
         who = self.whoami(fresh=False)
         if not who.delegation_id:

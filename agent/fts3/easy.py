@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 from agent.fts3 import context as _core
+from agent.fts3 import errors as exceptions
 from agent.fts3.bans import Bans
 from agent.fts3.delegation import LIFETIME, RENEW_BEFORE, Delegation
 from agent.fts3.errors import (
@@ -71,6 +72,7 @@ __all__ = [
     "cancel",
     "cancel_all",
     "delegate",
+    "exceptions",
     "get_job_status",
     "get_jobs_statuses",
     "list_jobs",

@@ -212,7 +212,6 @@ class Jobs:
             return self._send(body, expected, adopt)
         except NeedDelegation:
             # Nothing was made. The delegation went away, or ends sooner than we thought.
-            self._delegation.forget()
             if not self._delegation.delegate(delegation_lifetime, True, renew_before):
                 raise
             return self._send(body, expected, adopt)

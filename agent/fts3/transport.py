@@ -102,7 +102,6 @@ class Transport:
     def close(self) -> None:
         """Drop all connections. A later request opens new ones."""
         with self._lock:
-            self._generation += 1
             sessions = list(self._sessions)
         for session in sessions:
             session.close()

@@ -97,7 +97,7 @@ def test_force_renews_whatever_is_left(service: Delegatee, here: Context) -> Non
 
 def test_a_short_lifetime_is_not_renewed_at_every_call(service: Delegatee, here: Context) -> None:
     for _ in range(3):
-        Delegation(here).delegate(lifetime=2 * HOUR)
+        Delegation(here).delegate(lifetime=1.5 * HOUR)
     assert len(service.proxies) == 1
 
 

@@ -93,6 +93,11 @@ def _shown(value: Any) -> str:
     return str(value) if isinstance(value, timedelta) else repr(value)
 
 
+def test_exceptions_are_found_where_scripts_look_for_them() -> None:
+    assert fts3.exceptions.NotFound is fts3.NotFound
+    assert issubclass(fts3.exceptions.NeedDelegation, fts3.exceptions.ClientError)
+
+
 def test_a_context_checks_its_endpoint(context: fts3.Context, service: Delegatee) -> None:
     assert context.get_endpoint_info() == {**ENDPOINT, "url": service.url}
     assert service.asked() == ["GET /"]
