@@ -79,6 +79,7 @@ class LocalRelay:
     def __init__(self, loop: Loop, folder: Path, accepted: tuple[str, ...], limits: Limits) -> None:
         self._loop = loop
         self._arguments = (accepted, limits)
+        self.folder = folder
         self.key = identity.ensure(folder, ["127.0.0.1"], time.time()).public_key
         self._identities = Identities(folder)
         self._address = ("127.0.0.1", 0)
@@ -112,13 +113,16 @@ class LocalReceiver:
 
     def __init__(self, loop: Loop, way: Way, addresses: tuple[str, ...] = (), key: Key | None = None) -> None:
         self.key = key or Key()
+        self.keys = [self.key]
         self.arrived: list[socket.socket] = []
+        self.peers: list[str] = []
         self._loop = loop
-        self.link = RelayLink(way, lambda: [self.key], addresses, self._deliver)
+        self.link = RelayLink(way, lambda: self.keys, addresses, self._deliver)
         self._task = loop.start(self.link.run())
 
-    async def _deliver(self, sock: socket.socket) -> None:
+    async def _deliver(self, sock: socket.socket, peer: str) -> None:
         sock.setblocking(True)
+        self.peers.append(peer)
         sock.settimeout(20)
         self.arrived.append(sock)
 

@@ -42,15 +42,15 @@ class Receiver:
     def pid(self) -> int | None:
         return self._worker.pid
 
-    def accept(self, sock: socket.socket, *, encrypted: bool = False) -> None:
-        """Hand a data session over, unread. `encrypted`: only a TLS session will do. Refused while too many
-        wait for the worker."""
+    def accept(self, sock: socket.socket, *, encrypted: bool = False, peer: str = "") -> None:
+        """Hand a data session over, unread. `encrypted`: only a TLS session will do. `peer`: the address of
+        the sender behind a relay. Refused while too many wait for the worker."""
         self._worker.ensure()
         if self._worker.queued >= MAX_WAITING:
             sock.close()
             return
         sock.setblocking(True)
-        self._worker.post({"op": "session", "encrypted": encrypted}, [sock.detach()])
+        self._worker.post({"op": "session", "encrypted": encrypted, "peer": peer}, [sock.detach()])
 
     def limit(self, rate: float | None) -> None:
         """Of all that is received, kbit/s."""

@@ -14,6 +14,7 @@ import structlog
 from agent.jetstream import keys
 from agent.server import identity
 from agent.server.core import Core
+from agent.server.errors import StartError
 from agent.server.identity import Identities
 from agent.server.receiving import Receiver
 from agent.server.relay import proof, protocol, tls
@@ -27,7 +28,7 @@ FIRST_PAUSE, LAST_PAUSE = 0.2, 15.0
 CONNECT_SECONDS = 10.0
 MAX_COMING = 64  # ways to senders that are being made at once
 
-Deliver = Callable[[socket.socket], Awaitable[None]]
+Deliver = Callable[[socket.socket, str], Awaitable[None]]
 
 
 def link(core: Core, receiver: Receiver) -> RelayLink:
@@ -37,8 +38,8 @@ def link(core: Core, receiver: Receiver) -> RelayLink:
     identity.ensure(serve.state_dir, names, time.time())
     identities = Identities(serve.state_dir)
 
-    async def deliver(sock: socket.socket) -> None:
-        receiver.accept(sock, encrypted=True)
+    async def deliver(sock: socket.socket, peer: str) -> None:
+        receiver.accept(sock, encrypted=True, peer=peer)
 
     outside = serve.external_address or protocol.address(socket.gethostname(), core.port)
     way = parse_way(serve.recv_relay, serve.recv_relay_key)
@@ -59,6 +60,7 @@ class RelayLink:
         self._way = relay
         self._signers = signers
         self._addresses = addresses
+        self._registered: tuple[str, ...] = ()  # keys
         self._deliver = deliver
         self._coming: set[asyncio.Task[None]] = set()
         self.trouble = ""
@@ -74,7 +76,7 @@ class RelayLink:
                 started = asyncio.get_running_loop().time()
                 try:
                     await self._live()
-                except (OSError, TimeoutError, ProtocolError, RefusedError) as error:
+                except (OSError, TimeoutError, ProtocolError, RefusedError, StartError) as error:
                     self._tell(error)
                 if self.registered and asyncio.get_running_loop().time() - started > LAST_PAUSE:
                     pause = FIRST_PAUSE
@@ -125,11 +127,13 @@ class RelayLink:
                 raise ProtocolError("no LaneSync relay answers there")
             protocol.require_version(welcome)
             nonce = protocol.text(welcome, "nonce", 128)
-            writer.write(proof.register(list(self._signers()), self._addresses, nonce, key))
+            signers = list(self._signers())
+            writer.write(proof.register(signers, self._addresses, nonce, key))
             answer = await _receive(reader)
         if answer["op"] != "registered":
             raise RefusedError(f"the relay refuses: {protocol.excerpt(answer)}")
         _log.info("registered at the relay", relay=self._way.shown, relay_key=key, addresses=self._addresses)
+        self._registered = tuple(signer.public_key for signer in signers)
         if not self._way.key:
             _log.info("the relay's key is not checked", remedy=f"--recv-relay-key {key}")
 
@@ -139,9 +143,9 @@ class RelayLink:
             writer.write(protocol.encode("ping"))
 
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Until the relay is silent for too long, leaves or breaks the protocol."""
+        """Until the relay is silent for too long, leaves or breaks the protocol, or our keys have changed."""
         where = writer.get_extra_info("peername")[:2]
-        while True:
+        while tuple(signer.public_key for signer in self._signers()) == self._registered:
             try:
                 async with asyncio.timeout(self._way.dead_seconds):
                     message = await _receive(reader)
@@ -157,7 +161,11 @@ class RelayLink:
     # --- senders -------------------------------------------------------------------------------------
 
     def _come(self, message: Message, where: tuple[str, int]) -> None:
-        token, peer = protocol.text(message, "token", 128), protocol.excerpt(message, "peer")
+        token = protocol.text(message, "token", 128)
+        try:
+            peer = protocol.address(*protocol.parse_address(protocol.text(message, "peer", 128)))
+        except ValueError as error:
+            raise ProtocolError(f"the relay names a sender badly: {error}") from error
         if len(self._coming) >= MAX_COMING:
             _log.warning("a sender was left waiting at the relay", peer=peer, reason="too many at once")
             return
@@ -174,7 +182,7 @@ class RelayLink:
             reason = str(error) or "the relay does not answer"
             _log.warning("a sender was not reached through the relay", peer=peer, reason=reason)
             return
-        await self._deliver(sock)
+        await self._deliver(sock, peer)
 
 
 async def _join(token: str, where: tuple[str, int]) -> socket.socket:

@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from relays import Key, LocalReceiver, LocalRelay, Loop, relay_world
 from servers import eventually
 
+from agent.server import identity
 from agent.server.data import dialing
 from agent.server.data.target import Target
 from agent.server.data.wire import WireError
@@ -74,6 +76,7 @@ def test_a_sender_reaches_a_receiver_by_its_address_or_its_pinned_key(world: Wor
     near, far = _meet(
         world, receiver, _target(world[1], "elsewhere" if key else "receiver.EXAMPLE", public_key=key)
     )
+    assert receiver.peers == [f"127.0.0.1:{near.getsockname()[1]}"]
     with near, far:
         near.sendall(b"question")
         near.shutdown(socket.SHUT_WR)
@@ -199,6 +202,29 @@ def test_heartbeats_keep_a_quiet_link(tmp_path: Path) -> None:
         assert (receiver.link.registered, receiver.link.since) == (True, first)
 
 
+@pytest.mark.parametrize("pinned", ["old", "new"])
+def test_a_relay_with_a_new_key_answers_with_the_one_that_is_expected(world: World, pinned: str) -> None:
+    """While both are good, receivers that have pinned either register."""
+    loop, relay = world
+    renewed = identity.rotate(relay.folder, ["localhost"], 3600.0, time.time()).public_key
+    assert renewed != relay.key
+    way = replace(relay.way, key=relay.key if pinned == "old" else renewed)
+    receiver = LocalReceiver(loop, way, ("r:8886",))
+    eventually(lambda: receiver.link.registered, what="it registers")
+
+
+def test_a_receiver_with_a_new_key_is_found_by_the_old_and_the_new_one(world: World) -> None:
+    """Without a restart: the link is made anew when the keys have changed."""
+    loop, relay = world
+    first, second = Key(), Key()
+    receiver = LocalReceiver(loop, replace(relay.way, ping_seconds=0.05), (), first)
+    eventually(lambda: receiver.link.registered)
+    receiver.keys = [second, first]
+    for key in (second, first):
+        near, _ = eventually(lambda key=key: _try(world, receiver, public_key=key.public_key))
+        near.close()
+
+
 # --- who may register ----------------------------------------------------------------------------------
 
 
@@ -317,9 +343,11 @@ def test_those_who_say_nothing_do_not_keep_others_out(tmp_path: Path) -> None:
             assert sock.recv(1) == b""
 
 
-def _try(world: World, receiver: LocalReceiver) -> tuple[socket.socket, socket.socket] | None:
+def _try(
+    world: World, receiver: LocalReceiver, **target: object
+) -> tuple[socket.socket, socket.socket] | None:
     try:
-        return _meet(world, receiver, _target(world[1], "r"))
+        return _meet(world, receiver, _target(world[1], "r", **target))
     except WireError:
         return None
 

@@ -23,6 +23,7 @@ from agent.server.data.throttle import Throttle
 from agent.server.data.wire import Stream, WireError
 from agent.server.identity import Identities
 from agent.server.ipc import Channel, Message
+from agent.server.relay import protocol
 
 if TYPE_CHECKING:
     from agent.server.data.options import WorkerOptions
@@ -72,8 +73,9 @@ class Receiver:
 
     # --- sessions ----------------------------------------------------------------------------------
 
-    def serve(self, fd: int, *, encrypted: bool) -> None:
-        """Take over an accepted connection. `encrypted`: it begins with a TLS handshake."""
+    def serve(self, fd: int, *, encrypted: bool, peer: str = "") -> None:
+        """Take over an accepted connection. `encrypted`: it begins with a TLS handshake. `peer`: where it
+        comes from, if that is not the other end (a relay)."""
         sock = socket.socket(fileno=fd)
         sock.setblocking(True)
         if not self._greetings.acquire(blocking=False):
@@ -82,12 +84,12 @@ class Receiver:
             return
         with self._lock:
             self._streams += 1
-        threading.Thread(target=self._run, args=(sock, encrypted), name="stream", daemon=True).start()
+        threading.Thread(target=self._run, args=(sock, encrypted, peer), name="stream", daemon=True).start()
 
-    def _run(self, sock: socket.socket, encrypted: bool) -> None:
+    def _run(self, sock: socket.socket, encrypted: bool, peer: str) -> None:
         try:
             try:
-                serving = self._greet(sock, encrypted)
+                serving = self._greet(sock, encrypted, peer)
             finally:
                 self._greetings.release()
             if serving is not None:
@@ -95,14 +97,14 @@ class Receiver:
         finally:
             self._ended()
 
-    def _greet(self, sock: socket.socket, encrypted: bool) -> Serving | None:
+    def _greet(self, sock: socket.socket, encrypted: bool, behind: str) -> Serving | None:
         """Find out who it is; None when the connection is over already."""
         peer = ("", 0)
         try:
             wire.tune(sock)
-            peer = sock.getpeername()[:2]
+            peer = protocol.parse_address(behind) if behind else sock.getpeername()[:2]
             stream = Stream(secure.accept(sock, self.contexts, wire.HANDSHAKE_SECONDS) if encrypted else sock)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             if peer[0]:
                 _log.warning("data session refused", peer=peer[0], error=str(error))
             sock.close()
@@ -326,13 +328,13 @@ def run_receiver(options: WorkerOptions, channel: Channel) -> None:
     threading.Thread(target=_report_rates, args=(receiver,), name="rates", daemon=True).start()
     threading.Thread(target=_tell_progress, args=(receiver,), name="progress", daemon=True).start()
     channel.send({"op": "ready"})
-    waiting: list[tuple[int, bool]] | None = []  # for the rules
+    waiting: list[tuple[int, bool, str]] | None = []  # for the rules
     while (received := channel.receive()) is not None:
         message, fds = received
         if message.get("op") == "rules":
             receiver.set_rules(Rules.parse(message))
-            for fd, encrypted in waiting or ():
-                receiver.serve(fd, encrypted=encrypted)
+            for fd, encrypted, peer in waiting or ():
+                receiver.serve(fd, encrypted=encrypted, peer=peer)
             waiting = None
         elif message.get("op") == "limit":
             receiver.throttle.limit(message["rate"])
@@ -341,11 +343,11 @@ def run_receiver(options: WorkerOptions, channel: Channel) -> None:
         elif message.get("op") == "roots":
             receiver.set_roots([os.fsencode(path) for path in message["paths"]])
         elif message.get("op") == "session" and fds:
-            encrypted = bool(message.get("encrypted"))
+            encrypted, peer = bool(message.get("encrypted")), str(message.get("peer") or "")
             if waiting is None:
-                receiver.serve(fds.pop(), encrypted=encrypted)
+                receiver.serve(fds.pop(), encrypted=encrypted, peer=peer)
             else:
-                waiting.append((fds.pop(), encrypted))
+                waiting.append((fds.pop(), encrypted, peer))
         for fd in fds:
             os.close(fd)
     receiver.flush()
