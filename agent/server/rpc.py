@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any, NoReturn
@@ -31,6 +32,7 @@ _log = structlog.get_logger(__name__)
 
 MAX_VALUES = 2_000_000  # commas and brackets in one line: what bounds the memory of the parsed message
 MAX_BATCH = 1000
+SMALL_BYTES = 64 * 1024  # in lines up to this a repeated name is found; in a list of files it costs too much
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -42,11 +44,28 @@ def parse(line: bytes) -> Any:
     if line.count(b",") + line.count(b"[") + line.count(b"{") > MAX_VALUES:
         raise RpcError(ERROR_PARSE, f"the message has more than {MAX_VALUES} values; send it in parts")
     try:
-        return json.loads(line, parse_constant=_refuse_constant)
+        hook = _unique if len(line) <= SMALL_BYTES else None
+        return json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=hook)
+    except _RepeatedError as error:
+        raise RpcError(ERROR_PARSE, str(error)) from None
     except RecursionError:
         raise RpcError(ERROR_PARSE, "the message is nested too deeply") from None
     except ValueError as error:
         raise RpcError(ERROR_PARSE, f"the message is not JSON: {str(error)[:200]}") from None
+
+
+class _RepeatedError(Exception):
+    """A name is in an object twice; which value is meant, nobody can tell."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise _RepeatedError(
+            f"names must be unique: {repeated[:80]!r} is in one object of the message more than once"
+        )
+    return made
 
 
 def encode(value: object) -> bytes:
