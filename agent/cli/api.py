@@ -50,6 +50,14 @@ def _complete_argument(ctx: click.Context, _parameter: click.Parameter, begun: s
 @click.option("--password-file", type=click.Path(dir_okay=False), help="Read the password from this file.")
 @click.option("--token", help="Log in with this token; others on this machine can see it, a file is safer.")
 @click.option("--token-file", type=click.Path(dir_okay=False), help="Log in with the token in this file.")
+@click.option("--tls/--plain", default=None, help="Speak TLS or not.  [default: TLS to other hosts]")
+@click.option(
+    "--ca", type=click.Path(dir_okay=False), help="PEM file to check the server's certificate with."
+)
+@click.option("--public-key", help="Public key that the server has to show.")
+@click.option(
+    "--insecure", is_flag=True, help="Talk to another host without knowing that it is the right one."
+)
 @click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the connection.")
 def command(
     method: str,
@@ -60,6 +68,10 @@ def command(
     password_file: str | None,
     token: str | None,
     token_file: str | None,
+    tls: bool | None,
+    ca: str | None,
+    public_key: str | None,
+    insecure: bool,
     timeout: float,
 ) -> None:
     """Call METHOD (send.getTransfers, server.getServerInfo, getDestination, …) and print the result as JSON.
@@ -75,7 +87,7 @@ def command(
     Exit codes: 0 done, 1 the server refused or cannot be reached, 2 usage.
     """
     name, parameters = resolve_method(method), parse_arguments(arguments)
-    api = Jetstream().api(host, port, timeout)
+    api = Jetstream().api(host, port, timeout, tls=tls, ca=ca, publicKey=public_key, insecure=insecure)
     try:
         with api:
             _log_in(api, user, password_file, token if token_file is None else _read(token_file))

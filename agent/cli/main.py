@@ -27,6 +27,7 @@ VERBS = {
     "serve": "run a transfer server",
     "relay": "a meeting point for servers that cannot be reached from outside",
     "user": "accounts of a transfer server",
+    "keygen": "the key of a transfer server",
     "schema": "print the JSON Schema of the specs",
     "api": "call any method of a JetStream API server",
 }

@@ -20,6 +20,7 @@ from agent.jetstream.errors import (
     ProtocolError,
     RequestTimeoutError,
     ServerFaultError,
+    UntrustedServerError,
     VersionMismatchError,
 )
 
@@ -37,5 +38,6 @@ __all__ = [
     "ProtocolError",
     "RequestTimeoutError",
     "ServerFaultError",
+    "UntrustedServerError",
     "VersionMismatchError",
 ]

@@ -12,6 +12,7 @@ from agent.jetstream.extensions import ExtensionInterface
 from agent.jetstream.recvinterface import RecvInterface
 from agent.jetstream.sendinterface import SendInterface
 from agent.jetstream.serverinterface import ServerInterface
+from agent.jetstream.transport import Security
 from agent.jetstream.wire import Connection
 
 _LOG_IN = frozenset({"server.auth", "server.authToken"})
@@ -22,6 +23,9 @@ class APIInterface:
 
     timeout: seconds to connect. requestTimeout: seconds for an answer. waitTimeout: the same for calls that
     wait for something to be over (waitFor…, getRequestResult, sleep, the twins of …Async). None = for ever.
+    tls: None = to other hosts always, on loopback when one of the next two is given. ca: PEM file of the
+    authority that vouches for the server's certificate. publicKey: the server's own, instead. insecure: talk
+    to another host without knowing that it is the right one.
     """
 
     def __init__(
@@ -32,12 +36,17 @@ class APIInterface:
         *,
         requestTimeout: float | None = 60.0,
         waitTimeout: float | None = None,
+        tls: bool | None = None,
+        ca: str | None = None,
+        publicKey: str | None = None,
+        insecure: bool = False,
     ) -> None:
         self.host = host
         self.port = port
         self.timeout = timeout
         self.requestTimeout = requestTimeout
         self.waitTimeout = waitTimeout
+        self.security = Security(tls, ca, publicKey, insecure)
         self.server = ServerInterface(self)
         self.send = SendInterface(self)
         self.recv = RecvInterface(self)
@@ -54,7 +63,7 @@ class APIInterface:
         with self._connecting:
             if self.connected:
                 return
-            self._connection = Connection(self.host, self.port, self.timeout)
+            self._connection = Connection(self.host, self.port, self.timeout, self.security)
             self._version_checked = False
             try:
                 self._check_version()
@@ -118,9 +127,23 @@ class Jetstream:
         *,
         requestTimeout: float | None = 60.0,
         waitTimeout: float | None = None,
+        tls: bool | None = None,
+        ca: str | None = None,
+        publicKey: str | None = None,
+        insecure: bool = False,
     ) -> APIInterface:
-        """An interface to the server at host:port, not yet connected."""
-        return APIInterface(host, port, timeout, requestTimeout=requestTimeout, waitTimeout=waitTimeout)
+        """An interface to the server at host:port, not yet connected; see APIInterface."""
+        return APIInterface(
+            host,
+            port,
+            timeout,
+            requestTimeout=requestTimeout,
+            waitTimeout=waitTimeout,
+            tls=tls,
+            ca=ca,
+            publicKey=publicKey,
+            insecure=insecure,
+        )
 
 
 JetStream = Jetstream

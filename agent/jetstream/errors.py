@@ -3,7 +3,8 @@
 JetstreamError
 ├── ConnectionFailedError   nobody answers, or the connection broke (also a builtin ConnectionError)
 │   ├── NotConnectedError       `connect()` was not called, or `disconnect()` was
-│   └── RequestTimeoutError     the server did not answer in time (also a builtin TimeoutError)
+│   ├── RequestTimeoutError     the server did not answer in time (also a builtin TimeoutError)
+│   └── UntrustedServerError    it is not shown to be the server that is meant; `.publicKey` is its key
 ├── ProtocolError           what answers does not speak this protocol
 │   └── VersionMismatchError    it speaks another version of it
 └── CommandError            the server refused; `.code`, `.data`, and its message
@@ -37,6 +38,14 @@ class NotConnectedError(ConnectionFailedError):
 
 class RequestTimeoutError(ConnectionFailedError, builtins.TimeoutError):
     pass
+
+
+class UntrustedServerError(ConnectionFailedError):
+    """publicKey: what the server has shown, for comparing and pinning; "" when it is not known."""
+
+    def __init__(self, message: str, publicKey: str = "") -> None:
+        super().__init__(message)
+        self.publicKey = publicKey
 
 
 class ProtocolError(JetstreamError):

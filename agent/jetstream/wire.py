@@ -11,13 +11,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import select
 import socket
-import struct
 import threading
 import time
 from typing import Any
 
+from agent.jetstream import transport
 from agent.jetstream.constants import MAX_MESSAGE_BYTES
 from agent.jetstream.errors import (
     ConnectionFailedError,
@@ -26,9 +25,10 @@ from agent.jetstream.errors import (
     RequestTimeoutError,
     command_error,
 )
+from agent.jetstream.transport import Security
 
 _RECEIVE_BYTES = 256 * 1024
-_SEND_STALL_SECONDS = 60
+_NOTHING_ASKED = Security()
 
 
 def encode(message: dict[str, Any]) -> bytes:
@@ -56,22 +56,18 @@ class _Waiter:
 class Connection:
     """Connected from construction until `close()` or until the other end is gone; never reopened.
 
-    Raises ConnectionFailedError when nobody answers within `timeout` seconds.
+    Raises ConnectionFailedError when nobody answers within `timeout` seconds, UntrustedServerError when it is
+    not the server that `security` asks for.
     """
 
-    def __init__(self, host: str, port: int, timeout: float) -> None:
+    def __init__(self, host: str, port: int, timeout: float, security: Security = _NOTHING_ASKED) -> None:
         self.address = f"{host}:{port}"
         try:
-            self._socket = socket.create_connection((host, port), timeout)
+            self._transport = transport.connect(host, port, timeout, security)
+        except ConnectionFailedError:
+            raise
         except OSError as error:
             raise ConnectionFailedError(_why_not(self.address, error, timeout)) from error
-        self._socket.settimeout(None)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        stall = struct.pack("@ll", _SEND_STALL_SECONDS, 0)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, stall)
-        self._poll = select.poll()
-        self._poll.register(self._socket, select.POLLIN)
         self._ids = itertools.count(1)
         self._buffer = bytearray()
         self._writing = threading.Lock()
@@ -85,10 +81,8 @@ class Connection:
         """Notices also that the other end hung up while nobody was waiting."""
         if self._failure is None and self._reading.acquire(blocking=False):
             try:
-                if self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"":
+                if self._transport.ended():
                     self._fail(ConnectionFailedError(f"{self.address} closed the connection"))
-            except BlockingIOError:
-                pass
             except OSError as error:
                 self._fail(ConnectionFailedError(f"the connection to {self.address} broke: {error}"))
             finally:
@@ -134,7 +128,7 @@ class Connection:
     def _send(self, line: bytes) -> None:
         try:
             with self._writing:
-                self._socket.sendall(line)
+                self._transport.send(line)
         except OSError as error:
             # After a partial write the stream is of no use to anyone.
             broken = ConnectionFailedError(f"the connection to {self.address} broke: {error}")
@@ -168,18 +162,19 @@ class Connection:
     def _stop_reading(self) -> None:
         """Only who reads may close: a descriptor that is closed under a reader may be somebody else's."""
         if self._failure is not None:
-            self._socket.close()
+            self._transport.close()
         self._reading.release()
 
     def _read(self, waiter: _Waiter, deadline: float | None) -> None:
         """Read and hand out answers until `waiter` has its own, the time is up or the connection broke."""
         try:
             while not waiter.done and self._failure is None:
-                if deadline is not None:
-                    left = deadline - time.monotonic()
-                    if left <= 0 or not self._poll.poll(left * 1000):
-                        return
-                block = self._socket.recv(_RECEIVE_BYTES)
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return
+                block = self._transport.receive(_RECEIVE_BYTES, left)
+                if block is None:
+                    return
                 if not block:
                     raise ConnectionFailedError(f"{self.address} closed the connection")
                 self._take(block)
@@ -229,7 +224,7 @@ class Connection:
             waiting = list(self._waiting.values())
             self._waiting.clear()
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+            self._transport.shutdown()
         for waiter in waiting:
             waiter.finish(None, _again(error))
 

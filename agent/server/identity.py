@@ -176,6 +176,8 @@ def _locked(state_dir: Path) -> Iterator[Path]:
 def _signature(folder: Path) -> object:
     try:
         found = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
+    except FileNotFoundError as error:
+        raise StartError(f"there is no key in {folder} yet; run: lanesync keygen") from error
     except OSError as error:
         raise StartError(f"{folder} cannot be read: {error.strerror}; see to its permissions") from error
     return sorted((name, status.st_ino, status.st_mtime_ns) for name, status in found)
