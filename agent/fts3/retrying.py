@@ -20,11 +20,15 @@ _MAX_DOUBLINGS = 30
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """attempts: how often a request is sent at most. interval, max_interval: seconds."""
+    """attempts: how often a request is sent at most. interval, max_interval: seconds between them.
+
+    budget: seconds since the first, after which no further one begins.
+    """
 
     attempts: int = 4
     interval: float = 0.5
     max_interval: float = 10.0
+    budget: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class Runtime:
     """Time and chance, so that a test can give its own."""
 
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     draw: Callable[[], float] = random.random
 
@@ -65,7 +70,7 @@ def _never_left(error: FTS3ClientException) -> bool:
 
 def with_retries(once: Callable[[], T], *, safe: bool, policy: Retries, runtime: Runtime) -> T:
     """The result of `once()`, called again after failures that `worth_repeating` allows."""
-    failures, may_have_happened = 0, False
+    failures, may_have_happened, started = 0, False, runtime.monotonic()
     while True:
         try:
             return once()
@@ -76,4 +81,6 @@ def with_retries(once: Callable[[], T], *, safe: bool, policy: Retries, runtime:
             if failures >= policy.attempts or not worth_repeating(error, safe=safe):
                 raise
             wait = pause(failures, policy, runtime.draw(), error.retry_after)
+            if runtime.monotonic() - started + wait > policy.budget:
+                raise
         runtime.sleep(wait)

@@ -280,7 +280,12 @@ class Naps:
     def __init__(self, now: datetime = NOW, draw: float = 0.5) -> None:
         self.now = now
         self.slept: list[float] = []
-        self.runtime = Runtime(now=lambda: self.now, sleep=self.slept.append, draw=lambda: draw)
+        self.runtime = Runtime(
+            now=lambda: self.now,
+            monotonic=lambda: sum(self.slept),
+            sleep=self.slept.append,
+            draw=lambda: draw,
+        )
 
 
 QUICK = Retries(attempts=3, interval=0.001, max_interval=0.001)

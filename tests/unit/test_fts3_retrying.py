@@ -100,6 +100,14 @@ def test_it_gives_up_after_so_many_attempts() -> None:
     assert len(naps.slept) == 2
 
 
+def test_no_attempt_begins_when_the_budget_is_spent() -> None:
+    naps = Naps()
+    once = Scripted(*[TryAgain(str(n), status=503, retry_after=4.0) for n in range(9)])
+    with pytest.raises(TryAgain, match="2"):
+        with_retries(once, safe=True, policy=Retries(attempts=9, budget=10.0), runtime=naps.runtime)
+    assert naps.slept == [4.0, 4.0]
+
+
 def test_an_error_tells_whether_an_earlier_try_may_have_worked() -> None:
     naps = Naps()
     with pytest.raises(Conflict) as caught:
