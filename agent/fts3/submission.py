@@ -251,10 +251,10 @@ def submission(job: Mapping[str, Any]) -> Json:
 def _check(file: Json) -> None:
     for url in [*file.get("sources", []), *file.get("destinations", [])]:
         parts = urlsplit(url)
-        if not parts.scheme or not parts.hostname or not parts.path:
-            raise ClientError(f"{url[:200]!r} is no full URL; the service needs scheme, host and path")
         if parts.scheme == "file":
             raise ClientError(f"{url[:200]!r} is local; the service moves only what a storage serves")
+        if not parts.scheme or not parts.hostname or not parts.path:
+            raise ClientError(f"{url[:200]!r} is no full URL; the service needs scheme, host and path")
         if len(url) > _MAX_URL:
             raise ClientError(f"{url[:80]!r}… has {len(url)} characters, {_MAX_URL} are allowed")
     if len(file.get("activity") or "") > _MAX_ACTIVITY:

@@ -224,7 +224,7 @@ def test_a_job_needs_something_to_do() -> None:
 @pytest.mark.parametrize(
     ("file", "word"),
     [
-        ({"sources": ["file:///etc/passwd"], "destinations": [DESTINATION]}, "URL"),
+        ({"sources": ["file:///etc/passwd"], "destinations": [DESTINATION]}, "local"),
         ({"sources": ["file://host/etc/passwd"], "destinations": [DESTINATION]}, "local"),
         ({"sources": ["/etc/passwd"], "destinations": [DESTINATION]}, "URL"),
         ({"sources": [SOURCE], "destinations": ["https://localhost"]}, "URL"),
