@@ -61,11 +61,13 @@ def _start(
     relay: RelayProcess | Between,
     mappings: dict[str, str],
     name: str = "studio",
+    pin: str | None = None,
     **params: Any,
 ) -> dict[str, Any]:
-    destination = api.send.createDestination(
-        name, destinationPort=8886, relayAddress="127.0.0.1", relayPort=relay.port, permanent=True
-    )
+    way: dict[str, Any] = {"relayAddress": "127.0.0.1", "relayPort": relay.port, "permanent": True}
+    if pin is not None:
+        way |= {"authenticateDestination": True, "destinationPublicKey": pin}
+    destination = api.send.createDestination(name, destinationPort=8886, **way)
     manifest = api.send.waitForManifest(api.send.createManifest(mappings=mappings))
     return dict(api.send.createTransfer(destination, manifest, **USER, **params))
 
@@ -177,6 +179,38 @@ def test_two_receivers_behind_one_relay_get_what_is_theirs(
             _finish(api, transfer)
     for name, receiver in receivers.items():
         assert (receiver.receive_root / "f").read_text() == name
+
+
+def test_a_pinned_receiver_is_reached_by_its_key(
+    relay: RelayProcess, sender: Server, receive: Receive, tmp_path: Path
+) -> None:
+    """Whatever address it has registered."""
+    receiver = receive("inside")
+    key = Identities(receiver.state_dir).current().public_key
+    with sender.api() as api:
+        made = _start(api, relay, {"/f": str(_large(tmp_path, 1000))}, "elsewhere", pin=key)
+        _finish(api, made)
+        assert api.send.getDestination(made)["destinationPublicKey"] == key
+    assert (receiver.receive_root / "f").exists()
+
+
+def test_a_relay_that_leads_elsewhere_gets_nothing_from_a_sender_with_a_pinned_key(
+    relay: RelayProcess, sender: Server, receive: Receive, tmp_path: Path
+) -> None:
+    """Another receiver answers in place of the right one: the sender sees its key and sends nothing."""
+    wanted, other = receive("wanted"), receive("other")
+    right, wrong = (Identities(one.state_dir).current().public_key for one in (wanted, other))
+    hop = Between(relay.port)
+    hop.alter = lambda data: data.replace(right.encode(), wrong.encode())
+    with sender.api() as api:
+        made = _start(api, hop, {"/f": str(_large(tmp_path, 1000))}, "wanted", pin=right)
+        message = eventually(lambda: api.send.getDestination(made)["lastErrorMessage"])
+        assert "shows the public key" in message and "nothing was sent" in message
+        assert _files(other.receive_root) == []
+        hop.alter = bytes
+        _finish(api, made)
+    assert (wanted.receive_root / "f").exists() and _files(other.receive_root) == []
+    hop.close()
 
 
 def test_a_relay_sees_no_content_names_or_credentials(

@@ -379,11 +379,12 @@ def test_a_receiver_that_does_not_come_is_told_of(world: World) -> None:
             dialing.connect(_target(world[1], "r"), 5)
 
 
-def test_senders_that_wait_and_sessions_are_bounded(tmp_path: Path) -> None:
-    with relay_world(tmp_path, sessions_each=1) as world:
+@pytest.mark.parametrize("limit", ["sessions", "sessions_each", "sessions_from"])
+def test_sessions_are_bounded_and_their_places_are_given_back(tmp_path: Path, limit: str) -> None:
+    with relay_world(tmp_path, **{limit: 1}) as world:
         receiver = _receiver(world, "r:8886")
         near, _ = _meet(world, receiver, _target(world[1], "r"))
-        with pytest.raises(WireError, match="as many sessions as it may"):
+        with pytest.raises(WireError, match="as many sessions"):
             dialing.connect(_target(world[1], "r"), 5)
         near.close()
         receiver.arrived[0].close()

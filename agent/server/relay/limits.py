@@ -18,6 +18,7 @@ class Limits:
     waiting_each: int = 64  # of one receiver
     sessions: int = 2048
     sessions_each: int = 512  # of one receiver
+    sessions_from: int = 256  # of one sender's address
     decide_seconds: float = 10.0  # for a peer to say what it wants
     rendezvous_seconds: float = 10.0  # for a receiver to come to a sender
     dead_seconds: float = DEAD_SECONDS  # without a line of a receiver

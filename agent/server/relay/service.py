@@ -175,8 +175,7 @@ class Relay:
     async def _connect(self, sock: socket.socket, caller: _Caller, message: Message) -> None:
         protocol.require_version(message)
         receiver = self._find(message)
-        self.sessions.enter(receiver)
-        try:
+        with self.sessions.place(caller.host, receiver):
             far = await self._summon(receiver, caller)
             try:
                 loop = asyncio.get_running_loop()
@@ -186,8 +185,6 @@ class Relay:
                 await self.sessions.run(sock, far, receiver)
             finally:
                 far.close()
-        finally:
-            self.sessions.leave(receiver)
 
     def _find(self, message: Message) -> Receiver[Link]:
         if "key" in message:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -32,19 +34,27 @@ class Sessions:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._tally = Tally(limits.sessions, limits.sessions_each)
+        self._to = Tally(limits.sessions, limits.sessions_each)
+        self._from = Tally(limits.sessions, limits.sessions_from)
         self._running: set[_Session] = set()
 
     def __len__(self) -> int:
-        return self._tally.total
+        return self._to.total
 
-    def enter(self, receiver: Receiver[Link]) -> None:
-        """Take a place; RefusedError when there is none."""
-        if not self._tally.enter(receiver.keys[0]):
-            raise RefusedError("the relay passes on as many sessions as it may; try again later")
-
-    def leave(self, receiver: Receiver[Link]) -> None:
-        self._tally.leave(receiver.keys[0])
+    @contextmanager
+    def place(self, sender: str, receiver: Receiver[Link]) -> Iterator[None]:
+        """For a session of a sender's address; RefusedError when there is none."""
+        if not self._to.enter(receiver.keys[0]):
+            raise RefusedError("it passes on as many sessions as it may; try again later")
+        try:
+            if not self._from.enter(sender):
+                raise RefusedError("it passes on as many sessions from one address as it may")
+            try:
+                yield
+            finally:
+                self._from.leave(sender)
+        finally:
+            self._to.leave(receiver.keys[0])
 
     async def run(self, sender: socket.socket, far: socket.socket, receiver: Receiver[Link]) -> None:
         """Pass bytes on until the session is over. Owns both sockets."""
