@@ -365,6 +365,35 @@ def test_a_copy_by_token_carries_the_tokens_of_its_file(double: Double, tmp_path
     assert (ended["job_state"], ended["job_metadata"]) == ("FINISHED", {"auth_method": "oauth2"})
 
 
+def test_a_folder_is_never_overwritten(alice: Caller, storage: WebDav) -> None:
+    pair = pair_of(put(storage, "a", b"a"), storage.url("folder"))
+    put(storage, "folder/kept", b"kept")
+    ended = alice.ended(alice.submit(pair, overwrite=True))
+    assert ended["files"][0]["reason"] == "DESTINATION [21] Is a directory"
+    assert (storage.root / "folder/kept").read_bytes() == b"kept"
+
+
+def test_names_with_blanks_and_umlauts_are_copied(alice: Caller, storage: WebDav) -> None:
+    put(storage, "in dir/größe 1%.txt", b"named")
+    pair = pair_of(storage.url("in dir/größe 1%25.txt"), storage.url("out dir/größe 2.txt"))
+    assert alice.ended(alice.submit(pair))["job_state"] == "FINISHED"
+    assert (storage.root / "out dir/größe 2.txt").read_bytes() == b"named"
+
+
+def test_many_files_are_copied_side_by_side(alice: Caller, storage: WebDav) -> None:
+    pairs = [pair_of(put(storage, f"in/{n}", b"%d" % n), storage.url(f"out/{n % 7}/{n}")) for n in range(60)]
+    assert alice.ended(alice.submit(*pairs, verify_checksum=True))["job_state"] == "FINISHED"
+    assert {int(file.read_bytes()) for file in (storage.root / "out").rglob("*") if file.is_file()} == set(
+        range(60)
+    )
+
+
+def test_an_expired_certificate_gets_no_connection(double: Double) -> None:
+    double.user("late", seconds=-60)
+    with Caller(double, "late") as late, pytest.raises(requests.RequestException):
+        late.ask("GET", "/whoami")
+
+
 def test_an_endpoint_without_tls_is_no_endpoint(double: Double) -> None:
     with pytest.raises(requests.ConnectionError):
         requests.get(f"http://localhost:{double.port}/", timeout=10)

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import errno
 import hashlib
+import os
 import threading
 import time
 import zlib
@@ -83,17 +84,22 @@ def _look_at_source(task: Task, source: Storage) -> tuple[int, str]:
     algorithm, value = split_checksum(task.checksum)
     wanted = checks(task.mode, value)
     with _side("SOURCE"):
-        size = source.stat(task.source).size
+        found_source = source.stat(task.source)
+        if found_source.folder:
+            raise StorageError(errno.EISDIR, os.strerror(errno.EISDIR))
         found = source.checksum(task.source, algorithm) if wanted & {"source", "ends"} else ""
     if "source" in wanted and value and plain_sum(value) != found:
         raise _StoppedError(Outcome(USER_AND.format("source")))
-    return size, found
+    return found_source.size, found
 
 
 def _clear_destination(task: Task, destination: Storage) -> Outcome | None:
     """Make room at the destination, or the outcome when something is in the way."""
     with _side("DESTINATION"):
-        if destination.exists(task.destination):
+        there = destination.find(task.destination)
+        if there is not None and there.folder:
+            raise StorageError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if there is not None:
             if not task.overwrite and not task.leftover:
                 existing = _existing(task, destination) if task.report else None
                 return Outcome(EXISTS, existing=existing)

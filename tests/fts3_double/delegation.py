@@ -176,4 +176,4 @@ def _size_of_request(pem: str) -> int:
 
 
 def _text(name: x509.Name) -> str:
-    return ", ".join(f"{a.rfc4514_attribute_name}={a.value}" for a in name)
+    return ", ".join(f"{a.rfc4514_attribute_name}={a.value!s}" for a in name)

@@ -40,7 +40,7 @@ def user_dn(name: str) -> str:
 
 def slash_dn(name: x509.Name) -> str:
     """A subject in the slash form, as grid software writes it."""
-    return "".join(f"/{SHORT_NAMES.get(a.oid, a.oid.dotted_string)}={a.value}" for a in name)
+    return "".join(f"/{SHORT_NAMES.get(a.oid, a.oid.dotted_string)}={a.value!s}" for a in name)
 
 
 def name_of(dn: str) -> x509.Name:

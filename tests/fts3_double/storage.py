@@ -78,14 +78,14 @@ class Storage:
         path = unquote(urlsplit(url).path)
         return Entry(os.path.basename(path.rstrip("/")), size, mtime, answer.headers.get("X-Folder") == "1")
 
-    def exists(self, url: str) -> bool:
+    def find(self, url: str) -> Entry | None:
+        """What is there, None when nothing is."""
         try:
-            self.stat(url)
+            return self.stat(url)
         except StorageError as error:
             if error.number == errno.ENOENT:
-                return False
+                return None
             raise
-        return True
 
     def checksum(self, url: str, algorithm: str) -> str:
         """In hex, without leading zeros, lower case; EOPNOTSUPP when the storage gives none."""
@@ -121,7 +121,7 @@ class Storage:
         """All folders above a URL that are not there yet."""
         missing = []
         parent = _parent(url)
-        while parent and not self.exists(parent):
+        while parent and self.find(parent) is None:
             missing.append(parent)
             parent = _parent(parent)
         for folder in reversed(missing):

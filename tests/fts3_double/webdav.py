@@ -90,6 +90,8 @@ class Tree:
         return Answer(200, b"", "application/octet-stream", headers, file=file, size=size)
 
     def do_put(self, request: Request, path: Path) -> Answer:
+        if not path.parent.is_dir():
+            return _plain(409)
         created = not path.exists()
         with open(path, "wb") as file:
             for block in request.stream.blocks():

@@ -165,6 +165,33 @@ def test_a_share_without_a_link_is_answered_and_not_stored(admin: Caller) -> Non
     assert admin.get("/config/shares") == [share]
 
 
+def test_users_of_cloud_storages_are_kept(admin: Caller) -> None:
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        admin.ask("POST", "/config/cloud_storage", json={"storage_name": "s3"})
+    user = {"vo_name": "farm", "access_key": "k", "secret_key": "s"}
+    answer = admin.ask("POST", "/config/cloud_storage/s3", json=user)
+    assert (answer.status_code, answer.json()["vo_name"]) == (201, "farm")
+    assert admin.ask("POST", "/config/cloud_storage/s3", json={}).status_code == 400
+    assert admin.get("/config/cloud_storage/s3")[0]["access_token_secret"] == "s"
+    assert admin.ask("DELETE", "/config/cloud_storage/s3/farm").status_code == 204
+    assert admin.get("/config/cloud_storage/s3") == []
+    assert admin.ask("DELETE", "/config/cloud_storage/s3").status_code == 204
+    assert admin.ask("GET", "/config/cloud_storage/s3").status_code == 404
+
+
+def test_changes_are_audited_the_last_first(admin: Caller) -> None:
+    ban(admin, "mock://one", "wait")
+    unban(admin, "mock://one")
+    assert [entry["action"] for entry in admin.get("/config/audit")] == ["unban-se", "ban-se"]
+
+
+def test_names_are_completed(alice: Caller, admin: Caller) -> None:
+    alice.submit(MOCK)
+    assert admin.get("/autocomplete/storage?term=mock") == ["mock://a", "mock://b"]
+    assert admin.get("/autocomplete/vo?term=f") == ["farm"]
+    assert admin.ask("GET", "/autocomplete/colour").status_code == 404
+
+
 def test_only_a_known_host_can_be_drained(double: Double, admin: Caller) -> None:
     assert admin.ask("POST", "/config/drain", json={"hostname": "x", "drain": True}).status_code == 400
     assert admin.ask("POST", "/config/drain", json={"hostname": "localhost", "drain": "x"}).status_code == 400

@@ -138,6 +138,22 @@ def test_a_proxy_counts_as_its_user_if_the_server_can_tell(double: Double) -> No
         assert caller.get("/whoami")["user_dn"].startswith(user_dn("alice") + "/CN=")
 
 
+def test_voms_roles_give_vos_and_levels(tmp_path: Path, started: Double) -> None:
+    fqans = {user_dn("alice"): ["/dteam/Role=production/Capability=NULL", "/dteam/cern/Role=NULL"]}
+    with start_double(tmp_path / "fts3", pki=tmp_path / "pki", identities={"fqans": fqans}) as double:
+        with Caller(double) as caller:
+            found = caller.get("/whoami")
+    assert (found["vos"], found["roles"]) == (["dteam", "dteam/cern"], ["production"])
+    assert found["level"] == {"transfer": "vo", "datamanagement": "all", "config": "all"}
+
+
+def test_a_user_with_an_elliptic_key_can_delegate(double: Double) -> None:
+    double.user("eve", elliptic=True)
+    with Caller(double, "eve") as eve:
+        eve.delegate()
+        eve.submit(MOCK)
+
+
 def test_the_host_is_root(callers: dict[str, Caller]) -> None:
     found = callers["root"].get("/whoami")
     assert (found["is_root"], found["level"]["admin"]) == (True, "all")

@@ -98,6 +98,16 @@ def test_staging_comes_before_and_archiving_after_the_copy(double: Double, alice
     assert file["finish_time"] <= file["archive_finish_time"]
 
 
+def test_a_token_job_is_prepared_first(double: Double, alice: Caller) -> None:
+    double.settings(token_prep_seconds=2.0)
+    with Caller(double, None, token=double.token()) as caller:
+        job_id = caller.submit(mock(checksum=None))
+        assert states(caller, job_id)[1] == ("TOKEN_PREP",)
+        assert caller.files(job_id)[0]["file_state_initial"] == "SUBMITTED"
+        double.settings(token_prep_seconds=0.0)
+        assert caller.ended(job_id)["job_state"] == "FINISHED"
+
+
 def test_staging_may_fail(alice: Caller) -> None:
     ended = alice.ended(alice.submit(mock(source="&staging_errno=13"), bring_online=60))
     assert ended["files"][0]["reason"] == "STAGING [13] Permission denied"
@@ -209,6 +219,21 @@ def test_activities_share_the_slots_by_weight(double: Double, alice: Caller, adm
     first = done()
     assert first.count("urgent") > first.count("bulk")
     assert alice.ended(job_id)["job_state"] == "FINISHED"
+
+
+def test_vos_share_a_link_by_weight(double: Double, alice: Caller, admin: Caller) -> None:
+    one_slot(admin)
+    for vo, weight in (("farm", 95), ("other", 5)):
+        share = {"source": "mock://a", "destination": "mock://b", "vo": vo, "share": weight}
+        assert admin.ask("POST", "/config/shares", json=share).json() == weight
+    double.settings(engine_paused=True)
+    with Caller(double, "bob") as bob:
+        bob.delegate()
+        hers, his = (c.submit(*(mock(f"{n}") for n in range(20))) for c in (alice, bob))
+        double.settings(engine_paused=False)
+        ends = [(f["pid"], f["vo_name"]) for c, j in ((alice, hers), (bob, his)) for f in c.ended(j)["files"]]
+    first = [vo for _, vo in sorted(ends)][:15]
+    assert first.count("farm") > first.count("other")
 
 
 def test_forced_files_leave_the_queue_but_need_a_slot(double: Double, alice: Caller) -> None:
