@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 import ssl
@@ -90,7 +91,7 @@ class RelayLink:
 
     def _tell(self, error: Exception) -> None:
         """Once, not at each new try."""
-        reason = str(error) or "it does not answer"
+        reason = _words(error)
         if reason != self.trouble:
             _log.warning("not registered at the relay; trying on", relay=self._way.shown, reason=reason)
         self.trouble = reason
@@ -179,10 +180,20 @@ class RelayLink:
             async with asyncio.timeout(CONNECT_SECONDS):
                 sock = await _join(token, where)
         except (OSError, TimeoutError, ProtocolError, RefusedError) as error:
-            reason = str(error) or "the relay does not answer"
-            _log.warning("a sender was not reached through the relay", peer=peer, reason=reason)
+            _log.warning("a sender was not reached through the relay", peer=peer, reason=_words(error))
             return
         await self._deliver(sock, peer)
+
+
+def _words(error: Exception) -> str:
+    """For people."""
+    if isinstance(error, ssl.SSLError):
+        return f"no LaneSync relay answers there ({error.reason or 'no TLS'})"
+    if isinstance(error, TimeoutError):
+        return "it does not answer"
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
+    return str(error)
 
 
 async def _join(token: str, where: tuple[str, int]) -> socket.socket:

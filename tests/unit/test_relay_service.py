@@ -257,6 +257,20 @@ def test_a_receiver_that_registers_again_replaces_itself(world: World) -> None:
     eventually(lambda: "another server has registered with the same key" in old.link.trouble)
 
 
+def test_what_is_no_relay_is_told_as_such(world: World) -> None:
+    """A port that speaks no TLS, then one that nobody listens on."""
+    loop, relay = world
+    with socket.create_server(("127.0.0.1", 0)) as web:
+        port = web.getsockname()[1]
+        refused = LocalReceiver(loop, replace(relay.way, port=port), ("r:8886",))
+        near, _ = web.accept()
+        near.recv(4096)
+        near.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        eventually(lambda: "no LaneSync relay answers there" in refused.link.trouble)
+        near.close()
+    eventually(lambda: refused.link.trouble == "Connection refused", what="the next reason is told, too")
+
+
 def test_a_relay_with_another_key_is_not_registered_at(world: World) -> None:
     loop, relay = world
     receiver = LocalReceiver(loop, replace(relay.way, key=Key().public_key), ("r:8886",))
