@@ -45,6 +45,8 @@ class Core:
     logs: TransferLogs = field(init=False)
     end: Callable[[str], None] = lambda _reason: None
     """Ends the server in an orderly way, for the reason given; set as soon as it listens."""
+    forget_grants: Callable[[], None] = lambda: None
+    """Has the receiver ask anew whose files a sender may write; set by whoever runs it."""
     # threads for what may hang on a file system or a name server
     io: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(max_workers=IO_THREADS, thread_name_prefix=IO_THREAD_NAME)

@@ -37,6 +37,7 @@ class Receiver:
         self.allowed: float | None = None
         self.measured: Callable[[], None] = lambda: None  # called when `live` has another rate
         self.receptions = Receptions()
+        core.forget_grants = self._forget_grants
 
     @property
     def pid(self) -> int | None:
@@ -58,6 +59,10 @@ class Receiver:
             self.allowed = rate
             if self._worker.ready:
                 self._worker.post({"op": "limit", "rate": rate})
+
+    def _forget_grants(self) -> None:
+        if self._worker.ready:
+            self._worker.post({"op": "forgetGrants"})
 
     def set_rules(self, rules: Rules) -> None:
         """Whom to receive from; acts on running sessions at once."""

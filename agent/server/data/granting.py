@@ -2,7 +2,7 @@
 
 A password check takes a core for a while and may be slowed down on purpose, so nobody waits for it: what is
 to be done with the answer is handed in, and done by a few threads of their own. A session asks once for the
-same credentials; its answers are kept for a minute and end with it.
+same credentials; its answers are kept for a moment and end with it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from agent.server.data.wire import Json, WireError
 from agent.server.ipc import Message
 from agent.server.sandboxes import Roots, roots_from_json
 
-KEEP_SECONDS = 60.0
+KEEP_SECONDS = 10.0  # an account may be removed meanwhile; of all else we are told
 THREADS = 8
 MAX_CREDENTIAL = 4096
 MAX_ASKED = 64  # different credentials of one session whose answer is awaited
@@ -119,6 +119,7 @@ class Grants:
         self._lock = threading.Lock()
         self._known: dict[bytes, tuple[Grant, float]] = {}
         self._asked: dict[bytes, list[Then]] = {}
+        self._forgotten = 0
 
     def get(self, credentials: Credentials, peer: str, then: Then) -> None:
         """Call `then` with the answer: now when it is known, else in another thread. `then` raises nothing.
@@ -135,16 +136,23 @@ class Grants:
                     raise WireError(f"more than {MAX_ASKED} different credentials came at once")
                 self._asked[digest] = [then]
                 grant = None
+            forgotten = self._forgotten
         if grant is not None:
             then(grant)
         else:
-            self._authority.ask(credentials, peer, lambda answer: self._answered(digest, answer))
+            self._authority.ask(credentials, peer, lambda answer: self._answered(digest, answer, forgotten))
 
-    def _answered(self, digest: bytes, answer: Answer) -> None:
+    def forget(self) -> None:
+        """Answers that are on their way count for what they were asked for, and no more."""
+        with self._lock:
+            self._known.clear()
+            self._forgotten += 1
+
+    def _answered(self, digest: bytes, answer: Answer, forgotten: int) -> None:
         with self._lock:
             waiting = self._asked.pop(digest, [])
             self._known.pop(digest, None)
-            if isinstance(answer, Grant):
+            if isinstance(answer, Grant) and forgotten == self._forgotten:
                 self._known[digest] = (answer, time.monotonic() + KEEP_SECONDS)
         for then in waiting:
             then(answer)

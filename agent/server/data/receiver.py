@@ -127,6 +127,13 @@ class Receiver:
             except WireError as error:
                 threading.Thread(target=session.expel, args=(str(error),), name="expel", daemon=True).start()
 
+    def forget_grants(self) -> None:
+        """What was granted may be so no more: ask again for the next transfer."""
+        with self._lock:
+            sessions = list(self._sessions.values())
+        for session in sessions:
+            session.grants.forget()
+
     def _ended(self) -> None:
         with self._lock:
             self._streams -= 1
@@ -340,6 +347,8 @@ def run_receiver(options: WorkerOptions, channel: Channel) -> None:
             receiver.throttle.limit(message["rate"])
         elif message.get("op") == "authorized":
             receiver.authority.answered(message)
+        elif message.get("op") == "forgetGrants":
+            receiver.forget_grants()
         elif message.get("op") == "roots":
             receiver.set_roots([os.fsencode(path) for path in message["paths"]])
         elif message.get("op") == "session" and fds:

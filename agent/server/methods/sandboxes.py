@@ -31,6 +31,7 @@ class SandboxMethods:
             raise CommandError(f"there are {sandboxes.MAX_USERS} sandbox mappings; delete some")
         await self._core.database.run(sandboxes.put, user, parsed)
         mappings[user] = parsed
+        self._core.forget_grants()
 
     @command("server.getSandboxMappings")
     async def get_mappings(self, session: Session, user: Text | None = None) -> dict[str, Mapping]:
@@ -44,3 +45,4 @@ class SandboxMethods:
         if not await self._core.database.run(sandboxes.delete, user):
             raise CommandError(f"user {user!r} has no sandbox mapping", ERROR_NOT_FOUND)
         self._core.reach.mappings.pop(user, None)
+        self._core.forget_grants()

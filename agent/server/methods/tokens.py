@@ -105,6 +105,7 @@ class TokenMethods:
     @command("server.deleteAPIToken")
     async def delete_api(self, session: Session, token: TokenId) -> None:
         await self._core.database.run(_delete, token, tokens.API, session.scope)
+        self._core.forget_grants()
 
     # --- both -------------------------------------------------------------------------------------------
 
