@@ -186,6 +186,8 @@ class SecureSocket:
             except (SSL.ZeroReturnError, SSL.SysCallError) as error:
                 return _end(error)
             except SSL.Error as error:
+                if not error.args or not error.args[0]:
+                    return 0  # it was over already: the writer has found that out
                 raise SecureError(f"what arrived was altered on its way ({_why(error)})") from error
 
     def sendall(self, data: Buffer) -> None:
@@ -263,9 +265,9 @@ def _end(error: SSL.Error) -> int:
 
 
 def _why(error: SSL.Error) -> str:
-    """OpenSSL's words for it, the last first in meaning."""
+    """OpenSSL's words for it."""
     if isinstance(error, SSL.SysCallError):
         return "the peer closed the connection"
     found = error.args[0] if error.args else ()
     texts = [str(entry[-1]) for entry in found if isinstance(entry, tuple) and entry]
-    return texts[-1] if texts else "no reason given"
+    return texts[-1] if texts else "the connection is over"
