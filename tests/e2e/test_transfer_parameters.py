@@ -231,6 +231,28 @@ def test_holes_of_a_source_erase_what_is_there(w: World) -> None:
     assert ended["blocksAcked"] <= ended["blocksSent"]
 
 
+@pytest.mark.parametrize("touched", ["written", "replaced"])
+def test_what_others_did_to_a_file_during_a_pause_does_not_outlast_it(w: World, touched: str) -> None:
+    """A file that is written in place, and was changed while its transfer was suspended, holds the
+    source's content in the end; what was sent before is sent again, and counted so."""
+    new = os.urandom(12_000_000)
+    kept = w.existing("f", os.urandom(len(new)))
+    mode = OVERWRITE_IN_PLACE_ALWAYS
+    transfer = w.start({"/f": str(w.source("f", new))}, overwriteMode=mode, sendRateMax=4 * SLOW)
+    eventually(lambda: w.api.send.getTransfer(transfer)["bytesSent"] > 3_000_000)
+    w.api.send.suspendTransfer(transfer)
+    if touched == "replaced":
+        kept.unlink()
+    with kept.open("r+b" if kept.exists() else "wb") as file:
+        file.write(b"mine" * 1000)
+    w.api.send.setTransferSendRateMax(transfer, -1)
+    w.api.send.resumeTransfer(transfer)
+    ended = w.api.send.waitForTransfer(transfer)
+    assert ended["status"] == "complete", ended
+    assert kept.read_bytes() == new
+    assert ended["bytesSent"] > len(new) + 3_000_000 and ended["blocksRetransmitted"] * 256 > 3_000_000
+
+
 @pytest.mark.parametrize("break_", ["suspend", "kill the receiver"])
 def test_a_file_in_place_goes_on_after_a_break(w: World, break_: str) -> None:
     """What was written and confirmed is not sent again; in the end the content is whole, in the same file."""

@@ -20,10 +20,11 @@ _ZEROS = bytes(256 * 1024)
 
 
 class Place(NamedTuple):
-    """Which file it is, whatever names it has."""
+    """Which file it is, whatever names it has, and when it was last written."""
 
     device: int
     inode: int
+    mtime_ns: int
 
 
 def open_in_place(policy: Policy, directory: int, name: bytes, size: int) -> int:
@@ -43,7 +44,7 @@ def open_in_place(policy: Policy, directory: int, name: bytes, size: int) -> int
 
 def place_of(fd: int) -> Place:
     found = os.fstat(fd)
-    return Place(found.st_dev, found.st_ino)
+    return Place(found.st_dev, found.st_ino, found.st_mtime_ns)
 
 
 def require_there(place: Place, directory: int, name: bytes) -> None:
@@ -52,12 +53,10 @@ def require_there(place: Place, directory: int, name: bytes) -> None:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except OSError:
         found = None
-    if found is None or place != (found.st_dev, found.st_ino):
-        raise moved(name)
-
-
-def moved(path: bytes) -> FileError:
-    return FileError(f"{shown(path)} was moved or replaced at the destination while it was written in place")
+    if found is None or place[:2] != (found.st_dev, found.st_ino):
+        raise FileError(
+            f"{shown(name)} was moved or replaced at the destination while it was written in place"
+        )
 
 
 def make_executable(fd: int, umask: int) -> None:

@@ -7,9 +7,9 @@ import re
 import threading
 from typing import TYPE_CHECKING
 
-from agent.server.data.inplace import Place, moved, place_of
+from agent.server.data.inplace import place_of
 from agent.server.data.publish import Policy
-from agent.server.data.ranges import RangeSet
+from agent.server.data.ranges import Range, RangeSet
 from agent.server.data.staging import Partial, Staging, new_name
 from agent.server.data.wire import MAX_SEQ, WireError
 from agent.server.results import Outcome
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _RUNS = re.compile(rb"\x01+|\x02+", re.DOTALL)
 MAX_RUNS = 50_000
 MAX_OPEN_FILES = 4096
+MAX_DOUBTED = 3  # pieces of one file that are asked for again; senders give up at more than five
 
 Identity = tuple[int, int, int, int]
 
@@ -44,7 +45,8 @@ class ReceivedFile:
         self.pins = 0
         self.publishing = False
         self.stored = True  # else its content is only checked
-        self.place: Place | None = None  # written in place
+        self.in_place = False
+        self.doubted: list[Range] = []  # what an earlier session wrote and somebody may have changed since
 
     @property
     def size(self) -> int:
@@ -55,12 +57,10 @@ class ReceivedFile:
         return self.ended == self.naks and self.ranges.covers(0, self.size)
 
     def open(self, staging: Staging, kept: Partial | None) -> None:
-        """Make a new partial file, or go on with `kept`. FileNotFoundError or FileError when that is gone."""
+        """Make a new partial file, or go on with `kept`. FileNotFoundError when that is gone."""
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
         if kept is None:
             flags |= os.O_CREAT | os.O_EXCL
-        elif kept.place is not None:
-            raise moved(self.path)
         else:
             self.name = kept.name
         self.fd = os.open(self.name, flags, 0o666, dir_fd=staging.fd)
@@ -69,14 +69,18 @@ class ReceivedFile:
         os.ftruncate(self.fd, self.size)
 
     def open_in_place(self, fd: int, kept: Partial | None) -> None:
-        """Take over the descriptor of a file that exists, to go on with `kept` if it is that file. FileError
-        when it is another: the sender does not send again what it believes to be there."""
-        self.fd, self.place = fd, place_of(fd)
+        """Take over the descriptor of a file that exists, to go on with `kept`."""
+        self.fd, self.in_place = fd, True
         if kept is not None:
-            if kept.place != self.place:
-                raise moved(self.path)
             self._keep(kept)
         os.ftruncate(fd, self.size)
+
+    def doubt(self, kept: Partial) -> None:
+        """What `kept` says is here cannot be relied on: to be asked for again, in a few pieces."""
+        self.doubted = list(kept.ranges)
+        if len(self.doubted) > MAX_DOUBTED:
+            self.doubted = [(kept.ranges[0][0], kept.ranges[-1][1])]
+        self.naks += len(self.doubted)
 
     def _keep(self, kept: Partial) -> None:
         for start, end in kept.ranges:
@@ -84,7 +88,7 @@ class ReceivedFile:
 
     def sync_in_place(self) -> None:
         """Others are found by their names in the staging directory."""
-        if self.place is None or (fd := self.pin()) < 0:
+        if not self.in_place or (fd := self.pin()) < 0:
             return
         try:
             os.fsync(fd)
@@ -179,9 +183,8 @@ class ReceivedTransfer:
             with file.lock:
                 if file.stored and not file.closed and not file.publishing:
                     ranges = tuple(file.ranges.ranges())
-                    found.append(
-                        Partial(file.seq, file.generation, file.identity, ranges, file.name, file.place)
-                    )
+                    place = place_of(file.fd) if file.in_place else None
+                    found.append(Partial(file.seq, file.generation, file.identity, ranges, file.name, place))
         return found
 
     def sync_in_place(self) -> None:

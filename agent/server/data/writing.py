@@ -10,10 +10,11 @@ import xxhash
 
 from agent.server.confine import Directories, FileError, Names, Parts, reason, shown
 from agent.server.data import pack
-from agent.server.data.inplace import make_executable, open_in_place, require_there, write_zeros
+from agent.server.data.inplace import make_executable, open_in_place, place_of, require_there, write_zeros
 from agent.server.data.pack import PackedFile
 from agent.server.data.publish import Staged, keeps_existing, publish
 from agent.server.data.received import MAX_OPEN_FILES, Identity, ReceivedFile, ReceivedTransfer
+from agent.server.data.staging import Partial
 from agent.server.data.syncer import Syncer
 from agent.server.data.wire import MAX_SEQ, Header, Json, Kind, Stream, WireError
 from agent.server.results import Outcome
@@ -147,8 +148,8 @@ class Writer:
                 return
             if len(transfer.files) >= MAX_OPEN_FILES:
                 raise WireError(f"more than {MAX_OPEN_FILES} files were begun at once")
+            file = _announced(seq, generation, value)
             try:
-                file = _announced(seq, generation, value)
                 transfer.files[seq] = file
                 skipped = self._prepare(transfer, file)
             except (FileError, OSError) as error:
@@ -169,6 +170,11 @@ class Writer:
             self._failed(header.handle, failure)
         elif skipped:
             self._done(transfer, header.handle, seq, Outcome.SKIPPED)
+        self._ask_again(header.handle, file)
+
+    def _ask_again(self, handle: int, file: ReceivedFile) -> None:
+        for start, end in file.doubted:
+            self._stream.send(Header(Kind.NAK, 0, file.generation, handle, file.seq, 0, start, end - start))
 
     def _prepare(self, transfer: ReceivedTransfer, file: ReceivedFile) -> bool:
         """Open the partial file; True when the destination's file is to stay instead."""
@@ -191,15 +197,24 @@ class Writer:
         )
         if partial is not None and not keep:
             transfer.unlink(partial.name)
-        kept = partial if keep else None
+        self._begin(transfer, file, partial if keep else None, (directory, name))
+        return False
+
+    def _begin(
+        self, transfer: ReceivedTransfer, file: ReceivedFile, kept: Partial | None, path: tuple[Parts, bytes]
+    ) -> None:
+        """A file in the staging directory or in place. What was begun in place goes on only in the same
+        file, and only if nobody has written to it since: the sender is asked for the rest again."""
         fd = -1
         if kept is None or kept.place is not None:
-            fd = self._in_place(transfer, directory, name, file.size)
+            fd = self._in_place(transfer, *path, file.size)
+        if kept is not None and kept.place is not None and (fd < 0 or place_of(fd) != kept.place):
+            file.doubt(kept)
+            kept = None
         if fd >= 0:
             file.open_in_place(fd, kept)
         else:
             file.open(transfer.staging, kept)
-        return False
 
     def chunk(self, transfer: ReceivedTransfer, header: Header, payload: memoryview) -> None:
         file = self._current(transfer, header)
@@ -243,9 +258,7 @@ class Writer:
         start, end = header.offset, header.offset + header.digest
         if end > file.size:
             raise WireError("a hole lies beyond the end of its file")
-        if file.place is not None and not self._write(
-            transfer, header, file, lambda fd: write_zeros(fd, start, end)
-        ):
+        if file.in_place and not self._write(transfer, header, file, lambda fd: write_zeros(fd, start, end)):
             return
         self._arrived(transfer, header.handle, file, lambda: file.ranges.add(start, end))
 
@@ -294,12 +307,13 @@ class Writer:
         fd = file.pin()
         try:
             self._dress(transfer, fd, file.flags, file.mtime_ns)
+            place = place_of(fd)
         finally:
             file.unpin()
         directory, name = Names(transfer.destination).split(file.path)
-        if file.place is None:
+        if not file.in_place:
             return self._publish(transfer, file.name, directory, name, file.mtime_ns)
-        require_there(file.place, self._directories.get(directory), name)
+        require_there(place, self._directories.get(directory), name)
         self._syncer.published(directory, name)
         return Outcome.DELIVERED
 
@@ -332,7 +346,7 @@ def _why(file: ReceivedFile, error: OSError | FileError) -> str:
         if isinstance(error, FileError)
         else f"{shown(file.path)}: {reason(error)} at the destination"
     )
-    if file.place is None:
+    if not file.in_place:
         return text
     return f"{text}; it was being written in place and is not whole: send it again"
 
