@@ -199,10 +199,19 @@ def test_who_is_no_superuser_stays_none(login: Login) -> None:
     with pytest.raises(CommandError, match="bert is no superuser"):
         bert.server.superuser()
     assert "configuration" not in bert.server.getServerInfo()
+    documented = {
+        *("allowRemoteControl", "apiControlPort", "APITokensAvailable", "apiVersion", "authRequired"),
+        *("bandwidthLimits", "certificateValidation", "encryptionAvailable", "eventLogAvailable", "hostName"),
+        *("license", "minCipher", "multiplexAvailable", "publicKey", "receiver", "revision", "version"),
+        *("serverExternalAddress", "serverId", "serverName"),
+    }
+    assert documented <= bert.server.getServerInfo().keys()
     chief = login("chief")
     assert "configuration" not in chief.server.getServerInfo()
     chief.server.superuser()
-    assert chief.server.getServerInfo()["configuration"]["superusers"] == ["named"]
+    configuration = chief.server.getServerInfo()["configuration"]
+    assert configuration["superusers"] == ["named"]
+    assert configuration["garbageCollect"] == {"intervalSeconds": 3600, "timeLimitSeconds": 48 * 3600}
 
 
 def test_a_destination_is_shared_with_oneself_only(login: Login) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from agent import __version__
 from agent.jetstream import constants
+from agent.server import collect
 from agent.server.access import Access
 from agent.server.bandwidth import Bandwidth
 from agent.server.core import Core
@@ -68,16 +69,18 @@ class ServerMethods:
             "version": __version__,
             "authRequired": self._access.required,
             "serverName": self._core.options.server_name,
+            "publicKey": self._core.identities.current().public_key,
             "lanesync": {"protocol": 1, "extensions": EXTENSIONS},
         }
         if session.user is None or session.shared is not None:
             return reduced
         details = reduced | self._details()
-        return details | {"configuration": self._configuration()} if session.superuser else details
+        return details | {"configuration": await self._configuration()} if session.superuser else details
 
-    def _configuration(self) -> dict[str, Any]:
-        """What the server was started with; no secrets are among it."""
+    async def _configuration(self) -> dict[str, Any]:
+        """What the server was started with and told since; no secrets are among it."""
         serve = self._core.options
+        collecting = await self._core.database.run(collect.load)
         return {
             "listen": f"{serve.host}:{self._core.port}",
             "stateDir": str(serve.state_dir),
@@ -87,6 +90,10 @@ class ServerMethods:
             "sandboxDir": serve.sandbox_dir,
             "streams": serve.streams,
             "checkpointSeconds": serve.checkpoint_seconds,
+            "garbageCollect": {
+                "intervalSeconds": collecting.interval_seconds,
+                "timeLimitSeconds": collecting.time_limit_seconds,
+            },
             "sharedTokens": not serve.disable_shared_tokens,
             "APITokens": not serve.disable_api_tokens,
         }
@@ -102,18 +109,23 @@ class ServerMethods:
             "bandwidthLimits": self._bandwidth.structure(),
             "certificateValidation": self._certificate_days(),
             "encryptionAvailable": True,
-            "eventLogAvailable": False,
+            "eventLogAvailable": True,
             "hostName": socket.gethostname(),
-            "license": None,
+            "license": {"name": "Apache-2.0", "keyRequired": False},
             "minCipher": self._core.options.least_cipher,
             "multiplexAvailable": True,
-            "publicKey": self._core.identities.current().public_key,
             "receiver": {"port": self._core.port},
-            "revision": 0,
+            "revision": _revision(),
             "serverExternalAddress": self._core.options.external_address or None,
             "serverId": self._core.server_id,
             "serverUid": self._core.server_uid,
         }
+
+
+def _revision() -> int:
+    """A number that grows with every version."""
+    major, minor, patch = constants.BUILD_VERSION
+    return (major * 1000 + minor) * 1000 + patch
 
 
 def _status(request: Request) -> dict[str, Any]:
