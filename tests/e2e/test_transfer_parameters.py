@@ -462,6 +462,19 @@ def test_credentials_are_forgotten_with_the_end_and_never_shown(tmp_path: Path) 
         assert not [path.name for path in kept if secret.encode() in path.read_bytes()]
 
 
+def test_credentials_travel_encrypted_or_not_at_all(w: World) -> None:
+    """To another host minCipher 0 is refused with credentials; by default it is encrypted."""
+    far = w.api.send.createDestination("192.0.2.1", exclusive=True)
+    manifest = w.api.send.createManifest(mappings={"/f": {"src": "/f", "size": 1}})
+    w.api.send.waitForManifest(manifest)
+    for secret in ({"userName": "jsmith", "password": "secret"}, {"token": "abcdef"}):
+        with pytest.raises(CommandError, match="not sent to 192.0.2.1 in the clear"):
+            w.api.send.createTransfer(far, manifest, minCipher=0, **secret)
+        for allowed in ({"minCipher": 2}, {}):
+            w.api.send.failTransfer(w.api.send.createTransfer(far, manifest, **secret, **allowed))
+    w.api.send.deleteDestination(far)
+
+
 def _stored(server: Server, transfer: Any) -> tuple[Any, ...]:
     path = f"file:{server.state_dir / 'server.db'}?mode=ro"
     with contextlib.closing(sqlite3.connect(path, uri=True)) as database:

@@ -99,6 +99,15 @@ def default_cipher(destination: Destination) -> int:
     return constants.MIN_CIPHER_NONE if near else constants.MIN_CIPHER_ENCRYPTED_256
 
 
+def confidential(destination: Destination, cipher: int, *secrets: str | None) -> None:
+    """What the receiver is shown must not travel in the clear."""
+    if any(secrets) and cipher == constants.MIN_CIPHER_NONE and default_cipher(destination) > cipher:
+        raise CommandError(
+            f"password and token are not sent to {destination.address} in the clear; leave minCipher out, or "
+            "make it 2 or better"
+        )
+
+
 def connection_rates(floor: float | None, rate: float | None, ceiling: float | None) -> None:
     """Every broken rule of a connection's rates (kbit/s, None = none)."""
     broken = []

@@ -141,6 +141,8 @@ class TransferMethods:
         if shared is not None:
             tokens.count_download(connection, shared, now)
         rate = defaults.rate_max if request.rate is None else checks.unlimited(request.rate)
+        cipher = max(self._core.options.least_cipher, _first(request.cipher, defaults.min_cipher))
+        checks.confidential(destination, cipher, request.password, request.token)
         made = transfers.create(
             connection,
             Transfer(
@@ -161,7 +163,7 @@ class TransferMethods:
                 checkpoint_seconds=_first(request.checkpoint, defaults.checkpoint_seconds),
                 time_resolution_us=_first(request.resolution, defaults.time_resolution_us),
                 timeout_seconds=request.timeout,
-                min_cipher=max(self._core.options.least_cipher, _first(request.cipher, defaults.min_cipher)),
+                min_cipher=cipher,
                 transfer_log=request.log,
                 user_name=request.user,
                 password=request.password,
