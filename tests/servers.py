@@ -43,6 +43,7 @@ class Server:
     def __init__(self, state_dir: Path, receive_root: Path | None, options: dict[str, Any]) -> None:
         self.state_dir = Path(state_dir)
         self.receive_root = Path(receive_root) if receive_root is not None else self.state_dir / "received"
+        self.host = str(options.pop("host", "127.0.0.1"))
         self.port = int(options.pop("port", 0))
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -68,7 +69,7 @@ class Server:
 
     def _command(self, ready_fd: int) -> list[str]:
         command = [sys.executable, "-m", "agent.server"]
-        command += ["--listen", f"127.0.0.1:{self.port}", "--state-dir", str(self.state_dir)]
+        command += ["--listen", f"{self.host}:{self.port}", "--state-dir", str(self.state_dir)]
         command += ["--receive-root", str(self.receive_root), "--ready-fd", str(ready_fd)]
         for name, value in self._options.items():
             command += ["--" + name.replace("_", "-"), *([] if value is True else [str(value)])]
