@@ -357,6 +357,20 @@ def test_those_who_say_nothing_do_not_keep_others_out(tmp_path: Path) -> None:
             assert sock.recv(1) == b""
 
 
+def test_half_a_handshake_is_not_waited_for(world: World) -> None:
+    """Neither before TLS, nor in it, nor before the registration."""
+    begun = world[1].connect()
+    begun.sendall(b"\x16")
+    half = world[1].connect()
+    half.sendall(b"\x16\x03\x01\x02\x00\x01\x00")
+    silent, _ = _control(world[1])
+    for sock in (begun, half):
+        sock.settimeout(10)
+        assert sock.recv(1) == b""
+    silent.settimeout(10)
+    assert b"refused" in silent.recv(4096)
+
+
 def _try(
     world: World, receiver: LocalReceiver, **target: object
 ) -> tuple[socket.socket, socket.socket] | None:

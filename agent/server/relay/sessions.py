@@ -14,7 +14,7 @@ from agent.server.relay.control import Link
 from agent.server.relay.limits import Limits, Tally
 from agent.server.relay.protocol import RefusedError
 from agent.server.relay.roster import Receiver
-from agent.server.relay.splice import Splice
+from agent.server.relay.splice import CHUNK, Splice
 
 _log = structlog.get_logger(__name__)
 
@@ -37,6 +37,7 @@ class Sessions:
         self._to = Tally(limits.sessions, limits.sessions_each)
         self._from = Tally(limits.sessions, limits.sessions_from)
         self._running: set[_Session] = set()
+        self._buffer = memoryview(bytearray(CHUNK))
 
     def __len__(self) -> int:
         return self._to.total
@@ -60,7 +61,7 @@ class Sessions:
         """Pass bytes on until the session is over. Owns both sockets."""
         peer, where = _peer(sender), _peer(far)
         loop = asyncio.get_running_loop()
-        session = _Session(Splice(sender, far), loop.time(), moved=loop.time())
+        session = _Session(Splice(sender, far, self._buffer), loop.time(), moved=loop.time())
         self._running.add(session)
         try:
             await session.splice.over

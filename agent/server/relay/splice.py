@@ -11,8 +11,6 @@ import socket
 
 CHUNK = 256 * 1024
 ROUNDS = 4  # chunks of one direction before others have their turn
-_shared = memoryview(bytearray(CHUNK))
-"""Read into by all directions: what the sink does not take at once is copied out before the next read."""
 
 
 class _Direction:
@@ -51,16 +49,17 @@ class _Direction:
     def _read(self) -> bool:
         """Read and pass on once; False when the source ended or the sink is full. BlockingIOError when there
         is nothing to read."""
-        count = self._source.recv_into(_shared)
+        shared = self._splice.buffer
+        count = self._source.recv_into(shared)
         if count == 0:
             self._end()
             return False
         try:
-            sent = self._send(_shared[:count])
+            sent = self._send(shared[:count])
         except BlockingIOError:
             sent = 0
         if sent < count:
-            self._rest = memoryview(bytes(_shared[sent:count]))
+            self._rest = memoryview(bytes(shared[sent:count]))
         return sent == count
 
     def _send(self, data: bytes | memoryview) -> int:
@@ -99,7 +98,10 @@ class _Direction:
 class Splice:
     """Owns both sockets (non-blocking, connected). Event loop only."""
 
-    def __init__(self, one: socket.socket, other: socket.socket) -> None:
+    def __init__(self, one: socket.socket, other: socket.socket, buffer: memoryview) -> None:
+        """`buffer` is read into by all sessions of a loop: what a sink does not take at once is copied out
+        before the next read."""
+        self.buffer = buffer
         self.loop = asyncio.get_running_loop()
         self._sockets = (one, other)
         self._directions = (_Direction(self, one, other), _Direction(self, other, one))
