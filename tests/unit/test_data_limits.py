@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from agent.jetstream import constants
 from agent.lanes.shares import Wait
+from agent.server.data import pacing
 from agent.server.data.governor import START_SECONDS, Governor, Portion
 from agent.server.data.pacing import Pace
 from agent.server.data.throttle import UNLIMITED, Reader, Throttle
+from agent.server.data.wire import Stream
 
 CHUNK = 1 << 20
 
@@ -119,6 +124,50 @@ def test_what_was_not_used_is_given_back() -> None:
         assert isinstance(step, int)
         portion.used(step, 0, 0.0)
     assert governor.sending(0.0)[0] == 0
+
+
+# --- sockets -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def streams() -> Iterator[list[Stream]]:
+    """Two connections within this machine, of one session."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        pairs = [(socket.create_connection(listener.getsockname()), listener.accept()[0]) for _ in range(2)]
+    yield [Stream(ours, number) for number, (ours, _) in enumerate(pairs)]
+    for pair in pairs:
+        for sock in pair:
+            sock.close()
+
+
+def _paced(stream: Stream) -> int:
+    found = stream.sock.getsockopt(socket.SOL_SOCKET, pacing.SO_MAX_PACING_RATE, 8)
+    assert isinstance(found, bytes)
+    return int(struct.unpack("@Q", found)[0])
+
+
+def test_a_fixed_rate_is_split_between_the_sockets_of_a_session(streams: list[Stream]) -> None:
+    """The kernel makes it smooth; with rate control it does not interfere."""
+    pacing.apply(streams, Pace(rate=8_000, rate_control=False))
+    assert sum(_paced(stream) for stream in streams) == pytest.approx(1e6 * pacing.HEADROOM, rel=0.01)
+    pacing.apply(streams, Pace(rate=8_000))
+    assert [_paced(stream) for stream in streams] == [pacing.UNPACED] * 2
+
+
+def test_each_socket_has_the_congestion_control_that_was_chosen(
+    streams: list[Stream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is not there leaves the other in force, and says what to do."""
+    default = pacing.in_force(streams[0].sock)
+    assert pacing.apply(streams, Pace(rate_method=constants.RATE_CONTROL_DEFAULT)) == (default, "")
+    monkeypatch.setitem(pacing.ALGORITHMS, constants.RATE_CONTROL_CUBIC, "reno")
+    assert pacing.apply(streams, Pace(rate_method=constants.RATE_CONTROL_CUBIC)) == ("reno", "")
+    assert pacing.in_force(streams[1].sock) == "reno"
+    assert pacing.apply(streams, Pace()) == (default, "")
+    monkeypatch.setitem(pacing.ALGORITHMS, constants.RATE_CONTROL_BBR, "none_such")
+    algorithm, problem = pacing.apply(streams, Pace(rate_method=constants.RATE_CONTROL_BBR))
+    assert algorithm == default
+    assert "modprobe tcp_none_such" in problem
 
 
 # --- reading ---------------------------------------------------------------------------------------------

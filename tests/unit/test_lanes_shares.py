@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.lanes import Grant, LaneScheduler
 from agent.lanes.buckets import BURST_SECONDS, CHUNK_SECONDS, MAX_CHUNK, MIN_CHUNK, bytes_per_second
 from agent.lanes.meters import Meter
 from agent.lanes.shares import Share, Wait
@@ -221,6 +222,36 @@ def test_an_assurance_that_ends_leaves_neither_credit_nor_debt(rate: float) -> N
         heapq.heappush(queue, (again, number))
     got = [asker.bytes(3) for asker in askers]
     assert max(got) - min(got) <= 8 * chunk_of(rate)
+
+
+@laws
+@given(rate=st.floats(20_000, 400_000), others=st.integers(0, 3))
+def test_lanes_keep_their_shares_of_what_a_limit_leaves_them(rate: float, others: int) -> None:
+    """The scheduler orders what the destination gets; within two points, the idle lane nothing."""
+    lanes = [("High", 0.70), ("Normal", 0.25), ("Low", 0.05), ("Idle", 0.0)]
+    scheduler = LaneScheduler(lanes)
+    for order, (name, _) in enumerate(lanes):
+        scheduler.add(name, name, 100, order, None, 0.0)
+    root = limited(rate)
+    counts = dict.fromkeys((name for name, _ in lanes), 0)
+
+    class Laned(Asker):
+        def step(self, now: float) -> float | None:
+            again = super().step(now)
+            if self.log and self.log[-1][0] == now:
+                grant = scheduler.next(now)
+                assert isinstance(grant, Grant)
+                scheduler.sent(grant.flow, self.log[-1][1], now)
+                counts[grant.flow] += self.log[-1][1]
+            return again
+
+    laned = Laned(Share(root))
+    play([laned, *(Asker(Share(root)) for _ in range(others))], 8)
+    total = sum(counts.values())
+    assert total >= bytes_per_second(rate) * 8 / (others + 1) * 0.95 - 3 * chunk_of(rate)
+    slack = 2 * chunk_of(rate) / total
+    for name, share in lanes:
+        assert abs(counts[name] / total - share) < 0.02 + slack
 
 
 def test_a_new_limit_acts_at_once() -> None:

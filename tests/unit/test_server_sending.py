@@ -299,3 +299,22 @@ def test_a_congestion_control_that_is_not_there_names_what_to_do(
             await harness.call("send.updateConnectionParams", connectionId=one, rateControlMethod=3)
 
     play(scenario)
+
+
+def test_limits_of_the_whole_server_are_for_superusers(play: Play) -> None:
+    """They reach a worker that starts later, too."""
+
+    async def scenario(harness: Harness) -> None:
+        with pytest.raises(CommandError, match="superuser"):
+            await harness.call("server.updateBandwidthLimits", outgoingRateLimit=500)
+        harness.session.superuser = True
+        told = await harness.call("server.updateBandwidthLimits", outgoingRateLimit=500)
+        assert (told["outgoingRateLimit"], told["incomingRateLimit"]) == (500, None)
+        await harness.transfer(2)
+        await harness.until(lambda: harness.told("start"))
+        assert [message["rate"] for message in harness.told("limit")] == [500]
+        await harness.call("server.updateBandwidthLimits", outgoingRateLimit=-1)
+        await harness.until(lambda: len(harness.told("limit")) == 2)
+        assert harness.told("limit")[-1]["rate"] is None
+
+    play(scenario)

@@ -311,13 +311,13 @@ def _sweep(receiver: Receiver) -> None:
 
 
 def _report_rates(receiver: Receiver) -> None:
-    """Unless nothing has changed."""
+    """While something is received or has changed."""
     last: Message = {}
     while True:
         time.sleep(RATES_SECONDS)
         receiving, short = receiver.throttle.receiving(time.monotonic())
         told: Message = {"op": "rates", "receiving": receiving, "short": short}
-        if told != last:
+        if receiving or short or told != last:
             last = told
             receiver.report(told)
 

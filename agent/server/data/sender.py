@@ -156,7 +156,7 @@ class Sender:
         self._report_rates(links, now)
 
     def _report_rates(self, links: list[Link], now: float) -> None:
-        """By connection and in all, unless nothing has changed."""
+        """By connection and in all, while something is sent or has changed."""
         sending, short = self._governor.sending(now)
         told: Message = {
             "op": "rates",
@@ -165,7 +165,7 @@ class Sender:
             "sending": sending,
             "short": short,
         }
-        if told != self._rates:
+        if sending or short or told != self._rates:
             self._rates = told
             self.report(told)
 

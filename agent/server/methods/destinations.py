@@ -151,7 +151,7 @@ class DestinationMethods:
             lambda connection: destinations.set_rate(connection, destinationId, rate),
         )
         await self._sender.refresh(changed.connection_id)
-        return {"sendRateMax": rate}
+        return {"sendRateMax": sendRateMax}
 
     async def check_lanes(self, session: Session, destinationId: int, priorityLanes: dict[str, Any]) -> None:
         await self._core.database.run(_check_lanes, destinationId, priorityLanes, session.scope)
