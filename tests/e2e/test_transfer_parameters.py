@@ -11,16 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from delivery import World, two_servers
 from rawclient import free_port
 from servers import Server, eventually, start_server
 
-from agent.jetstream import APIInterface, CommandError, constants
+from agent.jetstream import CommandError, constants
 from agent.jetstream.constants import (
-    OVERWRITE_ALWAYS,
-    OVERWRITE_BACKUP,
-    OVERWRITE_IN_PLACE_ALWAYS,
-    OVERWRITE_IN_PLACE_NEVER,
-    OVERWRITE_IN_PLACE_SAME_SIZE,
     OVERWRITE_NEVER,
     TRANSFER_FLAG_NONE,
     TRANSFER_FLAG_READ,
@@ -36,61 +32,10 @@ READ_WRITE = TRANSFER_FLAG_READ | TRANSFER_FLAG_WRITE
 SLOW = 8_000  # kbit/s
 
 
-class World:
-    """A sender that logs transfers, a receiver, and a folder of its own for each test."""
-
-    def __init__(self, sender: Server, receiver: Server, api: APIInterface, home: Path) -> None:
-        self.sender, self.receiver, self.api = sender, receiver, api
-        self.home = home
-        self.name = home.name
-        self.root = receiver.receive_root / self.name
-        self.destination = api.send.createDestination(
-            "127.0.0.1", destinationPort=receiver.port, exclusive=True, permanent=True
-        )
-
-    def source(self, name: str, content: bytes) -> Path:
-        path = self.home / name
-        path.write_bytes(content)
-        return path
-
-    def existing(self, name: str, content: bytes) -> Path:
-        self.root.mkdir(parents=True, exist_ok=True)
-        path = self.root / name
-        path.write_bytes(content)
-        return path
-
-    def start(self, mappings: dict[str, Any], **params: Any) -> dict[str, Any]:
-        manifest = self.api.send.waitForManifest(self.api.send.createManifest(mappings=mappings))
-        assert manifest["status"] == "complete", manifest
-        return dict(self.api.send.createTransfer(self.destination, manifest, f"/{self.name}", **params))
-
-    def send(self, mappings: dict[str, Any], **params: Any) -> dict[str, Any]:
-        return dict(self.api.send.waitForTransfer(self.start(mappings, **params)))
-
-    def outcomes(self, transfer: dict[str, Any]) -> dict[str, str]:
-        found = self.api.lanesync.getTransferResults(transfer["transferId"])["files"]
-        return {os.path.basename(file["path"]): file["outcome"] for file in found}
-
-    def log(self, transfer: dict[str, Any]) -> list[dict[str, Any]]:
-        """The lines of the transfer's log once it says how it ended."""
-        folder = self.sender.state_dir.parent / "logs"
-
-        def ended() -> list[dict[str, Any]]:
-            for path in folder.glob(f"transfer-{transfer['transferId']}-*.jsonl"):
-                lines = [json.loads(line) for line in path.read_text().splitlines()]
-                if lines[-1]["event"] == "ended":
-                    return lines
-            return []
-
-        return eventually(ended, what="the log ends")
-
-
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
-    folder = tmp_path_factory.mktemp("parameters")
-    with start_server(folder / "sender", log_transfer_dir=folder / "logs") as sender:
-        with start_server(folder / "receiver") as receiver:
-            yield sender, receiver
+    with two_servers(tmp_path_factory.mktemp("servers")) as pair:
+        yield pair
 
 
 @pytest.fixture
@@ -162,125 +107,6 @@ def test_only_newer_files_are_written(
     assert ended["status"] == "complete" and w.outcomes(ended) == {"f": outcome}
     assert (kept.read_bytes() == b"before") == (outcome == "skipped")
     assert ended["blocksAcked"] <= ended["blocksSent"]
-
-
-# --- overwriteMode ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [SMALL, LARGE])
-@pytest.mark.parametrize("there", ["nothing", "same size", "other size", "empty"])
-@pytest.mark.parametrize(
-    "mode",
-    [
-        OVERWRITE_IN_PLACE_NEVER,
-        OVERWRITE_IN_PLACE_ALWAYS,
-        OVERWRITE_IN_PLACE_SAME_SIZE,
-        OVERWRITE_NEVER,
-        OVERWRITE_ALWAYS,
-        OVERWRITE_BACKUP,
-    ],
-)
-def test_overwrite_modes(w: World, mode: int, there: str, size: int) -> None:
-    """Which content the name has afterwards, whether it is still the same file, and what lies beside it."""
-    new = os.urandom(size)
-    old = {"same size": os.urandom(size), "other size": b"another", "empty": b""}.get(there)
-    inode = None
-    if old is not None:
-        path = w.existing("f", old)
-        path.chmod(0o640)
-        inode = path.stat().st_ino
-    ended = w.send({"/f": str(w.source("f", new))}, overwriteMode=mode)
-    assert ended["status"] == "complete", ended
-    found = {name: (w.root / name).read_bytes() for name in os.listdir(w.root)}
-    if old is not None and mode in (OVERWRITE_NEVER, OVERWRITE_IN_PLACE_NEVER):
-        beside = {"f.jetpart": new} if mode == OVERWRITE_NEVER else {}
-        assert found == {"f": old, **beside} and w.outcomes(ended) == {"f": "skipped"}
-        return
-    beside = {"f.jetbak": old} if mode == OVERWRITE_BACKUP and old is not None else {}
-    assert found == {"f": new, **beside} and w.outcomes(ended) == {"f": "delivered"}
-    fits = mode == OVERWRITE_IN_PLACE_ALWAYS or (
-        mode == OVERWRITE_IN_PLACE_SAME_SIZE and there in ("same size", "empty")
-    )
-    if old is not None:
-        assert ((w.root / "f").stat().st_ino == inode) == fits
-    if old is not None and fits:
-        assert (w.root / "f").stat().st_mode & 0o777 == 0o640
-
-
-def test_in_place_never_leads_through_a_link(w: World) -> None:
-    """A symbolic link is replaced; what it leads to is untouched."""
-    outside = w.source("outside", b"x" * SMALL)
-    w.root.mkdir(parents=True)
-    (w.root / "f").symlink_to(outside)
-    w.send({"/f": str(w.source("f", b"y" * SMALL))}, overwriteMode=OVERWRITE_IN_PLACE_ALWAYS)
-    assert outside.read_bytes() == b"x" * SMALL
-    assert (w.root / "f").read_bytes() == b"y" * SMALL and not (w.root / "f").is_symlink()
-
-
-def test_holes_of_a_source_erase_what_is_there(w: World) -> None:
-    """A sparse file written in place leaves nothing of the old content in its holes."""
-    size = 4 << 20
-    source = w.home / "sparse"
-    with source.open("wb") as file:
-        file.truncate(size)
-        file.seek(2 << 20)
-        file.write(b"island" * 1000)
-    kept = w.existing("f", os.urandom(size + 999))
-    ended = w.send({"/f": str(source)}, overwriteMode=OVERWRITE_IN_PLACE_ALWAYS)
-    assert ended["status"] == "complete" and kept.read_bytes() == source.read_bytes()
-    assert ended["blocksAcked"] <= ended["blocksSent"]
-
-
-@pytest.mark.parametrize("touched", ["written", "replaced"])
-def test_what_others_did_to_a_file_during_a_pause_does_not_outlast_it(w: World, touched: str) -> None:
-    """A file that is written in place, and was changed while its transfer was suspended, holds the
-    source's content in the end; what was sent before is sent again, and counted so."""
-    new = os.urandom(12_000_000)
-    kept = w.existing("f", os.urandom(len(new)))
-    mode = OVERWRITE_IN_PLACE_ALWAYS
-    transfer = w.start({"/f": str(w.source("f", new))}, overwriteMode=mode, sendRateMax=4 * SLOW)
-    eventually(lambda: w.api.send.getTransfer(transfer)["bytesSent"] > 3_000_000)
-    w.api.send.suspendTransfer(transfer)
-    if touched == "replaced":
-        kept.unlink()
-    with kept.open("r+b" if kept.exists() else "wb") as file:
-        file.write(b"mine" * 1000)
-    w.api.send.setTransferSendRateMax(transfer, -1)
-    w.api.send.resumeTransfer(transfer)
-    ended = w.api.send.waitForTransfer(transfer)
-    assert ended["status"] == "complete", ended
-    assert kept.read_bytes() == new
-    assert ended["bytesSent"] > len(new) + 3_000_000 and ended["blocksRetransmitted"] * 256 > 3_000_000
-
-
-@pytest.mark.parametrize("break_", ["suspend", "kill the receiver"])
-def test_a_file_in_place_goes_on_after_a_break(w: World, break_: str) -> None:
-    """What was written and confirmed is not sent again; in the end the content is whole, in the same file."""
-    new = os.urandom(12_000_000)
-    kept = w.existing("f", os.urandom(len(new)))
-    inode = kept.stat().st_ino
-    transfer = w.start(
-        {"/f": str(w.source("f", new))},
-        overwriteMode=OVERWRITE_IN_PLACE_SAME_SIZE,
-        sendRateMax=4 * SLOW,
-        checkpointFrequencySeconds=1,
-    )
-    eventually(lambda: w.api.send.getTransfer(transfer)["bytesSent"] > 5_000_000)
-    if break_ == "suspend":
-        w.api.send.suspendTransfer(transfer)
-        assert kept.stat().st_ino == inode and kept.read_bytes() != new
-        w.api.send.resumeTransfer(transfer)
-    else:
-        w.receiver.kill()
-        w.receiver.start()
-    w.api.send.setTransferSendRateMax(transfer, -1)
-    ended = w.api.send.waitForTransfer(transfer)
-    assert ended["status"] == "complete", ended
-    assert kept.read_bytes() == new and kept.stat().st_ino == inode
-    if break_ == "suspend":
-        assert (ended["bytesSent"], ended["blocksRetransmitted"]) == (len(new), 0)
-    else:
-        assert ended["bytesSent"] < 2 * len(new)
 
 
 # --- counters --------------------------------------------------------------------------------------------
@@ -468,7 +294,7 @@ def test_credentials_travel_encrypted_or_not_at_all(w: World) -> None:
     manifest = w.api.send.createManifest(mappings={"/f": {"src": "/f", "size": 1}})
     w.api.send.waitForManifest(manifest)
     for secret in ({"userName": "jsmith", "password": "secret"}, {"token": "abcdef"}):
-        with pytest.raises(CommandError, match="not sent to 192.0.2.1 in the clear"):
+        with pytest.raises(CommandError, match="in the clear"):
             w.api.send.createTransfer(far, manifest, minCipher=0, **secret)
         for allowed in ({"minCipher": 2}, {}):
             w.api.send.failTransfer(w.api.send.createTransfer(far, manifest, **secret, **allowed))
