@@ -65,6 +65,7 @@ def main() -> None:
         tls=tls_context(options.pki),
         faults=faults,
         clock_skew=lambda: settings.clock_skew,
+        idle_seconds=lambda: settings.idle_seconds,
     )
     admin = Front(("127.0.0.1", options.admin_port), Admin(app, front))
     engine = Engine(app)

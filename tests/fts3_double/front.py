@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, BinaryIO
@@ -22,6 +22,7 @@ BODY_LIMIT = 256 << 20
 REQUEST_LINE_LIMIT = 8190  # Apache's default; a longer one is 414
 IDLE_SECONDS = 60.0
 BLOCK = 1 << 20
+SLICE_SECONDS = 0.05  # a slow body comes in slices of so much time
 REASONS = {419: "Authentication Timeout", **{s.value: s.phrase for s in HTTPStatus}}
 OWN_REASONS = {419: "Authentication Timeout", 413: "Request Entity Too Large"}
 
@@ -101,9 +102,12 @@ def json_answer(value: Any, status: int = 200, *, chunked: bool | None = None, *
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    timeout = IDLE_SECONDS
     rbufsize = 1 << 16
     server: Front
+
+    def setup(self) -> None:
+        self.timeout = self.server.idle_seconds()
+        super().setup()
 
     def _serve(self) -> None:
         started = time.monotonic()
@@ -160,9 +164,11 @@ class _Handler(BaseHTTPRequestHandler):
         return 0
 
     def _send(self, answer: Answer, rule: Rule | None) -> None:
-        body = answer.body
         if rule and rule.action == "replace_body":
-            body = rule.body.encode()
+            answer = replace(answer, body=rule.body.encode(), file=None)
+        elif rule and rule.action in ("slow_body", "cut_body"):
+            answer = replace(answer, chunked=False)
+        body = answer.body
         head = self._head(answer, len(body))
         if answer.false_length:
             self.close_connection = True
@@ -170,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(head)
         elif rule and rule.action in ("slow_body", "cut_body"):
             self.wfile.write(head)
-            self._misbehave(_blocks(answer, body, 4096), rule)
+            self._misbehave(_blocks(answer, body, int(rule.rate * SLICE_SECONDS) or 4096), rule)
         elif answer.file is not None:
             self.wfile.write(head)
             for block in _blocks(answer, body, BLOCK):
@@ -253,11 +259,13 @@ class Front(ThreadingHTTPServer):
         tls: ssl.SSLContext | None = None,
         faults: Faults | None = None,
         clock_skew: Callable[[], float] = lambda: 0.0,
+        idle_seconds: Callable[[], float] = lambda: IDLE_SECONDS,
     ) -> None:
         self.dispatch = dispatch
         self.tls = tls
         self.faults = faults or Faults()
         self.clock_skew = clock_skew
+        self.idle_seconds = idle_seconds
         self.log: deque[dict[str, Any]] = deque(maxlen=20_000)
         self.accepted = 0
         super().__init__(address, _Handler)

@@ -31,6 +31,7 @@ class Settings:
     engine_paused: bool = False  # nothing new starts, as with a host in drain
     oauth2: bool = True  # tokens are accepted; False: any bearer token is 400
     gridsite: bool = True  # a proxy counts as its user; False: it is a user of its own
+    idle_seconds: float = 60.0  # then an idle connection is closed; Apache's own default is 5
     ban_memory: int = 0  # server threads that go on refusing a user after his ban is lifted
     seed: int = 1  # of the draws by activity and VO share
 
@@ -58,6 +59,7 @@ REAL_PACE = {
     "job_lag": 1.0,
     "cancel_poll": 10.0,
     "force_start_seconds": 30.0,
+    "idle_seconds": 5.0,
 }
 
 

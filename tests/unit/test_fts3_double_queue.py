@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
+import ssl
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -300,6 +303,14 @@ def test_a_body_may_be_cut_or_replaced(double: Double, alice: Caller) -> None:
     assert alice.ask("GET", "/whoami").text == "not json"
 
 
+def test_a_slow_body_comes_whole_but_late(double: Double, alice: Caller) -> None:
+    job_id = alice.submit(mock())
+    double.fault("slow_body", path="/jobs*", rate=1000)
+    started = time.monotonic()
+    assert [job["job_id"] for job in alice.get(f"/jobs/{job_id},{job_id}")] == [job_id, job_id]
+    assert time.monotonic() - started > 0.5
+
+
 def test_a_delayed_answer_outlasts_an_impatient_client(double: Double, alice: Caller) -> None:
     double.fault("delay", path="/whoami", seconds=20)
     with pytest.raises(requests.exceptions.ReadTimeout):
@@ -313,6 +324,16 @@ def test_a_paused_service_hangs_until_it_goes_on(double: Double, alice: Caller) 
         alice._session.get(double.url + "/whoami", timeout=0.3)
     double.resume()
     assert alice.get("/whoami")["user_dn"] == user_dn("alice")
+
+
+def test_an_idle_connection_is_closed(double: Double) -> None:
+    double.settings(idle_seconds=0.1)
+    context = ssl.create_default_context(cafile=double.ca)
+    connection = http.client.HTTPSConnection("localhost", double.port, timeout=20, context=context)
+    connection.request("GET", "/")
+    assert connection.getresponse().read()
+    assert connection.sock.recv(1) == b""
+    connection.close()
 
 
 def test_rows_can_be_set_to_states_that_are_hard_to_come_by(double: Double, alice: Caller) -> None:
