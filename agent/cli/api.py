@@ -58,6 +58,7 @@ def _complete_argument(ctx: click.Context, _parameter: click.Parameter, begun: s
 @click.option(
     "--insecure", is_flag=True, help="Talk to another host without knowing that it is the right one."
 )
+@click.option("--superuser", is_flag=True, help="Act as superuser, which the account must be allowed to.")
 @click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the connection.")
 def command(
     method: str,
@@ -72,6 +73,7 @@ def command(
     ca: str | None,
     public_key: str | None,
     insecure: bool,
+    superuser: bool,
     timeout: float,
 ) -> None:
     """Call METHOD (send.getTransfers, server.getServerInfo, getDestination, …) and print the result as JSON.
@@ -91,6 +93,8 @@ def command(
     try:
         with api:
             _log_in(api, user, password_file, token if token_file is None else _read(token_file))
+            if superuser:
+                api.server.superuser()
             result = api.call(name, parameters, blocking=True)
     except CommandError as error:
         click.echo(f"{name}: {error}", err=True)

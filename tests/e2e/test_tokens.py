@@ -109,8 +109,7 @@ def test_the_token_structure_tells_all_but_the_password(world: World, anna: APII
     manifest = world.manifest(anna)
     shared = anna.send.createSharedToken(manifest, "opensesame", 3, 3600, "a link")
     assert len(shared["token"]) >= 32 and set(shared["token"]) <= set("0123456789abcdef")
-    assert shared["expiryTime"] is not None
-    assert shared["expiryTime"] - shared["creationTime"] == pytest.approx(3600e6, abs=1e6)
+    assert shared["expiryTime"] == shared["creationTime"] + 3_600_000_000
     assert {key: shared[key] for key in ("description", "downloadCount", "downloadLimit", "manifestId")} == {
         "description": "a link",
         "downloadCount": 0,
@@ -357,6 +356,28 @@ def test_a_token_that_is_held_to_a_path_sees_only_what_it_made(world: World, ann
         assert held.send.getManifests() == []
         with pytest.raises(NotFoundError):
             held.send.getManifestFiles(manifest)
+
+
+def test_a_token_that_is_held_to_a_path_sends_only_what_lies_below(world: World, anna: APIInterface) -> None:
+    """Its paths begin there, below the user's files; no way of writing one leads out, nor does a link."""
+    folder = world.sender.receive_root / "held"
+    folder.mkdir(parents=True)
+    (folder / "inside.txt").write_bytes(CONTENT)
+    (folder / "link").symlink_to("/etc/hostname")
+    token = anna.server.createAPIToken(path="/held")
+    with world.holder(token["token"]) as held:
+        for outside in ("/etc/hostname", str(folder / "inside.txt"), "/../../etc/hostname", "/link"):
+            with pytest.raises(CommandError):
+                manifest = held.send.waitForManifest(held.send.createManifest(mappings={"/x": outside}))
+                transfer = held.send.createTransfer(
+                    world.destination(held), manifest, destinationPath="/held"
+                )
+                raise CommandError(held.send.waitForTransfer(transfer)["errorMessage"] or "sent")
+        assert not (world.receiver.receive_root / "held/x").exists()
+        manifest = held.send.waitForManifest(held.send.createManifest(mappings={"/x": "/inside.txt"}))
+        transfer = held.send.createTransfer(world.destination(held), manifest, destinationPath="/held")
+        assert held.send.waitForTransfer(transfer)["status"] == "complete"
+    assert (world.receiver.receive_root / "held/x").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(

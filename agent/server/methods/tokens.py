@@ -66,7 +66,8 @@ class TokenMethods:
         timeLimitSeconds: Seconds | None = None,
         description: Text | None = None,
     ) -> None:
-        expires = None if timeLimitSeconds is None else self._expiry(timeLimitSeconds)
+        now = self._core.clock.wall_us()
+        expires = None if timeLimitSeconds is None else _expiry(now, timeLimitSeconds)
         await self._core.database.run(_update, token, expires, description, session.scope)
 
     @command("send.deleteSharedToken")
@@ -117,6 +118,7 @@ class TokenMethods:
             if not 1 <= len(password) <= passwords.MAX_LENGTH:
                 raise CommandError(f"a password has 1 to {passwords.MAX_LENGTH} characters")
             hashed = json.dumps((await asyncio.to_thread(passwords.make, password)).as_object())
+        now = self._core.clock.wall_us()
         return Token(
             id=0,
             token=secrets.token_hex(TOKEN_BYTES),
@@ -124,15 +126,12 @@ class TokenMethods:
             password_hash=hashed,
             permissions=0,
             description=description or "",
-            created_us=self._core.clock.wall_us(),
-            expires_us=None if limit is None else self._expiry(limit),
+            created_us=now,
+            expires_us=None if limit is None else _expiry(now, limit),
             owner=session.owner.name,
             owner_token=session.owner.token,
             owner_session=session.owner.session,
         )
-
-    def _expiry(self, seconds: float) -> int:
-        return self._core.clock.wall_us() + int(seconds * 1_000_000)
 
     async def _get(self, session: Session, token: str, kind: str) -> dict[str, Any]:
         return _structure(*await self._core.database.run(_read, token, kind, session.scope))
@@ -140,6 +139,10 @@ class TokenMethods:
     async def _get_all(self, session: Session, kind: str, limit: int) -> list[dict[str, Any]]:
         found = await self._core.database.run(_read_all, kind, limit, session.scope)
         return [_structure(*each) for each in found]
+
+
+def _expiry(now_us: int, seconds: float) -> int:
+    return now_us + int(seconds * 1_000_000)
 
 
 def _create_shared(connection: sqlite3.Connection, token: Token, scope: Scope) -> Token:
