@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.jetstream.interface import Caller, Interface, object_id
 from agent.jetstream.structures import (
+    BandwidthLimits,
     Event,
     GarbageCollect,
     Id,
@@ -116,15 +117,16 @@ class ServerInterface(Interface):
         outgoingRateLimit: float | None = None,
         borrowIncomingRate: bool | None = None,
         borrowOutgoingRate: bool | None = None,
-    ) -> None:
-        """Limits of the whole server, kbit/s."""
-        self._call(
+    ) -> BandwidthLimits:
+        """Limits of the whole server, kbit/s; -1 lifts one, None leaves it. For superusers."""
+        limits: BandwidthLimits = self._call(
             "updateBandwidthLimits",
             incomingRateLimit=incomingRateLimit,
             outgoingRateLimit=outgoingRateLimit,
             borrowIncomingRate=borrowIncomingRate,
             borrowOutgoingRate=borrowOutgoingRate,
         )
+        return limits
 
     # Clean-up
 

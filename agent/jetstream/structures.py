@@ -69,8 +69,12 @@ class Connection(TypedDict, total=False):
     lastRecvTime: int | None
     lastSendTime: int | None
     numTransfersQueued: int
+    rateControlAlgorithm: str | None  # ours: the kernel's name of what is in force
     rateControllerActive: bool
-    rateControlMethod: int
+    rateControlMethod: int  # constants.RATE_CONTROL_*
+    sendRate: float | None  # ours, as the next two: of the last second, or fixed
+    sendRateMax: float | None
+    sendRateMin: float | None
     relayIP: str | None
     relayPort: int | None
 
@@ -222,13 +226,27 @@ class GarbageCollect(TypedDict):
     timeLimitSeconds: int
 
 
+class BandwidthLimits(TypedDict, total=False):
+    """Fields are ours; rates kbit/s, None = no limit."""
+
+    borrowIncomingRate: bool  # sending may use what receiving leaves
+    borrowOutgoingRate: bool
+    fixed: list[str]  # names of those set on the command line
+    incomingRate: float  # of the last second
+    incomingRateAllowed: float | None  # now, with what is lent
+    incomingRateLimit: float | None
+    outgoingRate: float
+    outgoingRateAllowed: float | None
+    outgoingRateLimit: float | None
+
+
 class ServerInfo(TypedDict, total=False):
     allowRemoteControl: bool
     apiControlPort: int
     APITokensAvailable: bool
     apiVersion: int
     authRequired: bool
-    bandwidthLimits: dict[str, Any]
+    bandwidthLimits: BandwidthLimits
     certificateValidation: int | None
     configuration: dict[str, Any]
     encryptionAvailable: bool

@@ -28,7 +28,6 @@ class Target:
     relay_address: str = ""  # "" = reached directly
     relay_port: int = 0
     sender_port: int = 0  # 0 = any free one, -1 likewise
-    rate_method: int = field(default=0, compare=False)
     min_cipher: int = 0  # the least level of any session, whatever its transfers ask for
     call_cipher: int = field(default=0, compare=False)  # the same when it carries calls (delete, ping)
 
