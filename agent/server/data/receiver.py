@@ -13,6 +13,7 @@ import structlog
 
 from agent.server.data import secure, staging, wire
 from agent.server.data.granting import Authority
+from agent.server.data.greetings import Greetings
 from agent.server.data.received import ReceivedTransfer
 from agent.server.data.receiveroot import ReceiveRoot
 from agent.server.data.rules import Rules
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 MAX_STREAMS = 512
-MAX_GREETINGS = 128  # streams that have not said yet to which session they belong
 MAX_HANDLES = 10_000  # transfers of one session
 TAKEOVER_SECONDS = 10.0
 FORGET_SECONDS = 900.0  # how long a transfer without a session is kept in memory
@@ -63,7 +63,7 @@ class Receiver:
         self._roots: dict[bytes, ReceiveRoot] = {}
         self._swept: set[bytes] = set()  # roots that may hold what nobody came back for
         self._streams = 0
-        self._greetings = threading.BoundedSemaphore(MAX_GREETINGS)
+        self._greetings = Greetings()
 
     def report(self, message: Message) -> None:
         try:
@@ -78,20 +78,17 @@ class Receiver:
         comes from, if that is not the other end (a relay)."""
         sock = socket.socket(fileno=fd)
         sock.setblocking(True)
-        if not self._greetings.acquire(blocking=False):
-            _log.warning("data session refused", error=f"more than {MAX_GREETINGS} begin at once")
-            sock.close()
-            return
         with self._lock:
             self._streams += 1
         threading.Thread(target=self._run, args=(sock, encrypted, peer), name="stream", daemon=True).start()
 
     def _run(self, sock: socket.socket, encrypted: bool, peer: str) -> None:
         try:
+            self._greetings.begin(sock)
             try:
                 serving = self._greet(sock, encrypted, peer)
             finally:
-                self._greetings.release()
+                self._greetings.end(sock)
             if serving is not None:
                 serving.run()
         finally:
