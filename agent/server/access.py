@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import structlog
 
-from agent.jetstream.constants import PERMISSION_UPLOAD
+from agent.jetstream.constants import ERROR_INTERNAL, PERMISSION_UPLOAD
 from agent.server import passwords, rights
 from agent.server.accounts import Account, Accounts, AccountsError
 from agent.server.core import Core
@@ -168,7 +168,7 @@ class Access:
             )
         self._reload()
         if self._accounts_problem:
-            raise not_authenticated("the server cannot read its accounts now; its log says why")
+            raise CommandError("the server cannot read its accounts now; its log says why", ERROR_INTERNAL)
         account = await self._patiently(user, peer, lambda: accounts.verify(user, password))
         if account is None:
             raise not_authenticated("user name or password is wrong")
@@ -213,7 +213,9 @@ class Access:
         now = asyncio.get_running_loop().time
         wait = self._patience.admit(name, peer, now())
         if wait is None:
-            raise not_authenticated(f"too many logins from {peer or 'there'} failed; wait and try again")
+            raise CommandError(
+                f"too many logins from {peer or 'there'} failed; wait a minute and try again", ERROR_INTERNAL
+            )
         found: T | None = None
         try:
             await asyncio.sleep(wait)

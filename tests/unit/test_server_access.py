@@ -194,6 +194,42 @@ def test_the_control_token_opens_everything(play: Play) -> None:
     play(scenario)
 
 
+def test_a_control_token_commands_while_accounts_send(play: Play) -> None:
+    """As an agent starts it for itself: it is the owner, its tokens hold, others show credentials."""
+
+    async def scenario(world: World) -> None:
+        access = world.access(control_token="c" * 40)
+        session = access.open_session(HERE)
+        await refused(access.check(session, "server.auth"), "only after server.authToken")
+        await access.log_in_token(session, "c" * 40, None)
+        await access.check(session, "send.getManifests")
+        await refused(access.authorize_transfer(None, None, None, HERE), "has accounts")
+        token = await world.token(owner="me")
+        assert (await access.authorize_transfer(None, None, token, HERE)).user == "me"
+        stranger = await world.token(owner="nobody")
+        await refused(access.authorize_transfer(None, None, stranger, HERE), "is gone")
+
+    play(scenario)
+
+
+def test_a_rush_of_logins_is_a_matter_of_waiting_not_of_credentials(play: Play) -> None:
+    """Who is right is not told that they are wrong, and may try again."""
+
+    async def scenario(world: World) -> None:
+        access = world.access()
+        rush = [access.log_in(access.open_session(HERE), f"u{number}", "guess") for number in range(60)]
+        tasks = [asyncio.create_task(work) for work in rush]
+        await asyncio.sleep(0)
+        failure = await refused(access.authorize_transfer("anna", "secret", None, HERE), "too many logins")
+        assert failure.code == constants.ERROR_INTERNAL
+        assert (await access.authorize_transfer("anna", "secret", None, "10.0.0.9")).user == "anna"
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    play(scenario)
+
+
 def test_a_new_login_keeps_nothing_of_the_one_before(play: Play) -> None:
     """A narrow token after a superuser is narrow."""
 
