@@ -18,5 +18,5 @@ class ReceiveRoot:
 
     def __post_init__(self) -> None:
         if not os.path.isdir(self.path):
-            raise FileNotFoundError(f"the directory {os.fsdecode(self.path)} is missing")
+            raise FileNotFoundError("the directory of the root is missing")
         self.syncer = Syncer(self.path)

@@ -171,6 +171,9 @@ class Serving:
                 self._stream.shutdown()
             except OSError:
                 self._stream.shutdown()  # the sender asks again in its next session
+            except Exception:  # noqa: BLE001 - nobody above would see it, and the sender waits
+                _log.exception("data session failed", peer=self._peer[0])
+                self._stream.shutdown()
 
         session.grants.get(Credentials.of(value), self._peer[0], then)
 
