@@ -213,6 +213,26 @@ def test_a_relay_that_leads_elsewhere_gets_nothing_from_a_sender_with_a_pinned_k
     hop.close()
 
 
+def test_senders_are_told_apart_by_their_keys_through_a_relay(
+    relay: RelayProcess, sender: Server, tmp_path: Path
+) -> None:
+    """A receiver without accounts takes the session of the sender that it knows, and of no other."""
+    known = Identities(sender.state_dir).current().public_key
+    options: dict[str, Any] = {"only_authorized_clients": True, "authorized_client": known}
+    options |= {"recv_relay": relay.address, "external_address": "studio:8886"}
+    (tmp_path / "f").write_text("x")
+    with start_server(tmp_path / "studio", **options) as receiver, start_server(tmp_path / "other") as other:
+        eventually(lambda: REGISTERED in receiver.log())
+        with other.api() as api:
+            made = _start(api, relay, {"/f": str(tmp_path / "f")})
+            message = eventually(lambda: api.send.getDestination(made)["lastErrorMessage"])
+            assert Identities(other.state_dir).current().public_key in message
+        assert _files(receiver.receive_root) == []
+        with sender.api() as api:
+            _finish(api, _start(api, relay, {"/f": str(tmp_path / "f")}))
+        assert (receiver.receive_root / "f").exists()
+
+
 def test_a_relay_sees_no_content_names_or_credentials(
     relay: RelayProcess, sender: Server, receive: Receive, tmp_path: Path
 ) -> None:
