@@ -213,7 +213,8 @@ class Transfer:
         if self.order.skips_vanished:
             self.counters.files_done += 1
         else:
-            self._note_failure(entry.seq, f"{_shown(entry)} does not exist; put it there and create the transfer again")
+            what = "put it there and create the transfer again"
+            self._note_failure(entry.seq, f"{_shown(entry)} does not exist; {what}")
 
     def fail(self, seq: int, message: str) -> None:
         """A file failed for good; others go on."""
