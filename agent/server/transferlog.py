@@ -109,7 +109,7 @@ class TransferLogs:
             self._lost.add(name)
 
     def created(self, transfer: Transfer) -> None:
-        facts = {
+        facts: Line = {
             "destinationId": str(transfer.destination_id),
             "manifestId": str(transfer.manifest_id),
             "destinationPath": transfer.destination_path,
@@ -124,7 +124,8 @@ class TransferLogs:
     def status(self, transfer: Transfer, time_us: int) -> None:
         """It was suspended or resumed, or it is over."""
         over = transfer.status in (states.COMPLETE, states.ERROR)
-        facts = {"status": transfer.status, "errorMessage": transfer.error, **transfer.counters.told()}
+        facts: Line = {"status": transfer.status, "errorMessage": transfer.error}
+        facts |= transfer.counters.told()
         self.add(transfer, time_us, "ended" if over else transfer.status, **facts)
 
     def stop(self) -> None:
