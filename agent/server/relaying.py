@@ -13,10 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from agent.jetstream import keys
-from agent.server import identity
 from agent.server.core import Core
 from agent.server.errors import StartError
-from agent.server.identity import Identities
 from agent.server.receiving import Receiver
 from agent.server.relay import proof, protocol, tls
 from agent.server.relay.proof import Signer
@@ -35,16 +33,13 @@ Deliver = Callable[[socket.socket, str], Awaitable[None]]
 def link(core: Core, receiver: Receiver) -> RelayLink:
     """As `--recv-relay` asks for it."""
     serve = core.options
-    names = identity.own_names(serve.host, serve.external_address.rpartition(":")[0])
-    identity.ensure(serve.state_dir, names, time.time())
-    identities = Identities(serve.state_dir)
 
     async def deliver(sock: socket.socket, peer: str) -> None:
         receiver.accept(sock, encrypted=True, peer=peer)
 
     outside = serve.external_address or protocol.address(socket.gethostname(), core.port)
     way = parse_way(serve.recv_relay, serve.recv_relay_key)
-    return RelayLink(way, lambda: identities.valid(time.time()), (outside,), deliver)
+    return RelayLink(way, lambda: core.identities.valid(time.time()), (outside,), deliver)
 
 
 class RelayLink:

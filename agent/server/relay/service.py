@@ -104,6 +104,8 @@ class Relay:
             await send_last(sock, protocol.encode("refused", code=code, error=str(error)))
         except (OSError, TimeoutError) as error:
             _log.info("connection lost", peer=caller.host, reason=str(error) or type(error).__name__)
+        except Exception:  # noqa: BLE001 - one connection is no reason for all others to suffer
+            _log.exception("connection failed", peer=caller.host)
         finally:
             caller.decided()
             sock.close()
