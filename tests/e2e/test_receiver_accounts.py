@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from servers import Server, eventually, start_server
 
-from agent.jetstream import APIInterface, constants
+from agent.jetstream import APIInterface, CommandError, constants
 from agent.server import accounts
 
 pytestmark = pytest.mark.e2e
@@ -42,6 +44,15 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 def api(pair: Pair) -> Iterator[APIInterface]:
     with pair.sender.api() as connected:
         yield connected
+
+
+@pytest.fixture
+def other_file_system(tmp_path: Path) -> Iterator[Path]:
+    shared = Path("/dev/shm")
+    if not os.access(shared, os.W_OK) or shared.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system to write to")
+    with tempfile.TemporaryDirectory(dir=shared) as made:
+        yield Path(made)
 
 
 def login(pair: Pair, user: str) -> APIInterface:
@@ -181,6 +192,25 @@ def test_several_roots_are_chosen_by_the_destination_path(
         found = send(api, pair, "lost.txt", **credentials)
         assert found["status"] == "error" and "administrator" in found["errorMessage"]
         assert not (tmp_path / "missing").exists()
+        chief.server.deleteSandboxMapping("chief")
+
+
+def test_roots_may_lie_on_different_file_systems(
+    api: APIInterface, pair: Pair, tmp_path: Path, other_file_system: Path
+) -> None:
+    """What arrives is renamed within its root; only moving from one to the other is refused."""
+    near = tmp_path / "near"
+    near.mkdir()
+    credentials = {"userName": "chief", "password": PASSWORDS["chief"]}
+    with login(pair, "chief") as chief:
+        chief.server.setSandboxMapping("chief", {"near": str(near), "far": str(other_file_system)})
+        for root in ("near", "far"):
+            found = send(api, pair, f"{root}.bin", destinationPath=f"/{root}/d", **credentials)
+            assert (found["status"], found["errorMessage"]) == ("complete", "")
+        assert (near / "d" / "near.bin").exists() and (other_file_system / "d" / "far.bin").exists()
+        with pytest.raises(CommandError, match="different file systems; send the files instead"):
+            chief.server.mv("/near/d/near.bin", "/far/near.bin")
+        assert (near / "d" / "near.bin").exists()
         chief.server.deleteSandboxMapping("chief")
 
 
