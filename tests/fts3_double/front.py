@@ -106,8 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
     server: Front
 
     def setup(self) -> None:
-        self.timeout = self.server.idle_seconds()
         super().setup()
+        self.connection.settimeout(self.server.idle_seconds())
 
     def _serve(self) -> None:
         started = time.monotonic()

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import ssl
+import sys
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -180,13 +181,14 @@ class Identities:
 
 
 def peer_chain(tls: ssl.SSLSocket | None) -> list[x509.Certificate]:
-    """The peer's certificates from his own up to his first that is no proxy's issuer; [] without any."""
+    """The peer's certificates, his own first, up to the authority; [] without any."""
     if tls is None or (leaf := tls.getpeercert(True)) is None:
         return []
-    chain = tls._sslobj.get_verified_chain() or []  # type: ignore[attr-defined]
-    return [x509.load_der_x509_certificate(c.public_bytes(DER)) for c in chain] or [
-        x509.load_der_x509_certificate(leaf)
-    ]
+    if sys.version_info >= (3, 13):
+        chain = tls.get_verified_chain()
+    else:
+        chain = [c.public_bytes(DER) for c in tls._sslobj.get_verified_chain() or []]  # type: ignore[attr-defined]
+    return [x509.load_der_x509_certificate(der) for der in chain or [leaf]]
 
 
 def is_proxy(certificate: x509.Certificate) -> bool:

@@ -75,9 +75,9 @@ class Tree:
         return _plain(200, Allow=ALLOWED, DAV="1")
 
     def do_head(self, request: Request, path: Path) -> Answer:
-        return self.do_get(request, path, with_body=False)
+        return self.do_get(request, path)
 
-    def do_get(self, request: Request, path: Path, *, with_body: bool = True) -> Answer:
+    def do_get(self, request: Request, path: Path) -> Answer:
         if path.is_dir():
             return Answer(200, b"", "text/html", {**_dates(path), "X-Folder": "1"})
         headers = _dates(path)
