@@ -27,6 +27,16 @@ class Link:
 
 
 @dataclass(slots=True)
+class RelayState:
+    """How the link to the relay is doing through which this server is reached."""
+
+    host: str
+    port: int
+    registered: bool = False
+    trouble: str = ""  # why it is not
+
+
+@dataclass(slots=True)
 class Flow:
     """All that is sent, or all that is received."""
 
@@ -41,6 +51,7 @@ class Live:
     connections: dict[int, float] = field(default_factory=dict)  # kbit/s over the last second
     progress: dict[int, Counters] = field(default_factory=dict)  # by transfer
     links: dict[int, Link] = field(default_factory=dict)  # by destination
+    relay: RelayState | None = None
 
     def link(self, destination_id: int) -> Link:
         return self.links.setdefault(destination_id, Link())

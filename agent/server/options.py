@@ -18,6 +18,7 @@ from agent.jetstream.constants import (
 )
 from agent.server import sandboxes, transferlog, triggers
 from agent.server.errors import CommandError, StartError
+from agent.server.relay import protocol
 from agent.server.relay.way import parse_way
 
 DEFAULT_LISTEN = f"127.0.0.1:{DEFAULT_API_PORT}"
@@ -108,6 +109,8 @@ def check(options: ServeOptions) -> None:
     """StartError for what this version refuses."""
     if options.sandbox_dir is not None:
         _check_sandboxes(options.sandbox_dir)
+    if options.external_address:
+        _check_address(options.external_address)
     if options.recv_relay:
         parse_way(options.recv_relay, options.recv_relay_key)
         if options.accounts is None and not options.only_authorized_clients:
@@ -138,6 +141,13 @@ def check(options: ServeOptions) -> None:
             "--accounts FILE (lanesync user add NAME --accounts FILE makes it), or --only-authorized-clients "
             "with --authorized-client KEY of each sender; or listen on 127.0.0.1"
         )
+
+
+def _check_address(written: str) -> None:
+    try:
+        protocol.parse_address(written)
+    except ValueError as error:
+        raise StartError(f"--external-address: {error}; write for example files.example.org:8886") from error
 
 
 def _check_rates(options: ServeOptions) -> None:

@@ -15,6 +15,7 @@ import structlog
 from agent.jetstream import keys
 from agent.server.core import Core
 from agent.server.errors import StartError
+from agent.server.live import RelayState
 from agent.server.receiving import Receiver
 from agent.server.relay import proof, protocol, tls
 from agent.server.relay.proof import Signer
@@ -39,7 +40,9 @@ def link(core: Core, receiver: Receiver) -> RelayLink:
 
     outside = serve.external_address or protocol.address(socket.gethostname(), core.port)
     way = parse_way(serve.recv_relay, serve.recv_relay_key)
-    return RelayLink(way, lambda: core.identities.valid(time.time()), (outside,), deliver)
+    made = RelayLink(way, lambda: core.identities.valid(time.time()), (outside,), deliver)
+    core.live.relay = made.state
+    return made
 
 
 class RelayLink:
@@ -59,9 +62,7 @@ class RelayLink:
         self._registered: tuple[str, ...] = ()  # keys
         self._deliver = deliver
         self._coming: set[asyncio.Task[None]] = set()
-        self.trouble = ""
-        """Why it is not registered, if something stands in the way."""
-        self.registered = False
+        self.state = RelayState(relay.host, relay.port)
         self.since = 0.0  # of the present registration, by the loop's clock
 
     async def run(self) -> None:
@@ -74,9 +75,9 @@ class RelayLink:
                     await self._live()
                 except (OSError, TimeoutError, ProtocolError, RefusedError, StartError) as error:
                     self._tell(error)
-                if self.registered and asyncio.get_running_loop().time() - started > LAST_PAUSE:
+                if self.state.registered and asyncio.get_running_loop().time() - started > LAST_PAUSE:
                     pause = FIRST_PAUSE
-                self.registered = False
+                self.state.registered = False
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads those who return
                 pause = min(pause * 2, LAST_PAUSE)
         finally:
@@ -87,9 +88,9 @@ class RelayLink:
     def _tell(self, error: Exception) -> None:
         """Once, not at each new try."""
         reason = _words(error)
-        if reason != self.trouble:
+        if reason != self.state.trouble:
             _log.warning("not registered at the relay; trying on", relay=self._way.shown, reason=reason)
-        self.trouble = reason
+        self.state.trouble = reason
 
     async def _live(self) -> None:
         """One link, from its connection to its end."""
@@ -103,7 +104,7 @@ class RelayLink:
             )
         try:
             await self._register(reader, writer)
-            self.registered, self.trouble = True, ""
+            self.state.registered, self.state.trouble = True, ""
             self.since = asyncio.get_running_loop().time()
             pinging = asyncio.create_task(self._ping(writer))
             try:

@@ -13,7 +13,7 @@ from typing import Any
 
 from agent.server.clock import Clock, since_request
 from agent.server.counters import BLOCK_SIZE, Counters, blocks
-from agent.server.live import Link
+from agent.server.live import Link, RelayState
 from agent.server.store.destinations import Connection, Destination
 from agent.server.store.manifests import KIND_EMPTY_DIRECTORY, Entry, Manifest
 from agent.server.store.transfers import Transfer
@@ -73,6 +73,18 @@ def connection(row: Connection, link: Link, queued: int, measured: float) -> Str
         "sendRate": measured if controlled else row.rate,
         "sendRateMax": row.rate_max,
         "sendRateMin": row.rate_min,
+    }
+
+
+def relay(state: RelayState | None) -> Structure | None:
+    """The relay through which this server is reached, if any."""
+    if state is None:
+        return None
+    return {
+        "relayAddress": state.host,
+        "relayPort": state.port,
+        "registered": state.registered,
+        "errorMessage": state.trouble,
     }
 
 

@@ -113,9 +113,13 @@ def test_a_transfer_goes_through_a_relay(
     assert (connection["relayIP"], connection["relayPort"]) == ("127.0.0.1", relay.port)
     assert destination["encryptionEnabled"] and destination["encryptedConnectionState"] == "connected"
     assert (receiver.receive_root / "large").read_bytes() == large.read_bytes()
+    with receiver.api() as far:
+        far.server.auth(USER["userName"], USER["password"])
+        told = far.server.getServerInfo()["receiver"]["relay"]
+    assert (told["relayPort"], told["registered"], told["errorMessage"]) == (relay.port, True, "")
     sender.stop()
-    told = eventually(lambda: [line for line in relay.log().splitlines() if "session ended" in line])
-    assert '"receiver": "studio:8886"' in told[0]
+    lines = eventually(lambda: [line for line in relay.log().splitlines() if "session ended" in line])
+    assert '"receiver": "studio:8886"' in lines[0]
     assert not any(secret in relay.log() for secret in (*USER.values(), "large"))
 
 

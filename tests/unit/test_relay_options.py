@@ -43,6 +43,7 @@ def test_the_way_to_a_relay(written: str, expected: tuple[str, int]) -> None:
         ({"recv_relay": "relay:0"}, "is not HOST:PORT"),
         ({"recv_relay": "relay", "recv_relay_key": "abc"}, "--recv-relay-key must be a public key"),
         ({"recv_relay_key": _KEY}, "--recv-relay-key needs --recv-relay"),
+        ({"external_address": "files.example.org"}, "--external-address: .* is not HOST:PORT"),
         ({"trigger_dir": Path("/nowhere")}, "is not a directory"),
     ],
 )

@@ -41,7 +41,7 @@ def _target(relay: LocalRelay, address: str = "receiver.example", **more: object
 def _receiver(world: World, *addresses: str, key: Key | None = None) -> LocalReceiver:
     loop, relay = world
     made = LocalReceiver(loop, relay.way, addresses, key)
-    eventually(lambda: made.link.registered, what="the receiver is registered")
+    eventually(lambda: made.link.state.registered, what="the receiver is registered")
     return made
 
 
@@ -152,9 +152,9 @@ def test_everybody_comes_back_after_a_restart_of_the_relay(world: World) -> None
     near, far = _meet(world, receiver, _target(relay, "r"))
     relay.stop()
     assert near.recv(1) == b"" and far.recv(1) == b""
-    assert eventually(lambda: not receiver.link.registered)
+    assert eventually(lambda: not receiver.link.state.registered)
     relay.start()
-    eventually(lambda: receiver.link.registered, what="the receiver registers again")
+    eventually(lambda: receiver.link.state.registered, what="the receiver registers again")
     _meet(world, receiver, _target(relay, "r"))
 
 
@@ -188,18 +188,18 @@ def test_a_relay_that_falls_silent_is_left(tmp_path: Path) -> None:
     """A receiver whose relay does not answer looks for it anew."""
     with relay_world(tmp_path) as (loop, relay):
         receiver = LocalReceiver(loop, replace(relay.way, ping_seconds=60.0, dead_seconds=0.3), ("r:8886",))
-        eventually(lambda: receiver.link.registered)
-        eventually(lambda: not receiver.link.registered, what="silence is noticed")
+        eventually(lambda: receiver.link.state.registered)
+        eventually(lambda: not receiver.link.state.registered, what="silence is noticed")
 
 
 def test_heartbeats_keep_a_quiet_link(tmp_path: Path) -> None:
     """Both sides count the other's heartbeats: the link outlives many silences."""
     with relay_world(tmp_path, dead_seconds=0.5) as (loop, relay):
         receiver = LocalReceiver(loop, replace(relay.way, ping_seconds=0.05, dead_seconds=0.5), ("r:8886",))
-        eventually(lambda: receiver.link.registered)
+        eventually(lambda: receiver.link.state.registered)
         first = loop.call(lambda: receiver.link.since)
         assert eventually(lambda: loop.call(loop.loop.time) - first > 2.0)
-        assert (receiver.link.registered, receiver.link.since) == (True, first)
+        assert (receiver.link.state.registered, receiver.link.since) == (True, first)
 
 
 @pytest.mark.parametrize("pinned", ["old", "new"])
@@ -210,7 +210,7 @@ def test_a_relay_with_a_new_key_answers_with_the_one_that_is_expected(world: Wor
     assert renewed != relay.key
     way = replace(relay.way, key=relay.key if pinned == "old" else renewed)
     receiver = LocalReceiver(loop, way, ("r:8886",))
-    eventually(lambda: receiver.link.registered, what="it registers")
+    eventually(lambda: receiver.link.state.registered, what="it registers")
 
 
 def test_a_receiver_with_a_new_key_is_found_by_the_old_and_the_new_one(world: World) -> None:
@@ -218,7 +218,7 @@ def test_a_receiver_with_a_new_key_is_found_by_the_old_and_the_new_one(world: Wo
     loop, relay = world
     first, second = Key(), Key()
     receiver = LocalReceiver(loop, replace(relay.way, ping_seconds=0.05), (), first)
-    eventually(lambda: receiver.link.registered)
+    eventually(lambda: receiver.link.state.registered)
     receiver.keys = [second, first]
     for key in (second, first):
         near, _ = eventually(lambda key=key: _try(world, receiver, public_key=key.public_key))
@@ -234,7 +234,7 @@ def test_only_accepted_keys_register(tmp_path: Path) -> None:
         loop, relay = world
         refused = LocalReceiver(loop, relay.way, ("other:8886",), other)
         _receiver(world, "mine:8886", key=mine)
-        eventually(lambda: "--accept-key" in refused.link.trouble, what="the refusal is told")
+        eventually(lambda: "--accept-key" in refused.link.state.trouble, what="the refusal is told")
         assert relay.relay.receivers() == ["mine:8886"]
 
 
@@ -242,7 +242,7 @@ def test_an_address_of_another_receiver_is_refused_by_name(world: World) -> None
     loop, relay = world
     first = _receiver(world, "shared:8886")
     second = LocalReceiver(loop, relay.way, ("shared:8886",))
-    eventually(lambda: "shared:8886 is registered by the receiver" in second.link.trouble)
+    eventually(lambda: "shared:8886 is registered by the receiver" in second.link.state.trouble)
     near, _ = _meet(world, first, _target(relay, "shared"))
     near.close()
 
@@ -254,7 +254,7 @@ def test_a_receiver_that_registers_again_replaces_itself(world: World) -> None:
     new = _receiver(world, "r:8886", key=key)
     near, _ = _meet(world, new, _target(world[1], "r"))
     near.close()
-    eventually(lambda: "another server has registered with the same key" in old.link.trouble)
+    eventually(lambda: "another server has registered with the same key" in old.link.state.trouble)
 
 
 def test_what_is_no_relay_is_told_as_such(world: World) -> None:
@@ -266,15 +266,15 @@ def test_what_is_no_relay_is_told_as_such(world: World) -> None:
         near, _ = web.accept()
         near.recv(4096)
         near.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        eventually(lambda: "no LaneSync relay answers there" in refused.link.trouble)
+        eventually(lambda: "no LaneSync relay answers there" in refused.link.state.trouble)
         near.close()
-    eventually(lambda: refused.link.trouble == "Connection refused", what="the next reason is told, too")
+    eventually(lambda: refused.link.state.trouble == "Connection refused", what="the next reason")
 
 
 def test_a_relay_with_another_key_is_not_registered_at(world: World) -> None:
     loop, relay = world
     receiver = LocalReceiver(loop, replace(relay.way, key=Key().public_key), ("r:8886",))
-    eventually(lambda: "not the one of --recv-relay-key" in receiver.link.trouble)
+    eventually(lambda: "not the one of --recv-relay-key" in receiver.link.state.trouble)
     assert relay.relay.receivers() == []
 
 

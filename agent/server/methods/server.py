@@ -10,7 +10,7 @@ from typing import Any
 
 from agent import __version__
 from agent.jetstream import constants
-from agent.server import collect
+from agent.server import collect, structures
 from agent.server.access import Access
 from agent.server.bandwidth import Bandwidth
 from agent.server.core import Core
@@ -114,7 +114,7 @@ class ServerMethods:
             "license": {"name": "Apache-2.0", "keyRequired": False},
             "minCipher": self._core.options.least_cipher,
             "multiplexAvailable": True,
-            "receiver": {"port": self._core.port},
+            "receiver": {"port": self._core.port, "relay": structures.relay(self._core.live.relay)},
             "revision": _revision(),
             "serverExternalAddress": self._core.options.external_address or None,
             "serverId": self._core.server_id,
