@@ -238,6 +238,17 @@ def test_only_accepted_keys_register(tmp_path: Path) -> None:
         assert relay.relay.receivers() == ["mine:8886"]
 
 
+def test_receivers_of_one_address_are_bounded(tmp_path: Path) -> None:
+    """One host cannot keep all others out; who comes back has its place."""
+    with relay_world(tmp_path, receivers_each=1) as world:
+        loop, relay = world
+        key = Key()
+        _receiver(world, "one:8886", key=key)
+        more = LocalReceiver(loop, relay.way, ("two:8886",))
+        eventually(lambda: "at most 1 receivers of one address" in more.link.state.trouble)
+        _receiver(world, "one:8886", key=key)
+
+
 def test_an_address_of_another_receiver_is_refused_by_name(world: World) -> None:
     loop, relay = world
     first = _receiver(world, "shared:8886")

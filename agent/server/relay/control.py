@@ -31,7 +31,8 @@ class Link:
         self._writer = writer
         self._relay_key = relay_key
         self._limits = limits
-        self.peer = protocol.address(*writer.get_extra_info("peername")[:2])
+        self.host, port = writer.get_extra_info("peername")[:2]
+        self.peer = protocol.address(self.host, port)
 
     async def greet(self, enter: Callable[[Registration], Receiver[Link]]) -> Receiver[Link]:
         """Have the receiver register with `enter`, which raises RefusedError to turn it away. ProtocolError

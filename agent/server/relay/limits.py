@@ -12,6 +12,7 @@ from agent.server.relay.protocol import DEAD_SECONDS
 @dataclass(frozen=True, slots=True)
 class Limits:
     receivers: int = 256
+    receivers_each: int = 64  # of one address
     undecided: int = 512  # connections that have not said yet what they want
     undecided_each: int = 128  # of one address, behind which there may be many hosts
     waiting: int = 256  # senders whose receiver is on its way

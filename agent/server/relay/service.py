@@ -129,6 +129,7 @@ class Relay:
         link = await self._open_link(sock)
 
         def enter(found: Registration) -> Receiver[Link]:
+            self._require_room(found, link)
             receiver, replaced = self._roster.register(found.keys, found.addresses, link)
             for old in replaced:
                 old.link.dismiss("another server has registered with the same key")
@@ -147,6 +148,17 @@ class Relay:
         finally:
             self._roster.leave(link)
             link.close()
+
+    def _require_room(self, found: Registration, link: Link) -> None:
+        """RefusedError when too many others come from the same address."""
+        others = [
+            one
+            for one in self._roster.all()
+            if one.link.host == link.host and not set(one.keys) & set(found.keys)
+        ]
+        if len(others) >= self._limits.receivers_each:
+            limit = self._limits.receivers_each
+            raise RefusedError(f"this relay takes at most {limit} receivers of one address")
 
     async def _open_link(self, sock: socket.socket) -> Link:
         """The socket becomes the link's."""
