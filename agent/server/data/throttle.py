@@ -13,7 +13,8 @@ from agent.lanes.buckets import bytes_per_second
 from agent.lanes.meters import Meter
 from agent.lanes.shares import Share, Wait
 
-PIECE_SECONDS = 0.01
+UNPAID_SECONDS = 0.02  # of the limit: what all streams together may have read and not paid for
+MIN_SECONDS, MAX_SECONDS = 0.0005, 0.01  # of the limit, that one stream reads at once
 MIN_PIECE, MAX_PIECE = 1024, 1 << 20
 UNLIMITED = 1 << 30
 MAX_WAIT = 0.5  # seconds between looks for an end
@@ -24,6 +25,7 @@ class Throttle:
         self.piece = UNLIMITED  # most bytes that a stream reads before it pays
         self._changed = threading.Condition()
         self._root = Share()
+        self._rate: float | None = None
         self._meter = Meter()
         self._readers: set[Reader] = set()
 
@@ -31,17 +33,24 @@ class Throttle:
         """kbit/s; None = no limit. Acts at once."""
         with self._changed:
             self._root.limit(rate, time.monotonic())
-            if rate is None:
-                self.piece = UNLIMITED
-            else:
-                self.piece = min(MAX_PIECE, max(MIN_PIECE, int(bytes_per_second(rate) * PIECE_SECONDS)))
+            self._rate = rate
+            self._divide()
             self._changed.notify_all()
+
+    def _divide(self) -> None:
+        """The more streams, the less one reads at once."""
+        if self._rate is None:
+            self.piece = UNLIMITED
+            return
+        seconds = min(MAX_SECONDS, max(MIN_SECONDS, UNPAID_SECONDS / max(1, len(self._readers))))
+        self.piece = min(MAX_PIECE, max(MIN_PIECE, int(bytes_per_second(self._rate) * seconds)))
 
     def reader(self) -> Reader:
         """For one stream, which has to `close` it."""
         with self._changed:
             made = Reader(self, Share(self._root))
             self._readers.add(made)
+            self._divide()
             return made
 
     def receiving(self, now: float) -> tuple[float, bool]:
@@ -70,6 +79,7 @@ class Throttle:
             reader.share.leave()
             if reader in self._readers:
                 self._readers.discard(reader)
+                self._divide()
                 self._meter.add(reader.uncounted(), time.monotonic())
             self._changed.notify_all()
 
