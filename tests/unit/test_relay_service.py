@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -141,6 +142,32 @@ def test_a_receiver_that_reads_nothing_stops_its_sender(world: World) -> None:
     assert its.recv(1) == b"x"
     near.close()
     assert len(_all(far)) == sent
+
+
+def test_sessions_and_refusals_leave_no_descriptors(world: World) -> None:
+    """Whoever ends a session first, and however."""
+    receiver = _receiver(world, "r:8886")
+    _visit(world, receiver)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        _visit(world, receiver)
+    eventually(lambda: len(os.listdir("/proc/self/fd")) <= before, what="all descriptors are closed")
+    assert len(world[1].relay.sessions) == 0
+
+
+def _visit(world: World, receiver: LocalReceiver) -> None:
+    """Two sessions, one ended by each side, the second rudely; two refusals; a link that breaks off."""
+    for first in (0, 1):
+        pair = _meet(world, receiver, _target(world[1], "r"))
+        pair[first].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", first, 0))
+        pair[first].close()
+        assert pair[1 - first].recv(1) == b""
+        pair[1 - first].close()
+    with pytest.raises(WireError):
+        dialing.connect(_target(world[1], "nobody"), 5)
+    with world[1].connect() as sock:
+        sock.sendall(b"{}\n")
+    _control(world[1])[0].close()
 
 
 # --- life ----------------------------------------------------------------------------------------------
