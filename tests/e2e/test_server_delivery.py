@@ -180,6 +180,7 @@ def test_pings_and_receiver_records(pair: tuple[Server, Server], tmp_path: Path)
         api.send.schedulePing(made, 2)
         after = api.send.getDestination(made)
         assert after["lastRecvTime"] > before and after["encryptedConnectionState"] == "connected"
+        assert after["lastReceiverDestinationId"] == far.server.getServerInfo()["serverId"]
         found = eventually(
             lambda: [item for item in far.recv.getTransfers() if item["status"] == "complete"],
             what="the receiver tells of the transfer",
@@ -190,4 +191,7 @@ def test_pings_and_receiver_records(pair: tuple[Server, Server], tmp_path: Path)
 
 def _leftovers(receiver: Server) -> list[Path]:
     staging = receiver.receive_root / ".lanesync"
-    return [path for path in staging.rglob("*") if path.is_file()] if staging.exists() else []
+    try:
+        return [path for path in staging.rglob("*") if path.is_file()]
+    except FileNotFoundError:
+        return []  # removed while we looked

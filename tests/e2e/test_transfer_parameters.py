@@ -176,6 +176,20 @@ def test_a_transfer_log_tells_the_whole_story(w: World) -> None:
     assert not list((w.sender.state_dir.parent / "logs").glob(f"transfer-{silent['transferId']}-*"))
 
 
+def test_checkpoints_are_taken_as_often_as_asked(w: World) -> None:
+    """checkpointFrequencySeconds 1: several while a slow transfer runs, each with files that are durable."""
+    tree = w.home / "tree"
+    tree.mkdir()
+    for number in range(60):
+        (tree / str(number)).write_bytes(os.urandom(50_000))
+    params = {"checkpointFrequencySeconds": 1, "sendRateMax": 8_000, "transferLog": True}
+    ended = w.send({"/t": str(tree)}, **params)
+    assert (ended["status"], ended["checkpointFrequencySeconds"]) == ("complete", 1)
+    checkpoints = [line for line in w.log(ended) if line["event"] == "checkpoint"]
+    done = [line["filesDone"] for line in checkpoints]
+    assert len(checkpoints) >= 2 and done == sorted(done) and done[-1] == 60
+
+
 def test_a_transfer_log_needs_a_folder(w: World) -> None:
     """A server without --log-transfer-dir refuses, naming the option."""
     manifest = w.api.send.createManifest(mappings={"/f": {"src": "/f", "size": 1}})

@@ -12,6 +12,7 @@ import pytest
 from agent.jetstream.interface import object_id
 from agent.jetstream.recvinterface import RecvInterface
 from agent.jetstream.sendinterface import SendInterface
+from agent.jetstream.serverinterface import ServerInterface
 
 DOCUMENTED = {
     "createDestination": "destinationAddress, sendRateMax=None, destinationPort=None, "
@@ -83,7 +84,7 @@ def test_a_documented_method_has_its_documented_signature(name: str) -> None:
     assert shown(getattr(SendInterface, name)) == DOCUMENTED[name]
 
 
-@pytest.mark.parametrize("interface", [SendInterface, RecvInterface])
+@pytest.mark.parametrize("interface", [SendInterface, RecvInterface, ServerInterface])
 def test_each_async_method_has_a_blocking_twin(interface: type) -> None:
     """The same call without Async exists with the same parameters."""
     names = [name for name in dir(interface) if name.endswith("Async")]
