@@ -17,9 +17,9 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
     # What watchdog has to say unasked is told in this agent's own words, by conditions.
     logging.getLogger("watchdog").addHandler(logging.NullHandler())
     human = stream is None and out.isatty()
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer() if human else structlog.processors.JSONRenderer(ensure_ascii=True)
-    )
+    # Tracebacks in the plain form: others print local variables, secrets among them.
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer: Any = plain if human else structlog.processors.JSONRenderer(ensure_ascii=True)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
