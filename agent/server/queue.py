@@ -14,6 +14,7 @@ from agent.server.errors import CommandError, RpcError, not_authenticated
 from agent.server.session import Session
 from agent.server.store import requests
 from agent.server.store.requests import Request
+from agent.server.store.scope import Scope
 
 _log = structlog.get_logger(__name__)
 
@@ -48,9 +49,11 @@ class RequestQueue:
         return {"requestId": request_id}
 
     async def get(self, session: Session, request_id: int) -> Request:
-        """CommandError when it is unknown, expired, or of somebody else."""
+        """CommandError when it is unknown, expired, or of somebody else. A token is shown its own requests
+        alone: results of its maker's may be of methods that it may not call."""
         found = await self._core.database.run(requests.get, request_id)
-        if request_id not in session.requests and not session.scope.owns(found):
+        scope = session.scope if session.token is None else Scope(session.user, session.token)
+        if request_id not in session.requests and not scope.owns(found):
             raise requests.missing(request_id)
         return found
 

@@ -347,6 +347,21 @@ def test_an_api_token_acts_as_its_maker(world: World, anna: APIInterface) -> Non
     assert (world.receiver.receive_root / "farm/s/shared.txt").read_bytes() == CONTENT
 
 
+def test_a_token_is_not_shown_what_its_maker_asked_for(world: World, anna: APIInterface) -> None:
+    """A result may be that of a method which the token may not call; its maker sees what it asked for."""
+    destination = world.destination(anna)
+    asked = anna.send.setSendRateMaxAsync(destination, 1000.0)
+    token = anna.server.createAPIToken(permissions=constants.PERMISSION_DOWNLOAD)
+    with world.holder(token["token"]) as holder:
+        for get in (holder.server.getRequestStatus, holder.server.getRequestResult):
+            with pytest.raises(NotFoundError):
+                get(asked)
+        own = holder.send.setSendRateMaxAsync(destination, 2000.0)
+        assert holder.server.getRequestResult(own) == {"sendRateMax": 2000.0}
+    assert anna.server.getRequestResult(own) == {"sendRateMax": 2000.0}
+    anna.send.setSendRateMax(destination, -1)
+
+
 def test_a_token_that_is_held_to_a_path_sees_only_what_it_made(world: World, anna: APIInterface) -> None:
     """What its maker has otherwise may hold files from anywhere."""
     manifest = world.manifest(anna)
