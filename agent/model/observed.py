@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from agent.model.condition import Reason
 from agent.model.spec import Lane, MinCipher, Overwrite, Route
 
 
@@ -58,6 +59,15 @@ class ObservedDefaults:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that a person should know although work goes on. The message names the remedy, and no time
+    that passes, so that the same notice is the same text."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class ObservedDestination:
     id: str
     address: str
@@ -69,6 +79,7 @@ class ObservedDestination:
     connected: bool = False
     last_error: str = ""
     route: Route | None = None  # None = the engine does not report it
+    notices: tuple[Notice, ...] = ()
 
 
 class TransferState(StrEnum):
@@ -145,4 +156,10 @@ class Capabilities:
     delete: bool = False  # delete at the destination
     file_results: bool = False  # per-file results with what the sender read
     events: bool = False  # pushes changes; without it the adapter polls
+    overwrites: frozenset[Overwrite] = frozenset(Overwrite)
+    ciphers: bool = True  # `minCipher` and the route: how data on the wire is protected and guided
+    credentials: bool = True  # an account on the receiving server
+    fine_times: bool = True  # `modificationTimeTolerance` and `checkpointInterval` mean something
+    hold: bool = False  # a destination can be held at the server: see agent.engines.port.Holding
+    notices: tuple[Notice, ...] = ()
     names: dict[str, str] = field(default_factory=dict)  # free facts for `describe`: version, server id

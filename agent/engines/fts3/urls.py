@@ -48,7 +48,7 @@ def encoded(scheme: str, path: str) -> str:
     odd = not path.isprintable() or any(c in _NOT_IN_PLAIN_PATHS or c == " " for c in path)
     if odd:
         raise PermanentError(
-            f"{_shown(path)} cannot be written as a {scheme} URL; rename it, or use a storage with WebDAV (davs)"
+            f"{_shown(path)} cannot be written as a {scheme} URL; rename it, or use a davs storage"
         )
     return path
 
