@@ -48,8 +48,12 @@ class Destination(TypedDict, total=False):
     ownerToken: str | None
     ownerTokenSession: str | None
     permittedDestinationPublicKey: str | None
-    permanent: bool  # ours, as all below
+    authenticateDestination: bool  # ours, as all below
+    permanent: bool
     priorityLanes: dict[str, float]
+    relayAddress: str | None
+    relayPort: int | None
+    senderPort: int
     sendRateMax: float | None
     transferDefaults: dict[str, Any]
     userData: dict[str, str]
@@ -66,6 +70,7 @@ class Connection(TypedDict, total=False):
     lastDestinationServerUid: str | None
     lastError: Any
     lastErrorMessage: str
+    lastReceiverDestinationId: str | None  # ours
     lastRecvTime: int | None
     lastSendTime: int | None
     numTransfersQueued: int
