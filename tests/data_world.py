@@ -135,6 +135,7 @@ class World:
         self.port = self.listener.getsockname()[1]
         self.sender: WorkerProcess | None = None
         self.receiver: WorkerProcess | None = None
+        self.judge: Callable[[Message], bool] = lambda _message: True  # whether to grant it at once
         threading.Thread(target=self._accept, daemon=True).start()
 
     # --- processes
@@ -154,13 +155,17 @@ class World:
         return self.sender
 
     def _on_received(self, message: Message) -> None:
-        """Everybody may write below the root."""
         if message["op"] != "authorize":
             self.received.append(message)
-        elif self.receiver is not None:
-            granted = {"op": "authorized", "number": message["number"], "user": "", "permissions": 15}
-            roots = Roots((Root(b"/", os.fsencode(self.root)),))
-            self.receiver.send(granted | roots.as_json())
+        elif self.judge(message):
+            self.grant(message)
+
+    def grant(self, message: Message, **more: Any) -> None:
+        """Answer an `authorize`: below the root, for nobody in particular."""
+        granted = {"op": "authorized", "number": message["number"], "user": "", "permissions": 15}
+        roots = Roots((Root(b"/", os.fsencode(self.root)),))
+        assert self.receiver is not None
+        self.receiver.send(granted | roots.as_json() | more)
 
     def _accept(self) -> None:
         while True:
