@@ -18,6 +18,7 @@ from agent.server.identity import Identities
 from agent.server.live import Live
 from agent.server.options import ServeOptions
 from agent.server.reach import Reach
+from agent.server.sealing import Seal
 from agent.server.store import manifests, meta, requests, sandboxes, transfers
 from agent.server.store.database import Database
 from agent.server.transferlog import TransferLogs
@@ -43,6 +44,7 @@ class Core:
     port: int = 0
     triggers: Triggers = field(default_factory=Triggers)
     logs: TransferLogs = field(init=False)
+    seal: Seal = field(init=False)
     end: Callable[[str], None] = lambda _reason: None
     """Ends the server in an orderly way, for the reason given; set as soon as it listens."""
     forget_grants: Callable[[], None] = lambda: None
@@ -54,6 +56,7 @@ class Core:
 
     def __post_init__(self) -> None:
         self.logs = TransferLogs(self.options.log_transfer_dir)
+        self.seal = Seal(self.options.state_dir)
 
 
 async def open_core(options: ServeOptions, database: Database, clock: Clock) -> Core:

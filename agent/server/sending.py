@@ -90,8 +90,8 @@ class Sender:
                 "minCipher": transfer.min_cipher,
                 "counters": self._core.live.counters(transfer).told(),
                 "user": transfer.user_name,
-                "password": transfer.password,
-                "token": transfer.token or self._voucher(order),
+                "password": self._core.seal.open(transfer.password),
+                "token": self._core.seal.open(transfer.token) or self._voucher(order),
             }
         )
 
@@ -182,7 +182,12 @@ class Sender:
     async def _discard(self, transfer: Transfer) -> None:
         try:
             destination = await self._core.database.run(destinations.get, transfer.destination_id)
-            shown = {"user": transfer.user_name, "password": transfer.password, "token": transfer.token}
+            seal = self._core.seal
+            shown = {
+                "user": transfer.user_name,
+                "password": seal.open(transfer.password),
+                "token": seal.open(transfer.token),
+            }
             given = {name: text for name, text in shown.items() if text is not None}
             await self.remote(destination, "discard", {"uids": [transfer.uid]}, DISCARD_SECONDS, given)
         except CommandError as error:

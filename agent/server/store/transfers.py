@@ -43,7 +43,7 @@ class Transfer:
     bytes_sent: int = 0
     bytes_done: int = 0
     files_done: int = 0
-    user_name: str | None = None  # what the receiver is shown; secrets go when the transfer is over
+    user_name: str | None = None  # what the receiver is shown; secrets are sealed, and go when it is over
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     min_cipher: int = 0
