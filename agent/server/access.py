@@ -187,7 +187,10 @@ class Access:
 
         if not await self._patiently(key, peer, matches) or found is None:
             raise not_authenticated(invalid or "the token's password is wrong or missing")
-        return found
+        now = await self._core.database.run(tokens.find, token)  # it waited
+        if now is None or self._unusable(now):
+            raise not_authenticated("the token was deleted or expired meanwhile")
+        return now
 
     def _unusable(self, token: Token) -> str:
         """Why a token opens nothing; empty when it does."""

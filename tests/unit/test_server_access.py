@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -176,6 +177,25 @@ def test_who_leaves_in_the_middle_of_a_login_has_failed(play: Play) -> None:
         assert session.user == "anna"
 
     play(scenario)
+
+
+def test_a_token_that_ends_while_its_login_waits_opens_nothing(play: Play) -> None:
+    """What counts is the time at which it is let in."""
+
+    async def scenario(world: World) -> None:
+        access = world.access()
+        token = await world.token(password="pass")
+        await refused(access.authorize_transfer(None, "wrong", token, HERE), "password")
+        waiting = asyncio.create_task(access.authorize_transfer(None, "pass", token, HERE))
+        await asyncio.sleep(0)
+        await world.core.database.run(_delete, token)
+        await refused(waiting, "meanwhile|not valid")
+
+    play(scenario)
+
+
+def _delete(connection: sqlite3.Connection, token: str) -> None:
+    tokens.delete(connection, tokens.get(connection, token, tokens.API))
 
 
 def test_the_control_token_opens_everything(play: Play) -> None:
