@@ -101,9 +101,35 @@ def test_what_is_forgotten_is_asked_again_even_when_it_was_on_its_way() -> None:
     assert len(control.asked) == 3
 
 
-def test_too_many_different_credentials_end_the_session() -> None:
-    grants = Grants(Control().authority)
+def test_many_users_of_one_sender_wait_for_each_other() -> None:
+    """A server that sends for many people brings all their credentials at once: all are judged in the end."""
+    control, answers = Control(), Answers()
+    grants = Grants(control.authority)
+    many = granting.MAX_ASKED * 3
+    for number in range(many):
+        grants.get(Credentials("anna", str(number)), "", answers)
+    assert len(control.asked) == granting.MAX_ASKED
+    for number in range(many):
+        control.answer(number)
+        answers.wait()
+    assert len(control.asked) == len(answers.found) == many
+
+
+def test_a_session_that_is_over_asks_no_more() -> None:
+    control, answers = Control(), Answers()
+    grants = Grants(control.authority)
+    for number in range(granting.MAX_ASKED + 5):
+        grants.get(Credentials("anna", str(number)), "", answers)
+    grants.close()
     for number in range(granting.MAX_ASKED):
+        control.answer(number)
+        answers.wait()
+    assert len(control.asked) == len(answers.found) == granting.MAX_ASKED
+
+
+def test_credentials_without_end_end_the_session() -> None:
+    grants = Grants(Control().authority)
+    for number in range(granting.MAX_ASKED + granting.MAX_QUEUED):
         grants.get(Credentials("anna", str(number)), "", Answers())
     with pytest.raises(WireError, match="different credentials"):
         grants.get(Credentials("anna", "one more"), "", Answers())

@@ -13,9 +13,11 @@ import json
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from agent.jetstream.constants import PERMISSION_MODIFY, PERMISSION_UPLOAD
 from agent.server.data.wire import Json, WireError
@@ -24,8 +26,9 @@ from agent.server.sandboxes import Roots, roots_from_json
 
 KEEP_SECONDS = 10.0  # an account may be removed meanwhile; of all else we are told
 THREADS = 8
-MAX_CREDENTIAL = 4096
-MAX_ASKED = 64  # different credentials of one session whose answer is awaited
+MAX_CREDENTIAL = 1024
+MAX_ASKED = 16  # different credentials of one session that are judged at once
+MAX_QUEUED = 1000  # and that wait for it
 _KEY = secrets.token_bytes(32)
 
 
@@ -111,6 +114,13 @@ class Authority:
             self._pool.submit(then, answer)
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    digest: bytes
+    credentials: Credentials
+    peer: str
+
+
 class Grants:
     """What one session has been granted."""
 
@@ -119,28 +129,44 @@ class Grants:
         self._lock = threading.Lock()
         self._known: dict[bytes, tuple[Grant, float]] = {}
         self._asked: dict[bytes, list[Then]] = {}
+        self._queue: deque[Question] = deque()  # of what is asked, what has to wait for others
         self._forgotten = 0
 
     def get(self, credentials: Credentials, peer: str, then: Then) -> None:
         """Call `then` with the answer: now when it is known, else in another thread. `then` raises nothing.
         WireError when too much is asked at once."""
-        digest = credentials.digest()
+        question = Question(credentials.digest(), credentials, peer)
         with self._lock:
-            grant, until = self._known.get(digest, (None, 0.0))
+            grant, until = self._known.get(question.digest, (None, 0.0))
             if grant is None or until < time.monotonic():
-                asked = self._asked.get(digest)
-                if asked is not None:
-                    asked.append(then)
-                    return
-                if len(self._asked) >= MAX_ASKED:
-                    raise WireError(f"more than {MAX_ASKED} different credentials came at once")
-                self._asked[digest] = [then]
+                self._wait_for(question, then)
                 grant = None
-            forgotten = self._forgotten
         if grant is not None:
             then(grant)
-        else:
-            self._authority.ask(credentials, peer, lambda answer: self._answered(digest, answer, forgotten))
+        self._ask_next()
+
+    def _wait_for(self, question: Question, then: Then) -> None:
+        """Under the lock."""
+        asked = self._asked.get(question.digest)
+        if asked is not None:
+            asked.append(then)
+            return
+        if len(self._queue) >= MAX_QUEUED:
+            raise WireError(f"more than {MAX_QUEUED} different credentials wait to be judged")
+        self._asked[question.digest] = [then]
+        self._queue.append(question)
+
+    def _ask_next(self) -> None:
+        while True:
+            with self._lock:
+                if not self._queue or len(self._asked) - len(self._queue) >= MAX_ASKED:
+                    return
+                question, forgotten = self._queue.popleft(), self._forgotten
+            self._authority.ask(
+                question.credentials,
+                question.peer,
+                partial(self._answered, question.digest, forgotten),
+            )
 
     def forget(self) -> None:
         """Answers that are on their way count for what they were asked for, and no more."""
@@ -148,11 +174,19 @@ class Grants:
             self._known.clear()
             self._forgotten += 1
 
-    def _answered(self, digest: bytes, answer: Answer, forgotten: int) -> None:
+    def close(self) -> None:
+        """The session is over: nothing more is asked."""
+        with self._lock:
+            for question in self._queue:
+                self._asked.pop(question.digest)
+            self._queue.clear()
+
+    def _answered(self, digest: bytes, forgotten: int, answer: Answer) -> None:
         with self._lock:
             waiting = self._asked.pop(digest, [])
             self._known.pop(digest, None)
             if isinstance(answer, Grant) and forgotten == self._forgotten:
                 self._known[digest] = (answer, time.monotonic() + KEEP_SECONDS)
+        self._ask_next()
         for then in waiting:
             then(answer)

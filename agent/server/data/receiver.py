@@ -155,6 +155,7 @@ class Receiver:
             session.streams.discard(stream)
             if session.streams:
                 return
+        session.grants.close()
         with self._lock:
             session.closed = True
             if self._sessions.get(session.ident) is session:
