@@ -41,7 +41,7 @@ class Answers:
             text = str(wire.decode_json(payload).get("error"))[:1000]
             raise WireError(f"the destination reports: {text}")
         if header.kind == Kind.REMOTE_RESULT:
-            self._link.answered(header.offset, wire.decode_json(payload))
+            self._link.calls.answered(header.offset, wire.decode_json(payload))
             return
         transfer = self._link.by_handle(header.handle)
         if transfer is None:

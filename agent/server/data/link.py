@@ -7,15 +7,14 @@ The threads of a session are a pump and a reader per stream; the link's own thre
 from __future__ import annotations
 
 import base64
-import itertools
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from agent.lanes.scheduler import LaneScheduler
-from agent.server.data import pacing, wire
+from agent.server.data import calls, pacing, wire
+from agent.server.data.calls import EAVESDROPPED, Calls
 from agent.server.data.governor import Portion
 from agent.server.data.outgoing import Transfer
 from agent.server.data.pacing import Pace
@@ -47,37 +46,15 @@ class Session:
     def worn(self) -> bool:
         return any(stream.worn for stream in self.streams)
 
-EAVESDROPPED = (
-    "a user's credentials or a token are shown to the destination over encrypted sessions only; "
-    "ask for minCipher 2 or better"
-)
-
-
-@dataclass(slots=True)
-class RemoteCall:
-    """A verb for the receiver, kept until it was answered or refused."""
-
-    number: int  # ours, unique in this process
-    request: int | None  # the control process's; None when nobody waits for the answer
-    payload: bytes
-    asked: float
-    secret: bool = False  # it shows what nobody else may see
-    posted: bool = False
-
-
-def _confidential(session: Session) -> bool:
-    """Whether nobody but the receiver can read along."""
-    return session.level > 0 or wire.is_loopback(session.streams[0].sock)
+    @property
+    def confidential(self) -> bool:
+        """Whether nobody but the receiver can read along."""
+        return self.level > 0 or wire.is_loopback(self.streams[0].sock)
 
 
 class Link:
     def __init__(
-        self,
-        ident: str,
-        lanes: list[tuple[str, float]],
-        rate: float | None,
-        report: Report,
-        portion: Portion,
+        self, ident: str, lanes: list[tuple[str, float]], rate: float | None, report: Report, portion: Portion
     ) -> None:
         """ValueError for lanes that break a rule."""
         self.ident = ident
@@ -88,13 +65,12 @@ class Link:
         self.scheduler = LaneScheduler(lanes, rate)
         self.transfers: dict[str, Transfer] = {}
         self.session: Session | None = None
-        self.calls: dict[int, RemoteCall] = {}
+        self.calls = Calls(report)
         self.call_cipher = 0  # the minCipher of calls
         self.last_used = 0.0
         self.removed = False
         self.report = report
         self._handles: dict[int, Transfer] = {}
-        self._numbers = itertools.count(1)
 
     # --- what the control process wants ------------------------------------------------------------
 
@@ -164,17 +140,13 @@ class Link:
                 self.progressed(transfer)
             return True
 
-    def call(
-        self, request: int | None, verb: str, arguments: Json, credentials: Json | None = None
-    ) -> None:
+    def call(self, request: int | None, verb: str, arguments: Json, credentials: Json | None = None) -> None:
         """Have the receiver do something, for whom the credentials stand; WireError when the arguments are
         too large for one message."""
-        number, shown = next(self._numbers), credentials or {}
-        payload = wire.encode_json({"verb": verb, "args": arguments, **shown})
-        if len(payload) > wire.MAX_JSON:
-            raise wire.WireError("the request is too long; ask for fewer paths at once")
+        shown = credentials or {}
+        payload = calls.encode(verb, arguments, shown)
         with self.changed:
-            self.calls[number] = RemoteCall(number, request, payload, time.monotonic(), bool(shown))
+            self.calls.add(request, payload, secret=bool(shown))
             if self.session is not None:
                 self._post_calls(self.session)
             self.changed.notify_all()
@@ -184,7 +156,7 @@ class Link:
             self.removed = True
             for transfer in list(self.transfers.values()):
                 self._forget(transfer)
-            self._refuse_calls("the destination was removed")
+            self.calls.refuse("the destination was removed")
             self.broken(self.session, "the destination was removed")
             self.portion.remove()
             self.changed.notify_all()
@@ -234,11 +206,7 @@ class Link:
                 self.scheduler.set_ready(transfer.flow, False)
                 if transfer.stopping:
                     self._stopped(transfer)
-            self._refuse_calls(
-                "the connection was lost before the destination answered; ask again", posted=True
-            )
-            for call in self.calls.values():
-                call.posted = False
+            self.calls.lost()
 
     def _post(self, session: Session, header: Header, payload: bytes = b"", stream: int = 0) -> None:
         session.outboxes[stream].append((header, payload))
@@ -247,7 +215,7 @@ class Link:
     def _open(self, session: Session, transfer: Transfer) -> None:
         if session.level < required(transfer.order.min_cipher):
             return  # the connector makes a better session
-        if transfer.order.secret and not _confidential(session):
+        if transfer.order.secret and not session.confidential:
             self._finish(transfer, EAVESDROPPED)
             return
         value = transfer.order.opening(transfer.manifest.total_size)
@@ -256,12 +224,8 @@ class Link:
     def _post_calls(self, session: Session) -> None:
         if session.level < required(self.call_cipher):
             return
-        for call in list(self.calls.values()):
-            if call.secret and not _confidential(session):
-                self.answered(call.number, {"error": EAVESDROPPED})
-            elif not call.posted:
-                call.posted = True
-                self._post(session, Header(Kind.REMOTE, offset=call.number), call.payload)
+        for call in self.calls.due(confidential=session.confidential):
+            self._post(session, Header(Kind.REMOTE, offset=call.number), call.payload)
 
     # --- answers of the receiver (under the lock) --------------------------------------------------
 
@@ -299,24 +263,6 @@ class Link:
             self._finish(transfer, "")
         else:
             self.progressed(transfer)
-
-    def answered(self, number: int, value: Json) -> None:
-        call = self.calls.pop(number, None)
-        if call is not None and call.request is not None:
-            message: Message = {"op": "remoteResult", "request": call.request}
-            if value.get("error"):
-                message["error"] = str(value["error"])
-            else:
-                message["results"] = value.get("results", [])
-            self.report(message)
-
-    def _refuse_calls(self, error: str, *, posted: bool = False, before: float = float("inf")) -> None:
-        """Answer calls that somebody waits for with an error. They are never carried out later than that:
-        what was right to delete then may be wanted by now."""
-        for call in list(self.calls.values()):
-            if call.request is not None and call.asked < before and (call.posted or not posted):
-                del self.calls[call.number]
-                self.report({"op": "remoteResult", "request": call.request, "error": error})
 
     # --- progress (under the lock) -----------------------------------------------------------------
 
@@ -374,7 +320,7 @@ class Link:
         rows: list[list[str | int]] = []
         with self.changed:
             if self.session is None:
-                self._refuse_calls("the destination cannot be reached; try again", before=now - CALL_SECONDS)
+                self.calls.refuse("the destination cannot be reached; try again", before=now - CALL_SECONDS)
             for transfer in list(self.transfers.values()):
                 self._check_times(transfer, now)
                 told = transfer.counters.row()
