@@ -262,8 +262,15 @@ def _announce(serve: ServeOptions, core: Core) -> None:
         "port": core.port,
         "pid": os.getpid(),
         "serverId": core.server_id,
+        "publicKey": core.identities.current().public_key,
     }
-    _log.info("listening", address=serve.host, port=core.port, receive_root=str(serve.receive_directory))
+    _log.info(
+        "listening",
+        address=serve.host,
+        port=core.port,
+        receive_root=str(serve.receive_directory),
+        public_key=address["publicKey"],
+    )
     if serve.address_file is not None:
         statedir.announce_file(serve.address_file, address)
     if serve.ready_fd is not None:

@@ -28,10 +28,11 @@ What has to be where, as specs for LaneSync. Edit, review, commit; then:
 
 On the host that receives:
 
-    lanesync serve --receive-root /srv/incoming
+    lanesync user add ingest --accounts /etc/lanesync/accounts
+    lanesync serve --listen 0.0.0.0:8886 --receive-root /srv/incoming --accounts /etc/lanesync/accounts
 
-This version listens on loopback only: between two hosts, use a tunnel
-(`ssh -L 8886:127.0.0.1:8886 archive.example.org`) and let the destination's address be 127.0.0.1.
+It prints its public key when it listens. Put the key and the account into `specs/archive.yaml`
+(`identity`, `credentials`). To try it on one machine, `lanesync serve --receive-root /tmp/incoming` is enough.
 
 | file | what it is |
 |---|---|
