@@ -247,7 +247,8 @@ class FileQueue:
     def misplaced(self) -> list[tuple[Job, int]]:
         """Submitted jobs with the priority that their transfer has now."""
         rows = self._db.rows(
-            f"SELECT {_JOB}, t.priority FROM jobs j JOIN transfers t ON t.number = j.transfer WHERE j.state = ?",  # noqa: S608
+            f"SELECT {_JOB}, t.priority FROM jobs j JOIN transfers t ON t.number = j.transfer"  # noqa: S608
+            " WHERE j.state = ?",
             (SUBMITTED,),
         )
         return [(Job(*row[:-1]), row[-1]) for row in rows]

@@ -1,4 +1,4 @@
-"""The service itself: how we log in to it, what its errors mean to the agent, and how politely it is asked."""
+"""The service itself: how we log in to it, what its errors mean, and how politely it is asked."""
 
 from __future__ import annotations
 
@@ -139,7 +139,8 @@ class Service:
             who = client.whoami()
             if who.anonymous:
                 raise outcome.AuthenticationError(
-                    f"{self.access.endpoint} does not accept our token; is it expired, or for another audience?"
+                    f"{self.access.endpoint} does not accept our token; "
+                    "is it expired, or for another audience?"
                 )
             client.delegation.delegate(self.lifetime, fresh=False)
         return who
@@ -170,7 +171,8 @@ class Service:
             return None
         return Notice(
             Reason.CREDENTIAL_EXPIRES_SOON,
-            f"{self.access.certificate} expires at {ends:%Y-%m-%d %H:%M} UTC; renew it in place, it is read again",
+            f"{self.access.certificate} expires at {ends:%Y-%m-%d %H:%M} UTC; "
+            "renew it in place, it is read again",
         )
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ class Settings:
     files_every: float = 5.0
     """Seconds between two looks at the files of a job that is not over."""
 
-    requests_per_second: float = 20.0
+    requests_per_second: float = 40.0
     """To one service, of all kinds together. Bursts of a second are let through."""
 
     unsettled: float = 60.0

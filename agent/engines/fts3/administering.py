@@ -1,0 +1,114 @@
+"""What only some identities may do at a service: weights of activities (our lanes), and bans of storages.
+
+Both act on everybody of the VO, so both are done with care: weights of others' activities are kept, and only
+a ban that we made is lifted. Where we may not, our own window does the same for our own files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from agent.engines.fts3 import urls
+from agent.engines.fts3.service import Service
+from agent.engines.fts3.store import Place, Store
+from agent.fts3 import FTS3ClientException, Kind, WhoAmI
+from agent.model.condition import Reason
+from agent.model.observed import Notice
+from agent.state.connection import Database
+
+_IDLE_WEIGHT = 0.001
+"""Of a lane with a share of 0: FTS3 would never start an activity of weight 0."""
+
+_TOLERANCE = 1e-6
+
+
+def wanted_shares(places: Iterable[Place]) -> dict[str, float]:
+    """The weight of each lane name. One VO has one set of weights: where destinations differ, the highest."""
+    found: dict[str, float] = {}
+    for place in places:
+        for lane, share in place.shares.items():
+            found[lane] = max(found.get(lane, 0.0), share, _IDLE_WEIGHT)
+    return found
+
+
+def differing(wanted: dict[str, float], there: dict[str, float]) -> bool:
+    return any(abs(there.get(lane, -1.0) - weight) > _TOLERANCE for lane, weight in wanted.items())
+
+
+class Administration:
+    def __init__(self, service: Service, store: Store, database: Database) -> None:
+        self._service = service
+        self._store = store
+        self._db = database
+
+    # -- activity shares
+
+    def share_lanes(self, who: WhoAmI) -> Notice | None:
+        """Compare and set; what cannot be set is told, with what an administrator has to send."""
+        wanted = wanted_shares(self._store.places().values())
+        if not wanted or not who.vos:
+            return None
+        vo = who.vos[0]
+        try:
+            config = self._service.working().config
+            there = _weights(config.activity_shares().get(vo))
+            if differing(wanted, there):
+                config.set_activity_shares(vo, {**there, **wanted})
+        except FTS3ClientException as error:
+            if error.kind not in (Kind.NOT_PERMITTED, Kind.NEEDS_CREDENTIAL):
+                return None  # it is tried again
+            body = json.dumps({"vo": vo, "share": wanted, "active": True})
+            return Notice(
+                Reason.NOT_PERMITTED,
+                f"the shares of the lanes hold among our own files only: the service does not let us set "
+                f"activity shares; an administrator may POST /config/activity_shares {body}",
+            )
+        return None
+
+    # -- bans
+
+    def hold(self, place: Place, message: str) -> str:
+        """Ban the storage with `wait`. Says what holds the destination now."""
+        own = "nothing new is submitted; what runs goes on"
+        element = urls.element(place.url)
+        others = [p for p in self._store.places().values() if urls.element(p.url) == element and not p.held]
+        if [p for p in others if p.number != place.number]:
+            return f"{own}; {element} is not banned, because another destination of ours is there"
+        try:
+            bans = self._service.asking().bans
+            if any(ban.get("se") == element for ban in bans.banned_ses()):
+                held = self._ours(element)
+                return f"{element} is banned with `wait`" if held else f"{own}; {element} is banned by others"
+            self._db.execute("INSERT OR REPLACE INTO bans(se, message) VALUES(?, ?)", (element, message))
+            bans.ban_se(element, "wait", message=message)
+        except FTS3ClientException as error:
+            if error.kind in (Kind.NOT_PERMITTED, Kind.NEEDS_CREDENTIAL):
+                return f"{own}; banning {element} is not permitted to us"
+            return f"{own}; {element} could not be banned: {error}"
+        return f"{element} is banned with `wait` for the whole VO"
+
+    def release(self, place: Place) -> None:
+        """Lift the ban that we made, and no other. Raises nothing of a ban that is not ours."""
+        element = urls.element(place.url)
+        message = self._ours(element)
+        if message is None:
+            return
+        bans = self._service.asking().bans
+        there = [ban for ban in bans.banned_ses() if ban.get("se") == element]
+        if any(ban.get("message") == message for ban in there):
+            bans.unban_se(element)
+        self._db.execute("DELETE FROM bans WHERE se = ?", (element,))
+
+    def _ours(self, element: str) -> str | None:
+        row = self._db.row("SELECT message FROM bans WHERE se = ?", (element,))
+        return None if row is None else str(row[0])
+
+
+def _weights(entry: object) -> dict[str, float]:
+    share = entry.get("share") if isinstance(entry, dict) else None
+    if isinstance(share, list):  # a list of objects with one name each, on some versions
+        share = {name: value for one in share if isinstance(one, dict) for name, value in one.items()}
+    if not isinstance(share, dict):
+        return {}
+    return {str(name): float(value) for name, value in share.items() if isinstance(value, int | float)}
