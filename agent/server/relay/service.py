@@ -285,4 +285,6 @@ async def _first_line(sock: socket.socket) -> Message:
 
 def _take(sock: socket.socket) -> socket.socket:
     """The connection for another owner; `sock` is closed by this."""
-    return socket.socket(fileno=sock.detach())
+    taken = socket.socket(fileno=sock.detach())
+    taken.setblocking(False)
+    return taken
