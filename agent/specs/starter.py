@@ -31,8 +31,8 @@ On the host that receives:
     lanesync user add ingest --accounts /etc/lanesync/accounts
     lanesync serve --listen 0.0.0.0:8886 --receive-root /srv/incoming --accounts /etc/lanesync/accounts
 
-It prints its public key when it listens. Put the key and the account into `specs/archive.yaml`
-(`identity`, `credentials`). To try it on one machine, `lanesync serve --receive-root /tmp/incoming` is enough.
+It prints its public key when it listens. Key and account go into `specs/archive.yaml` (`identity`,
+`credentials`). To try it on one machine, `lanesync serve --receive-root /tmp/incoming` is enough.
 
 | file | what it is |
 |---|---|
