@@ -45,9 +45,9 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = WAIT) -> 
 
 
 class WorkerProcess:
-    def __init__(self, role: str, state: Path, root: Path, on_message: Callable[[Message], None]) -> None:
+    def __init__(self, role: str, state: Path, on_message: Callable[[Message], None]) -> None:
         ours, theirs = socketpair()
-        arguments = ["--ipc-fd", str(theirs.fileno()), "--state-dir", str(state), "--receive-root", str(root)]
+        arguments = ["--ipc-fd", str(theirs.fileno()), "--state-dir", str(state)]
         arguments += [
             "--server-id",
             "test",
@@ -141,12 +141,12 @@ class World:
     # --- processes
 
     def start_receiver(self) -> WorkerProcess:
-        self.receiver = WorkerProcess("receiver", self.state, self.root, self._on_received)
+        self.receiver = WorkerProcess("receiver", self.state, self._on_received)
         self.receiver.send({"op": "rules", **Rules().told()})
         return self.receiver
 
     def start_sender(self) -> WorkerProcess:
-        self.sender = WorkerProcess("sender", self.state, self.root, self._on_message)
+        self.sender = WorkerProcess("sender", self.state, self._on_message)
         if self._destination:
             self.sender.send(self._destination)
         for ident, message in self.starts.items():

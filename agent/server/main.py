@@ -154,8 +154,7 @@ class _Server:
 
 def _wire(core: Core, credentials: Credentials, lock_fd: int) -> _Server:
     serve, access = core.options, Access(core, credentials)
-    arguments = ["--state-dir", str(serve.state_dir), "--receive-root", str(serve.receive_directory)]
-    arguments += ["--streams", str(serve.streams)]
+    arguments = ["--state-dir", str(serve.state_dir), "--streams", str(serve.streams)]
     arguments += ["--server-id", core.server_id, "--server-uid", core.server_uid]
     keep = (lock_fd,) if serve.lock_fd is None else (lock_fd, serve.lock_fd)
     sender, receiver = Sender(core, arguments, keep), Receiver(core, access, arguments, keep)

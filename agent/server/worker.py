@@ -30,7 +30,6 @@ def parse(arguments: Sequence[str]) -> WorkerOptions:
     parser.add_argument("role", choices=("sender", "receiver"))
     parser.add_argument("--ipc-fd", type=int, required=True)
     parser.add_argument("--state-dir", type=Path, required=True)
-    parser.add_argument("--receive-root", type=Path, required=True)
     parser.add_argument("--streams", type=int, default=2)
     parser.add_argument("--loopback-streams", type=int, default=LOOPBACK_STREAMS)
     parser.add_argument("--server-id", default="")

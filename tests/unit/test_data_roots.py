@@ -28,7 +28,7 @@ UID = "0123456789abcdef" * 2
 @pytest.fixture
 def receiver(tmp_path: Path) -> Iterator[Receiver]:
     ours, theirs = socket.socketpair()
-    options = WorkerOptions("receiver", -1, tmp_path, tmp_path, 2, 2, "server", "uid")
+    options = WorkerOptions("receiver", -1, tmp_path, 2, 2, "server", "uid")
     made = Receiver(options, Channel(theirs))
     yield made
     for one in (ours, theirs):

@@ -11,7 +11,6 @@ class WorkerOptions:
     role: str  # sender | receiver
     ipc_fd: int
     state_dir: Path
-    receive_root: Path
     streams: int  # data connections per destination
     loopback_streams: int  # at most so many within one machine
     server_id: str
