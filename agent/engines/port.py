@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from agent.model.observed import Capabilities, EngineState, FileResult, ObservedTransfer, Tag
 from agent.model.spec import Lane, Overwrite, Route, TransferDefaults
@@ -142,3 +142,12 @@ class Engine(Protocol):
 
     def deletion(self, deletion_id: str) -> DeletionState:
         """NotFoundError when the server was restarted and forgot it: ask again."""
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """An engine that can hold a whole destination at its server (capability `hold`)."""
+
+    def hold(self, destination_id: str, held: bool) -> str:
+        """Hold it, or let it go again. Returns what holds it, in words for a person; "" when nothing changed
+        or it was let go. Setting what is already set is harmless."""

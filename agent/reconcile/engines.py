@@ -10,7 +10,6 @@ from typing import Any
 from agent.engines.jetstream import Credentials, JetstreamEngine, builtin_api
 from agent.engines.jetstream_vendor import vendor_api
 from agent.engines.port import Engine
-from agent.model.outcome import PermanentError
 from agent.model.spec import ClientKind, EngineKind, SecretRef, ServerSpec
 from agent.specs.secrets import resolve
 
@@ -35,11 +34,32 @@ EngineFactory = Callable[[ServerSpec, Contact], Engine]
 def make_engine(spec: ServerSpec, contact: Contact) -> Engine:
     """PermanentError when the adapter cannot work here."""
     if spec.engine is EngineKind.FTS3:
-        raise PermanentError("engine fts3 is not available yet")
+        return _fts3(spec, contact)
     if spec.client is ClientKind.VENDOR:
         return JetstreamEngine(contact.address, contact.port, contact.login, make_api=vendor_api)
     make = builtin_api(**_tls(spec, contact))
     return JetstreamEngine(contact.address, contact.port, contact.login, make_api=make)
+
+
+def _fts3(spec: ServerSpec, contact: Contact) -> Engine:
+    # Its libraries take a while to load, and few need them.
+    from agent.engines.fts3.engine import Access, Fts3Engine
+
+    def token() -> str:
+        found = contact.login()
+        return "" if found is None else found.token
+
+    access = Access(
+        spec.endpoint or "",
+        spec.name,
+        spec.auth.certificate,
+        spec.auth.key,
+        token if spec.auth.token is not None else None,
+        spec.tls.ca,
+        spec.delegation_lifetime,
+        spec.storage,
+    )
+    return Fts3Engine(access, contact.directory)
 
 
 def _tls(spec: ServerSpec, contact: Contact) -> dict[str, Any]:

@@ -59,20 +59,28 @@ class Poller:
         self._looked: dict[int, float] = {}  # job -> when its files were last looked at
 
     def step(self) -> float:
-        """Raises the agent's errors when the service cannot be asked."""
+        """Raises the agent's errors when the service cannot be asked. Woken too early it only waits."""
+        early = self._not_before - time.monotonic()
+        if early > 0:
+            return early
+        self._requests = 0
         self._end_unwanted()
         jobs = self._files.jobs(SUBMITTED, ENDING)
+        fresh = any(job.number not in self._looked for job in jobs)
         self._looked = {job.number: self._looked.get(job.number, 0.0) for job in jobs}
-        if not jobs:
-            self._pause = self._settings.poll_min
-            return self._settings.poll_max
-        moved = 0
-        for piece in _pieces(jobs, _JOBS_AT_ONCE):
-            moved += self._look_at(piece)
+        moved = sum(self._look_at(piece) for piece in _pieces(jobs, _JOBS_AT_ONCE))
         if moved:
             self._wake_submitter()
-        self._pause = self._settings.poll_min if moved else min(self._pause * 1.5, self._settings.poll_max)
-        return self._pause
+        settings = self._settings
+        self._pause = settings.poll_min if moved or fresh else min(self._pause * 1.5, settings.poll_max)
+        # At most half of what we may ask is spent on looking.
+        gap = max(settings.poll_min, 2 * self._requests / settings.requests_per_second)
+        self._not_before = time.monotonic() + gap
+        return max(gap, self._pause) if jobs else settings.poll_max
+
+    def _client(self) -> Client:
+        self._requests += 1
+        return self._service.working()
 
     # -- ending
 

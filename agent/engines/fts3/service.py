@@ -31,6 +31,7 @@ class Access:
     are paths; `token` returns the bearer token that is valid now, "" for none."""
 
     endpoint: str
+    name: str  # of the server in the specs: two of them may be one service
     certificate: str | None = None
     key: str | None = None
     token: Callable[[], str] | None = field(default=None, repr=False)

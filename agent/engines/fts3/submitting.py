@@ -240,7 +240,7 @@ class Submitter:
             overwrite=facts.overwrite,
             retry=-1,
             priority=job.priority,
-            metadata={**json.loads(facts.agent_tag), "lanesync.transfer": facts.id},
+            metadata={**json.loads(facts.agent_tag), "lanesync.server": self._service.access.name},
             id_generator=JobIdGenerator.deterministic,
             sid=job.sid,
         )

@@ -17,21 +17,21 @@ _NOT_IN_PLAIN_PATHS = frozenset("?#")
 
 
 def source_url(storage: Sequence[Storage], path: str) -> str:
-    """The URL of a local file. PermanentError when no entry of the server's `storage` holds it."""
-    found = storage_of(storage, path)
-    if found is None:
+    """The URL of a local file. PermanentError when no storage serves it, or its name fits in no URL."""
+    found = serving(storage, path)
+    return join(found.url, path[len(found.path.rstrip("/")) :])
+
+
+def serving(storage: Sequence[Storage], path: str) -> Storage:
+    """The entry of the server's `storage` with the longest path that holds this one, or PermanentError."""
+    held = [entry for entry in storage if is_below(path, entry.path)]
+    if not held:
         known = ", ".join(entry.path for entry in storage)
         raise PermanentError(
             f"{_shown(path)} is below no path of the server's `storage` ({known}); FTS3 fetches files from "
             "storages only: add an entry with the directory and the URL under which a storage serves it"
         )
-    return join(found.url, path[len(found.path.rstrip("/")) :])
-
-
-def storage_of(storage: Sequence[Storage], path: str) -> Storage | None:
-    """The entry with the longest path that holds this one."""
-    held = [entry for entry in storage if is_below(path, entry.path)]
-    return max(held, key=lambda entry: len(entry.path), default=None)
+    return max(held, key=lambda entry: len(entry.path))
 
 
 def join(url: str, path: str) -> str:
