@@ -21,7 +21,6 @@ from agent.server.supervisor import Callbacks, Worker
 _log = structlog.get_logger(__name__)
 
 MAX_WAITING = 64
-PROGRESS_US = 1_000_000  # between two reports of the worker
 
 
 class Receiver:
@@ -95,7 +94,7 @@ class Receiver:
             self._asked.add(task)
             task.add_done_callback(self._asked.discard)
         elif op == "recvProgress":
-            self.receptions.progress(message["transfers"], now, PROGRESS_US)
+            self.receptions.progress(message["transfers"], now)
         elif op == "recvTransfer":
             completed = self.receptions.note(message, now)
             if completed is not None:

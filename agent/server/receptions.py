@@ -16,6 +16,7 @@ from agent.server.store.scope import Scope
 MAX_TRANSFERS = 1000
 KEEP_ENDED_US = 3600 * 1_000_000
 KEEP_INTERRUPTED_US = 48 * 3600 * 1_000_000
+PROGRESS_US = 1_000_000  # between two reports of what came
 WINDOW_US = 10 * 1_000_000
 RECEIVING = "receiving"
 _COUNTS = {"complete": "completeTransferCount", "error": "errorTransferCount"}
@@ -77,10 +78,10 @@ class Source:
     last_us: int = 0
     recent: deque[tuple[int, int]] = field(default_factory=deque)
 
-    def came(self, size: int, now: int, interval: int) -> None:
-        """`interval`: of the reports, which is how long it took to come at most."""
+    def came(self, size: int, now: int) -> None:
+        """It took no longer to come than reports are apart."""
         self.total += size
-        self.active_us += min(interval, now - self.last_us)
+        self.active_us += max(1, min(PROGRESS_US, now - self.last_us))
         self.last_us = now
         self.recent.append((now, size))
         while self.recent and self.recent[0][0] <= now - WINDOW_US:
@@ -119,11 +120,13 @@ class Receptions:
         self._transfers[ident] = known
         peer = self._sources.setdefault(source, Source(address, port, None, encrypted=False, last_us=now))
         peer.port, peer.public_key, peer.encrypted = port, key, bool(message.get("encrypted"))
+        if message.get("received"):
+            peer.came(int(message["received"]), now)
         self.expire(now)
         return known.told() if known.status == "complete" != before else None
 
-    def progress(self, rows: list[list[Any]], now: int, interval: int) -> None:
-        """Bytes that came since the last report, `interval` microseconds ago or longer."""
+    def progress(self, rows: list[list[Any]], now: int) -> None:
+        """Bytes that came since the last report."""
         came: dict[SourceKey, int] = {}
         for ident, size, received_us, sent_us in rows:
             known = self._transfers.get(str(ident))
@@ -132,7 +135,7 @@ class Receptions:
                 came[known.source] = came.get(known.source, 0) + int(size)
         for source, size in came.items():
             if source in self._sources:
-                self._sources[source].came(size, now, interval)
+                self._sources[source].came(size, now)
 
     def interrupted(self, now: int) -> None:
         """The worker is gone, and all sessions with it."""

@@ -55,12 +55,21 @@ def test_rates_are_over_what_came_while_it_came() -> None:
     known = Receptions()
     known.note(_report(), NOW)
     for second in range(1, 6):
-        known.progress([["a", 1_000_000, NOW, NOW]], NOW + second * SECOND, SECOND)
+        known.progress([["a", 1_000_000, NOW, NOW]], NOW + second * SECOND)
     (source,) = known.sources(EVERYTHING, NOW + 5 * SECOND)
     assert source["aveRecvRate"] == 8000.0
     assert source["aveRecvRateWindow"] == 4000.0, "five of ten seconds"
     (later,) = known.sources(EVERYTHING, NOW + 60 * SECOND)
     assert (later["aveRecvRate"], later["aveRecvRateWindow"]) == (8000.0, 0.0)
+
+
+def test_what_came_and_went_between_two_reports_counts() -> None:
+    """A transfer that is over before anybody looked brings its bytes with its end."""
+    known = Receptions()
+    known.note(_report(), NOW)
+    known.note(_report(status="complete", received=1000), NOW + SECOND // 100)
+    (source,) = known.sources(EVERYTHING, NOW + SECOND)
+    assert source["aveRecvRate"] == 800.0
 
 
 def test_others_see_neither_the_transfer_nor_its_source() -> None:

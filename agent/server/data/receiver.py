@@ -283,10 +283,11 @@ class Receiver:
             sessions = list(self._sessions.values())
         rows = []
         for session in sessions:
-            for one in list(session.receptions.values()):
-                if one.received != one.told:
-                    rows.append([one.ident, one.received - max(one.told, 0), one.last_recv, one.last_send])
-                    one.told = one.received
+            rows += [
+                [one.ident, came, one.last_recv, one.last_send]
+                for one in list(session.receptions.values())
+                if (came := one.news())
+            ]
         if rows:
             self.report({"op": "recvProgress", "transfers": rows})
 

@@ -29,13 +29,19 @@ class Reception:
     received: int = 0  # bytes, frames and all, in this session
     last_recv: int = 0
     last_send: int = 0
-    told: int = -1
+    told: int = 0  # of the bytes
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, size: int) -> None:
         with self.lock:
             self.received += size
             self.last_recv = self.last_send = now_us()  # each piece is answered as it is stored
+
+    def news(self) -> int:
+        """Bytes that came since this was asked last."""
+        with self.lock:
+            came, self.told = self.received - self.told, self.received
+            return came
 
     def report(self, status: str, *, interrupted: bool = False) -> Message:
         return {
@@ -47,6 +53,7 @@ class Reception:
             "status": status,
             "interrupted": interrupted,
             "totalSize": self.total,
+            "received": self.news(),
             **self.source,
         }
 
