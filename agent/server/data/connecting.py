@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.jetstream import keys
-from agent.server.data import dialing, secure, wire
+from agent.server.data import dialing, proof, secure, wire
 from agent.server.data.answers import Answers
 from agent.server.data.link import IDLE_SECONDS, Link, Session
 from agent.server.data.pump import Pump
@@ -113,16 +113,15 @@ class Connector:
             wire.tune(sock)
             if level == secure.PLAIN:
                 return sock
-            own = self._contexts.own()
-            shown = own[self._turn % len(own)]
-            made = secure.connect(sock, self._contexts, shown, level, target.pin, wire.HANDSHAKE_SECONDS)
+            made = secure.connect(sock, self._contexts, level, target.pin, wire.HANDSHAKE_SECONDS)
         except OSError:
             sock.close()
             raise
-        if target.pin is not None and not keys.same(made.peer_key, target.pin):
+        shown = made.peer_key or ""
+        if target.pin is not None and not keys.same(shown, target.pin):
             made.close()
             raise WireError(
-                f"the server at {target.shown} shows the public key {keys.short(made.peer_key)}, but "
+                f"the server at {target.shown} shows the public key {keys.short(shown)}, but "
                 f"destinationPublicKey is {keys.short(target.pin)}: nothing was sent. If its key was "
                 "replaced on purpose, create the destination anew with the new one; if not, somebody is in "
                 "between"
@@ -140,6 +139,9 @@ class Connector:
             "session": ident,
             "stream": stream.number,
         }
+        if stream.binding is not None:
+            own = self._contexts.own()
+            hello |= proof.make(own[self._turn % len(own)], stream.binding)
         stream.send_json(Header(Kind.HELLO), hello)
         received = stream.receive()
         if received is None:

@@ -1,7 +1,7 @@
 """TLS 1.3 on data connections: both ends show their keys, and no authority vouches for them.
 
-Certificates are only envelopes of keys here. The handshake proves that the peer holds the key it shows; which
-keys are welcome is decided right after it, before anything else is sent.
+The receiver's certificate is only the envelope of its key. The handshake proves that it holds that key;
+whether it is the right one is decided before anything else is sent. The sender proves its key with its HELLO.
 
 A stream is written by one thread while another reads it, but an SSL object must not be in two calls at once.
 So the socket never blocks, a lock is held for the length of a call, and waiting is done outside of it: a
@@ -16,13 +16,14 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Sequence
 from typing import Any
 
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 
 from agent.jetstream import constants, keys
+from agent.server import clienthello
 from agent.server.callers import DATA_PROTOCOL
+from agent.server.clienthello import ClientHelloError
 from agent.server.errors import StartError
 from agent.server.identity import Identities, Identity
 
@@ -32,6 +33,8 @@ KEY_BYTES = 1 << 38
 RECORD = 16 * 1024  # most content of a TLS record; one is written and read per call
 STRONG = b"TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 ANY = b"TLS_AES_128_GCM_SHA256:" + STRONG
+LOOK = 2048  # bytes of a first look at a ClientHello
+_BINDING = b"EXPORTER-lanesync-data-sender"
 Buffer = bytes | bytearray | memoryview
 
 
@@ -45,7 +48,7 @@ class Contexts:
     def __init__(self, identities: Identities) -> None:
         self._identities = identities
         self._lock = threading.Lock()
-        self._made: dict[tuple[str, str, int], SSL.Context] = {}
+        self._made: dict[object, SSL.Context] = {}
 
     def own(self) -> tuple[Identity, ...]:
         """Identities that may be shown now, the current one first. SecureError when there is none."""
@@ -54,101 +57,110 @@ class Contexts:
         except StartError as error:
             raise SecureError(f"this server's key cannot be used: {error}") from error
 
-    def client(self, identity: Identity, level: int) -> SSL.Context:
-        return self._get("client", identity, level)
-
-    def server(self) -> SSL.Context:
-        return self._get("server", self.own()[0], PLAIN)
-
-    def _get(self, role: str, identity: Identity, level: int) -> SSL.Context:
-        key = (role, str(identity.certificate.serial_number), level)
+    def client(self, level: int) -> SSL.Context:
         with self._lock:
-            if key not in self._made:
-                self._made[key] = self._make(role, identity, level)
-            return self._made[key]
+            if level not in self._made:
+                context = _context(STRONG if level >= constants.MIN_CIPHER_ENCRYPTED_256 else ANY)
+                context.set_alpn_protos([DATA_PROTOCOL])
+                self._made[level] = context
+            return self._made[level]
 
-    def _make(self, role: str, identity: Identity, level: int) -> SSL.Context:
-        context = SSL.Context(SSL.TLS_METHOD)
-        context.set_min_proto_version(SSL.TLS1_3_VERSION)
-        context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION)
-        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        context.set_tls13_ciphersuites(STRONG if level >= constants.MIN_CIPHER_ENCRYPTED_256 else ANY)
-        context.use_certificate(identity.certificate)
-        context.use_privatekey(identity.key)
-        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _any_key)
-        if role == "client":
-            context.set_alpn_protos([DATA_PROTOCOL])
-        else:
-            context.set_alpn_select_callback(_choose_protocol)
-            context.set_tlsext_servername_callback(self._choose_key)
-        return context
-
-    def _choose_key(self, connection: SSL.Connection) -> None:
-        """A peer that expects one of our other keys gets that."""
-        wanted = (connection.get_servername() or b"").decode("ascii", "replace")
-        for identity in self._identities.valid(time.time())[1:]:
-            if identity.name == wanted:
-                connection.set_context(self._get("server", identity, PLAIN))
+    def server(self, wanted: str) -> SSL.Context:
+        """With the key of ours that a peer expects, the current one if it is none of them."""
+        own = self.own()
+        identity = next((one for one in own if one.name == wanted), own[0])
+        number = ("server", identity.certificate.serial_number)
+        with self._lock:
+            if number not in self._made:
+                context = _context(ANY)
+                context.use_certificate(identity.certificate)
+                context.use_privatekey(identity.key)
+                self._made[number] = context
+            return self._made[number]
 
 
-def _any_key(_connection: SSL.Connection, _certificate: crypto.X509, *_found: int) -> bool:
-    return True  # judged after the handshake, by the key
-
-
-def _choose_protocol(_connection: SSL.Connection, offered: Sequence[bytes]) -> Any:
-    return DATA_PROTOCOL if DATA_PROTOCOL in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+def _context(ciphers: bytes) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_tls13_ciphersuites(ciphers)
+    return context
 
 
 def connect(
-    sock: socket.socket, contexts: Contexts, identity: Identity, level: int, pin: str | None, timeout: float
+    sock: socket.socket, contexts: Contexts, level: int, pin: str | None, timeout: float
 ) -> SecureSocket:
-    """TLS as the side that connected, within `timeout` seconds. SecureError; the socket is still the
-    caller's then."""
-    connection = SSL.Connection(contexts.client(identity, level), sock)
+    """TLS as the sender, within `timeout` seconds; `pin` is the key that is expected, and compared by the
+    caller. SecureError; the socket is still the caller's then."""
+    connection = SSL.Connection(contexts.client(level), sock)
     if pin is not None:
         connection.set_tlsext_host_name(keys.server_name(pin).encode("ascii"))
     connection.set_connect_state()
-    return _handshake(sock, connection, timeout)
+    _handshake(sock, connection, time.monotonic() + timeout)
+    certificate = connection.get_peer_certificate(as_cryptography=True)
+    if certificate is None:
+        raise SecureError("the receiver shows no key")
+    return SecureSocket(sock, connection, keys.encode(certificate.public_key()))
 
 
 def accept(sock: socket.socket, contexts: Contexts, timeout: float) -> SecureSocket:
-    """TLS as the side that was connected to."""
-    connection = SSL.Connection(contexts.server(), sock)
-    connection.set_accept_state()
-    return _handshake(sock, connection, timeout)
-
-
-def _handshake(sock: socket.socket, connection: SSL.Connection, timeout: float) -> SecureSocket:
-    sock.setblocking(False)
+    """TLS as the receiver. The sender's key is in its HELLO."""
     deadline = time.monotonic() + timeout
+    connection = SSL.Connection(contexts.server(_wanted(sock, deadline)), sock)
+    connection.set_accept_state()
+    _handshake(sock, connection, deadline)
+    return SecureSocket(sock, connection, None)
+
+
+def _wanted(sock: socket.socket, deadline: float) -> str:
+    """The server name in the ClientHello, which is looked at and not taken."""
+    needed = 1
+    while True:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed)
+        sock.settimeout(max(0.001, deadline - time.monotonic()))
+        try:
+            first = sock.recv(max(needed, LOOK), socket.MSG_PEEK)
+            found = clienthello.parse(first) if len(first) >= needed else None
+        except TimeoutError as error:
+            raise SecureError("TLS was not agreed on in time") from error
+        except ClientHelloError as error:
+            raise SecureError(f"TLS could not be agreed on ({error})") from error
+        if found is None:
+            raise SecureError("the connection ended before TLS was agreed on")
+        if isinstance(found, clienthello.ClientHello):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+            return found.server_name
+        needed = found
+
+
+def _handshake(sock: socket.socket, connection: SSL.Connection, deadline: float) -> None:
+    sock.setblocking(False)
     while True:
         try:
             connection.do_handshake()
-            break
         except SSL.WantReadError:
             events = select.POLLIN
         except SSL.WantWriteError:
             events = select.POLLOUT
         except SSL.Error as error:
             raise SecureError(f"TLS could not be agreed on ({_why(error)})") from error
+        else:
+            return
         poll = select.poll()
         poll.register(sock, events)
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise SecureError(f"TLS was not agreed on within {timeout:g} s")
-    certificate = connection.get_peer_certificate(as_cryptography=True)
-    if certificate is None or connection.get_alpn_proto_negotiated() != DATA_PROTOCOL:
-        raise SecureError("the peer is no transfer server: it shows no key or speaks another protocol")
-    bits = connection.get_cipher_bits() or 0
-    level = constants.MIN_CIPHER_ENCRYPTED_256 if bits >= 256 else constants.MIN_CIPHER_ENCRYPTED_128
-    return SecureSocket(sock, connection, level, keys.encode(certificate.public_key()))
+            raise SecureError("TLS was not agreed on in time")
 
 
 class SecureSocket:
     """What a Stream needs of a socket. One thread may read while one writes; any may shut down."""
 
-    def __init__(self, sock: socket.socket, connection: SSL.Connection, level: int, peer_key: str) -> None:
-        self.level = level
-        self.peer_key = peer_key  # normalised; the peer holds its private half
+    def __init__(self, sock: socket.socket, connection: SSL.Connection, peer_key: str | None) -> None:
+        bits = connection.get_cipher_bits() or 0
+        self.level = constants.MIN_CIPHER_ENCRYPTED_256 if bits >= 256 else constants.MIN_CIPHER_ENCRYPTED_128
+        self.peer_key = peer_key  # that it has shown in the handshake; normalised
+        self.binding = connection.export_keying_material(_BINDING, 32)  # of this session, at both ends
         self.sent = 0  # bytes, with this connection's keys
         self._sock = sock
         self._tls = connection

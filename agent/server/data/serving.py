@@ -12,7 +12,7 @@ import structlog
 from agent.jetstream import constants
 from agent.jetstream.constants import PERMISSION_UPLOAD
 from agent.server.confine import Directories, FileError, reason
-from agent.server.data import remote, wire
+from agent.server.data import proof, remote, wire
 from agent.server.data.granting import Answer, Credentials, Grant, RefusedError
 from agent.server.data.publish import Policy
 from agent.server.data.received import ReceivedTransfer
@@ -99,6 +99,8 @@ class Serving:
                 f"this server speaks data protocol {wire.PROTOCOL}, the peer {hello.get('protocol')!r}; "
                 "bring both servers to the same version"
             )
+        if self._stream.binding is not None:
+            self._stream.peer_key = proof.check(hello, self._stream.binding)
         ident = hello.get("session")
         if not isinstance(ident, str) or not 0 < len(ident) <= 64:
             raise WireError("HELLO names no session")

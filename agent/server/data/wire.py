@@ -137,6 +137,7 @@ class Stream:
         self.number = number
         self.level = 0 if isinstance(sock, socket.socket) else sock.level  # what protects it: MIN_CIPHER_*
         self.peer_key = None if isinstance(sock, socket.socket) else sock.peer_key
+        self.binding = None if isinstance(sock, socket.socket) else sock.binding
         self.deadline: float | None = None  # monotonic; until then all must be read that is read
         self.throttle: Reader | None = None  # keeps a limit of what is received
         self._lock = threading.Lock()
