@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NoReturn, Protocol
+from typing import Protocol
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from agent.fts3 import BadEndpoint, FTS3ClientException, Kind, NotFound
 from agent.model.outcome import (
     AuthenticationError,
+    LaneSyncError,
     NotFoundError,
     PermanentError,
     RetryableError,
     UnreachableError,
 )
+
+NOT_NOW = frozenset({408, 425, 429, 502, 503, 504})
+"""Statuses that say: the same later."""
 
 
 class ExistsError(PermanentError):
@@ -54,11 +58,6 @@ class Stat:
     is_directory: bool
     checksums: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def name(self) -> bytes:
-        """The last part of the path, decoded; names are bytes."""
-        return unquote_to_bytes(self.url.rpartition("/")[2])
-
 
 class Destination(Protocol):
     """For use from several threads. URLs are as `urls.join(root, path)` writes them.
@@ -83,7 +82,8 @@ class Destination(Protocol):
         """Delete an empty directory; False when nothing was there. NotEmptyError; ExistsError for a file."""
 
     def mkdir(self, url: str) -> None:
-        """Make a directory and those above it. Being there is success; ExistsError when a file is."""
+        """Make a directory and those above it, down from the root. Being there is success; ExistsError when a
+        file is; NotFoundError when what should hold the root is missing."""
 
     def move(self, old: str, new: str) -> None:
         """Rename within the destination. NotFoundError (the old one, or the directory of the new one);
@@ -127,6 +127,11 @@ class Root:
             raise PermanentError(f"{url} is no URL of a file below {self.url}: {odd}; nothing was done")
         return found
 
+    def down_to(self, url: str) -> list[str]:
+        """The root, then what leads to this URL, then the URL, which was checked."""
+        names = url[len(self.url) :].split("/")[1:]
+        return [self.url, *(f"{self.url}/{'/'.join(names[: n + 1])}" for n in range(len(names)))]
+
 
 def _odd(text: str) -> str:
     """urlsplit drops some control characters silently, so they must not get that far."""
@@ -144,19 +149,28 @@ def _steps_up(text: str) -> str:
     return ""
 
 
-def translated(error: FTS3ClientException) -> NoReturn:
-    """Raise what the engine port knows instead of an error of the FTS3 client."""
-    text = error.reason or str(error)
+def tree(destination: Destination, url: str) -> Iterator[Stat]:
+    """All that is below a directory, each directory before what is in it; a request for each directory."""
+    waiting = [url]
+    while waiting:
+        for found in destination.listing(waiting.pop()):
+            yield found
+            if found.is_directory:
+                waiting.append(found.url)
+
+
+def translated(error: FTS3ClientException, url: str) -> LaneSyncError:
+    """What the engine port knows instead of an error of the FTS3 client, about this URL. Total."""
+    reason = error.reason or type(error).__name__
+    text = reason if url in reason else f"{url}: {reason}"
     if isinstance(error, NotFound):
-        raise NotFoundError(text) from error
+        return NotFoundError(text)
     if error.kind is Kind.NEEDS_CREDENTIAL:
-        raise AuthenticationError(text) from error
+        return AuthenticationError(text)
     if error.kind in (Kind.NOT_PERMITTED, Kind.BANNED):
-        raise PermissionRefusedError(text) from error
-    if isinstance(error, BadEndpoint) and error.kind is Kind.RETRYABLE:
-        raise UnreachableError(text) from error
-    if error.kind is Kind.RETRYABLE:
-        if error.status in (408, 423, 425, 429, 502, 503, 504):
-            raise BusyError(text, error.retry_after) from error
-        raise RetryableError(text) from error
-    raise PermanentError(text) from error
+        return PermissionRefusedError(text)
+    if error.kind is not Kind.RETRYABLE:
+        return PermanentError(text)
+    if isinstance(error, BadEndpoint):
+        return UnreachableError(text)
+    return BusyError(text, error.retry_after) if error.status in NOT_NOW else RetryableError(text)
