@@ -32,6 +32,8 @@ from agent.server.registry import command
 from agent.server.sending import Sender
 from agent.server.session import Session
 from agent.server.store import destinations, manifests, objects, owned, tokens, transfers
+from agent.server.store.destinations import Destination
+from agent.server.store.manifests import Manifest
 from agent.server.store.scope import Owner, Scope
 from agent.server.store.transfers import Transfer
 
@@ -131,53 +133,51 @@ class TransferMethods:
     ) -> Order:
         destination = destinations.get(connection, request.destination_id, scope)
         manifest = manifests.get(connection, request.manifest_id, scope)
-        if manifest.status != manifests.COMPLETE:
-            what = "is not complete yet; wait for it with waitForManifest"
-            raise CommandError(
-                f"manifest {manifest.id} {what if manifest.processing else f'failed: {manifest.error}'}"
-            )
+        _require_complete(manifest)
         checks.lane(destination, request.lane)
-        defaults, now = destination.defaults, self._core.clock.wall_us()
+        wanted = self._wanted(destination, manifest, owner, request)
+        checks.confidential(destination, wanted.min_cipher, wanted.password, wanted.token)
         if shared is not None:
-            tokens.count_download(connection, shared, now)
-        rate = defaults.rate_max if request.rate is None else checks.unlimited(request.rate)
-        cipher = max(self._core.options.least_cipher, _first(request.cipher, defaults.min_cipher))
-        checks.confidential(destination, cipher, request.password, request.token)
-        made = transfers.create(
-            connection,
-            Transfer(
-                id=0,
-                uid=uuid.uuid4().hex,
-                destination_id=destination.id,
-                manifest_id=manifest.id,
-                status=states.PENDING,
-                owner=owner.name,
-                owner_token=owner.token,
-                owner_session=owner.session,
-                destination_path=request.path,
-                lane=request.lane or destination.default_lane,
-                priority=_first(request.priority, defaults.priority),
-                rate_max=rate,
-                flags=_first(request.flags, defaults.flags),
-                overwrite=_first(request.overwrite, defaults.overwrite),
-                checkpoint_seconds=_first(request.checkpoint, defaults.checkpoint_seconds),
-                time_resolution_us=_first(request.resolution, defaults.time_resolution_us),
-                timeout_seconds=request.timeout,
-                min_cipher=cipher,
-                transfer_log=request.log,
-                user_name=request.user,
-                password=self._core.seal.seal(request.password),
-                token=self._core.seal.seal(request.token),
-                total_files=manifest.total_files or 0,
-                total_size=manifest.total_size or 0,
-                request_us=now,
-                request_clock_us=self._core.clock.steady_us(),
-                queue_us=now,
-            ),
-        )
+            tokens.count_download(connection, shared, wanted.request_us)
+        made = transfers.create(connection, wanted)
         objects.set_user_data(connection, made.id, request.user_data)
         self._core.logs.created(made)
         return order_for(connection, made)
+
+    def _wanted(
+        self, destination: Destination, manifest: Manifest, owner: Owner, request: _Request
+    ) -> Transfer:
+        """The transfer as it is to be stored, defaults filled in."""
+        defaults, now = destination.defaults, self._core.clock.wall_us()
+        return Transfer(
+            id=0,
+            uid=uuid.uuid4().hex,
+            destination_id=destination.id,
+            manifest_id=manifest.id,
+            status=states.PENDING,
+            owner=owner.name,
+            owner_token=owner.token,
+            owner_session=owner.session,
+            destination_path=request.path,
+            lane=request.lane or destination.default_lane,
+            priority=_first(request.priority, defaults.priority),
+            rate_max=defaults.rate_max if request.rate is None else checks.unlimited(request.rate),
+            flags=_first(request.flags, defaults.flags),
+            overwrite=_first(request.overwrite, defaults.overwrite),
+            checkpoint_seconds=_first(request.checkpoint, defaults.checkpoint_seconds),
+            time_resolution_us=_first(request.resolution, defaults.time_resolution_us),
+            timeout_seconds=request.timeout,
+            min_cipher=max(self._core.options.least_cipher, _first(request.cipher, defaults.min_cipher)),
+            transfer_log=request.log,
+            user_name=request.user,
+            password=request.password,
+            token=request.token,
+            total_files=manifest.total_files or 0,
+            total_size=manifest.total_size or 0,
+            request_us=now,
+            request_clock_us=self._core.clock.steady_us(),
+            queue_us=now,
+        )
 
     def _structure(self, row: Transfer, data: dict[str, str]) -> dict[str, Any]:
         return structures.transfer(row, self._core.live.counters(row), self._core.clock, data)
@@ -225,6 +225,13 @@ class TransferMethods:
     @command("send.deleteObjectUserData")
     async def delete_user_data(self, session: Session, objId: ObjectId, key: Text) -> None:
         await self._core.database.run(_delete_user_data, objId, key, session.scope)
+
+
+def _require_complete(manifest: Manifest) -> None:
+    if manifest.processing:
+        raise CommandError(f"manifest {manifest.id} is not complete yet; wait for it with waitForManifest")
+    if manifest.status != manifests.COMPLETE:
+        raise CommandError(f"manifest {manifest.id} failed: {manifest.error}")
 
 
 def _first(value: int | None, default: int) -> int:
