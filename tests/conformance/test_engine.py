@@ -1,5 +1,6 @@
-"""What every engine promises, asked of each one: in memory, and JetStream with real servers, once by this
-project's client and once by a module that shows the documented surface alone."""
+"""What every engine promises, asked of each one: in memory, JetStream with real servers, once by this
+project's client and once by a module that shows the documented surface alone, and FTS3 with a service and
+storages in processes of their own."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from grid import Grid, start_grid
 from servers import Server, eventually, start_server
 
 from agent.engines.jetstream import JetstreamEngine
@@ -40,11 +42,12 @@ class Rig:
     engine: Engine
     address: str
     port: int
-    nobody: int  # a port where no receiver listens
+    absent: tuple[str, int]  # where no receiver listens
     source: Path
     received: Callable[[str], dict[str, FileResult] | dict[str, int]]
     advance: Callable[[], None]
     documented: bool = False  # what the documents do not promise cannot be observed
+    pace: Callable[[float | None], None] = lambda _rate: None  # kbit/s, for an engine without rates
     agent: str = field(default_factory=lambda: f"agent-{next(_agents)}")
 
     def wait(self, look: Callable[[], T], what: str = "") -> T:
@@ -58,9 +61,10 @@ class Rig:
         return replace(Tag(self.agent, "Mapping/m", "digest:1", "d1", 1, "c1"), **fields)
 
     def destination(self, *, present: bool = True, rate: float | None = None) -> str:
-        port = self.port if present else self.nobody
+        place = (self.address, self.port) if present else self.absent
+        self.pace(rate)
         return self.engine.create_destination(
-            DestinationRequest(self.address, port, rate, self.tag(spec="Destination/d", attempt=0))
+            DestinationRequest(*place, rate, self.tag(spec="Destination/d", attempt=0))
         )
 
     def observed(self, destination_id: str) -> ObservedDestination:
@@ -123,9 +127,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, 
 
 def _memory(tmp_path: Path) -> Iterator[Rig]:
     engine = MemoryEngine()
-    port, nobody = 1, 2
-    engine.absent.add(("127.0.0.1", nobody))
-    yield Rig(engine, "127.0.0.1", port, nobody, tmp_path, engine.delivered, lambda: engine.advance(0.1))
+    absent = ("127.0.0.1", 2)
+    engine.absent.add(absent)
+    yield Rig(engine, "127.0.0.1", 1, absent, tmp_path, engine.delivered, lambda: engine.advance(0.1))
 
 
 def _jetstream(tmp_path: Path, pair: tuple[Server, Server], *, documented: bool = False) -> Iterator[Rig]:
@@ -133,15 +137,42 @@ def _jetstream(tmp_path: Path, pair: tuple[Server, Server], *, documented: bool 
     make = vendor_api if documented else None
     engine = JetstreamEngine("127.0.0.1", sender.port, make_api=make)
 
+    absent = ("127.0.0.1", unused_port())
+    received = _below(receiver.receive_root)
+    yield from _cleaned(
+        Rig(engine, "127.0.0.1", receiver.port, absent, tmp_path, received, lambda: None, documented)
+    )
+
+
+def _below(root: Path) -> Callable[[str], dict[str, int]]:
     def received(_destination_id: str) -> dict[str, int]:
-        root = str(receiver.receive_root)
         return {
-            os.path.join(folder, name).removeprefix(root): 0
+            os.path.join(folder, name).removeprefix(str(root)): 0
             for folder, _, names in os.walk(root)
             for name in (*names, "")
         }
 
-    rig = Rig(engine, "127.0.0.1", receiver.port, unused_port(), tmp_path, received, lambda: None, documented)
+    return received
+
+
+def _fts3(tmp_path: Path, grid: Grid) -> Iterator[Rig]:
+    grid.reset()
+    engine = grid.engine(tmp_path / "engine")
+    source = grid.source.root / tmp_path.name
+    source.mkdir(parents=True)
+
+    def pace(rate: float | None) -> None:
+        if rate is not None:
+            grid.service.fault("slow", rate=rate * 125, times=-1)
+
+    absent = (f"davs://localhost:{unused_port()}/in", 0)
+    received = _below(grid.target.root / "in")
+    rig = Rig(engine, grid.url("in"), 0, absent, source, received, lambda: None, pace=pace)
+    yield from _cleaned(rig)
+
+
+def _cleaned(rig: Rig) -> Iterator[Rig]:
+    engine = rig.engine
     yield rig
     for transfer in engine.observe(rig.agent).transfers:
         engine.cancel(transfer.id, "the test is over")
@@ -150,13 +181,26 @@ def _jetstream(tmp_path: Path, pair: tuple[Server, Server], *, documented: bool 
     engine.close()
 
 
-_ENGINES = ["memory", pytest.param("jetstream", marks=pytest.mark.e2e)]
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grid]:
+    with start_grid(tmp_path_factory.mktemp("grid")) as started:
+        yield started
+
+
+_ENGINES = [
+    "memory",
+    pytest.param("jetstream", marks=pytest.mark.e2e),
+    pytest.param("fts3", marks=pytest.mark.e2e),
+]
 _DOCUMENTED = pytest.param("documented", marks=pytest.mark.e2e)
 
 
 def _rigs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     if request.param == "memory":
         yield from _memory(tmp_path)
+        return
+    if request.param == "fts3":
+        yield from _fts3(tmp_path, request.getfixturevalue("grid"))
         return
     if request.param == "documented":
         request.getfixturevalue("monkeypatch").syspath_prepend(Path(__file__).parent.parent / "vendor")
@@ -414,7 +458,7 @@ def test_a_cancelled_transfer_is_removed(rig: Rig) -> None:
             rig.engine.cancel(transfer.id, "not wanted")
         assert rig.engine.transfer(transfer.id).state is TransferState.LOST
     assert rig.engine.observe(rig.agent).transfers == ()
-    assert f"/{rig.agent}/half" not in rig.received(found)
+    rig.wait(lambda: f"/{rig.agent}/half" not in rig.received(found), "the half-sent file goes")
 
 
 def test_an_unknown_transfer_is_lost_not_failed(rig: Rig) -> None:
@@ -477,13 +521,18 @@ def test_a_forgotten_transfer_is_lost(rig: Rig) -> None:
     ],
 )
 def test_overwriting_is_as_asked(full: Rig, overwrite: Overwrite, age: int, outcome: FileOutcome) -> None:
-    """What the mode leaves as it is counts as skipped, which is no failure."""
+    """What the mode leaves as it is counts as skipped, which is no failure. A mode that the engine does not
+    have is refused by its name."""
     found = full.destination()
     path = full.file("a", b"first")
     os.utime(path, (1_700_000_000, 1_700_000_000))
     full.finish(full.start(found, full.entry(path)))
     path.write_bytes(b"second time")
     os.utime(path, (1_700_000_000 - age, 1_700_000_000 - age))
+    if overwrite not in full.engine.connect().overwrites:
+        with pytest.raises(PermanentError, match=overwrite):
+            full.start(found, full.entry(path), overwrite=overwrite)
+        return
     again = full.start(found, full.entry(path), overwrite=overwrite)
     assert full.finish(again).state is TransferState.COMPLETE
     assert full.results(again)[full.entry(path).path].outcome is outcome

@@ -46,10 +46,7 @@ def open_database(directory: str) -> Database:
     found = database.row("PRAGMA user_version")
     version = int(found[0]) if found else 0
     if version == 0:
-        with database.transaction():
-            for statement in filter(str.strip, SCHEMA.split(";")):
-                database.execute(statement)
-            database.execute(f"PRAGMA user_version={VERSION}")
+        database.script(f"BEGIN; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
     elif version != VERSION:
         database.close()
         raise PermanentError(
