@@ -112,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         started = time.monotonic()
         parts = urlsplit("//host/" + self.path.lstrip("/") if self.path.startswith("/") else self.path)
-        path = unquote(parts.path) or "/"
+        path = unquote(parts.path, errors="surrogateescape") or "/"
         length = int(self.headers.get("Content-Length") or 0)
         chunked = "chunked" in self.headers.get("Transfer-Encoding", "").lower()
         reader = BodyReader(self.rfile, length, chunked)  # type: ignore[arg-type]

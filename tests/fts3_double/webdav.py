@@ -115,7 +115,8 @@ class Tree:
         return _plain(201)
 
     def do_move(self, request: Request, path: Path) -> Answer:
-        target = self._path(unquote(urlsplit(request.headers.get("Destination", "")).path))
+        wanted = urlsplit(request.headers.get("Destination", "")).path
+        target = self._path(unquote(wanted, errors="surrogateescape"))
         if not path.exists():
             raise FileNotFoundError(path)
         existed = target.exists()
@@ -140,7 +141,7 @@ class Tree:
 
     def _properties(self, path: Path) -> str:
         status = path.stat()
-        href = "/" + quote(str(path.relative_to(self._root))) if path != self._root else "/"
+        href = "/" + quote(os.fsencode(path.relative_to(self._root))) if path != self._root else "/"
         if path.is_dir():
             kind = "<D:resourcetype><D:collection/></D:resourcetype>"
         else:
