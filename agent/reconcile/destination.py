@@ -5,14 +5,18 @@ resolve the spec → suspended? → server reached? → observe → duplicates a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import structlog
 
+from agent.engines.port import Holding
 from agent.model.condition import ConditionType, Reason
 from agent.model.observed import EngineState, ObservedDestination, ObservedTransfer
 from agent.model.outcome import Done, NotFoundError, Outcome, Wait
 from agent.model.plan import Plan
 from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec, OnRemove
 from agent.planning.destination import plan_destination, plan_destination_removal
+from agent.planning.unsupported import unsupported_of_destination
 from agent.planning.windows import in_force, limited
 from agent.reconcile.act import Scene, execute
 from agent.reconcile.context import Connected, Context
@@ -55,6 +59,8 @@ def reconcile_destination(context: Context, name: str, report: Report) -> Outcom
         for key in context.mappings_of(name):
             context.queue.add(key)
     _describe(context, spec, observed, report)
+    _limits(connected, spec, observed, report)
+    _hold(context, connected, spec, observed, report)
     _wake_if_changed(context, report)
     if observed is not None and _unreachable(observed, state):
         report.message = observed.last_error
@@ -136,6 +142,41 @@ def _describe(
     suspended = suspension(context, spec)
     if suspended is not None:
         report.add(ConditionType.SUSPENDED, suspended.reason, suspended.text)
+
+
+def _limits(
+    connected: Connected, spec: DestinationSpec, observed: ObservedDestination | None, report: Report
+) -> None:
+    """What the engine cannot do, and what it has to say."""
+    beyond = unsupported_of_destination(spec, connected.capabilities)
+    if beyond:
+        report.add(ConditionType.LIMITED, Reason.UNSUPPORTED, unsupported_text(connected, beyond))
+    for notice in observed.notices if observed is not None else ():
+        report.add(ConditionType.LIMITED, notice.reason, notice.message)
+
+
+def unsupported_text(connected: Connected, beyond: Iterable[str]) -> str:
+    return f"with engine {connected.spec.engine} {'; '.join(beyond)}"
+
+
+def _hold(
+    context: Context,
+    connected: Connected,
+    spec: DestinationSpec,
+    observed: ObservedDestination | None,
+    report: Report,
+) -> None:
+    """A person's suspension is the server's, too, where the engine can hold a destination there. A window's
+    pause is not: it comes and goes every day."""
+    engine = connected.engine
+    if observed is None or not isinstance(engine, Holding) or not connected.capabilities.hold:
+        return
+    suspended = suspension(context, spec)
+    held = suspended is not None and suspended.reason is not Reason.OUTSIDE_WINDOW
+    text = engine.hold(observed.id, held)
+    if text and suspended is not None:
+        report.extra = [e for e in report.extra if e[0] is not ConditionType.SUSPENDED]
+        report.add(ConditionType.SUSPENDED, suspended.reason, f"{suspended.text}; {text}")
 
 
 def _wake_if_changed(context: Context, report: Report) -> None:

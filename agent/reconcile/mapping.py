@@ -31,11 +31,13 @@ from agent.model.plan import CancelTransfer, DeletePaths, Plan
 from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec, digest
 from agent.planning.backoff import delay
 from agent.planning.mapping import plan_mapping
+from agent.planning.unsupported import unsupported_of_mapping
 from agent.planning.words import count
 from agent.reconcile.act import Scene, execute
 from agent.reconcile.collect import Collected, collect
 from agent.reconcile.context import Context
 from agent.reconcile.delivery import RECHECK, Findings, Memory, describe, judge, message
+from agent.reconcile.destination import unsupported_text
 from agent.reconcile.queue import WHOLE, Hints
 from agent.reconcile.removal import leave_destinations, remove_mapping
 from agent.reconcile.report import Report
@@ -245,6 +247,14 @@ class Mappings:
                 report.add(ConditionType.STALLED, other.reason, other.message)
         for state in self.sources.degraded(spec):
             report.add(ConditionType.WATCH_DEGRADED, state.reason or Reason.POLLING, state.message)
+        beyond: dict[str, None] = {}
+        for delivery in deliveries:
+            if delivery.scene is not None:
+                connected = delivery.scene.connected
+                if found := unsupported_of_mapping(spec, connected.capabilities):
+                    beyond[unsupported_text(connected, found)] = None
+        for text in beyond:
+            report.add(ConditionType.LIMITED, Reason.UNSUPPORTED, text)
         for suspended in {d.found.suspended for d in deliveries if d.found.suspended is not None}:
             report.add(ConditionType.SUSPENDED, suspended.reason, suspended.text)
         return _with_next(outcome, self._next_in(spec, deliveries))

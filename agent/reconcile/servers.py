@@ -14,7 +14,7 @@ import structlog
 
 from agent.engines.jetstream import Credentials
 from agent.engines.port import Engine
-from agent.model.condition import Reason
+from agent.model.condition import ConditionType, Reason
 from agent.model.outcome import (
     AuthenticationError,
     Done,
@@ -86,7 +86,10 @@ class Servers:
             self._launches += 1
             self._context.set_connected(name, Connected(spec, running.engine, capabilities, self._launches))
             self._wake_dependents(name)
-        report.message = f"{spec.engine} at {running.listening.address}:{running.listening.port}"
+        port = f":{running.listening.port}" if running.listening.port else ""
+        report.message = f"{spec.engine} at {running.listening.address}{port}"
+        for notice in capabilities.notices:
+            report.add(ConditionType.LIMITED, notice.reason, notice.message)
         if spec.receive_root is not None:
             report.message += f", receives below {self._context.receive_root(spec)}"
         report.detail = {

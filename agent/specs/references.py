@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from agent.model.paths import is_below
 from agent.model.spec import (
     DEFAULT_LANES,
     IMPLICIT_SERVER,
@@ -180,6 +181,24 @@ def _mapping(index: Index, key: Key, mapping: MappingSpec) -> Iterator[Problem]:
             problem = _no_lane(index, index.destinations[name], mapping.lane)
             if problem:
                 yield Problem(key, ("spec", "lane"), f"{problem} (destination {name})")
+    yield from _unserved(index, key, mapping)
+
+
+def _unserved(index: Index, key: Key, mapping: MappingSpec) -> Iterator[Problem]:
+    """Sources that a server with engine fts3 cannot fetch: it copies from storages alone."""
+    for name in mapping.destinations:
+        destination = index.destinations.get(name)
+        server = index.servers.get(destination.server) if destination is not None else None
+        if server is None or server.engine is not EngineKind.FTS3:
+            continue
+        for entry in mapping.paths:
+            if not any(is_below(entry.source, storage.path) for storage in server.storage):
+                served = ", ".join(storage.path for storage in server.storage)
+                message = (
+                    f"{entry.source} is below no path of `storage` of Server/{server.name} ({served}); FTS3 "
+                    "copies from storages alone: add the directory there, with the URL that serves it"
+                )
+                yield Problem(key, ("spec", "paths", entry.destination), message)
 
 
 class _Place(NamedTuple):

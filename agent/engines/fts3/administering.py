@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from agent.engines.fts3 import urls
 from agent.engines.fts3.service import Service
@@ -15,12 +16,17 @@ from agent.engines.fts3.store import Place, Store
 from agent.fts3 import FTS3ClientException, Kind, WhoAmI
 from agent.model.condition import Reason
 from agent.model.observed import Notice
-from agent.state.connection import Database
 
 _IDLE_WEIGHT = 0.001
 """Of a lane with a share of 0: FTS3 would never start an activity of weight 0."""
 
 _TOLERANCE = 1e-6
+
+_MESSAGE = "LaneSync: destination {} is suspended"
+
+_FORBIDDEN = (Kind.NOT_PERMITTED, Kind.NEEDS_CREDENTIAL)
+
+Json = dict[str, Any]
 
 
 def wanted_shares(places: Iterable[Place]) -> dict[str, float]:
@@ -37,10 +43,10 @@ def differing(wanted: dict[str, float], there: dict[str, float]) -> bool:
 
 
 class Administration:
-    def __init__(self, service: Service, store: Store, database: Database) -> None:
+    def __init__(self, service: Service, store: Store) -> None:
         self._service = service
         self._store = store
-        self._db = database
+        self._banned: set[str] = set()  # storages that a ban of ours holds
 
     # -- activity shares
 
@@ -56,7 +62,7 @@ class Administration:
             if differing(wanted, there):
                 config.set_activity_shares(vo, {**there, **wanted})
         except FTS3ClientException as error:
-            if error.kind not in (Kind.NOT_PERMITTED, Kind.NEEDS_CREDENTIAL):
+            if error.kind not in _FORBIDDEN:
                 return None  # it is tried again
             body = json.dumps({"vo": vo, "share": wanted, "active": True})
             return Notice(
@@ -68,41 +74,52 @@ class Administration:
 
     # -- bans
 
-    def hold(self, place: Place, message: str) -> str:
+    def hold(self, place: Place) -> str:
         """Ban the storage with `wait`. Says what holds the destination now."""
         own = "nothing new is submitted; what runs goes on"
         element = urls.element(place.url)
         others = [p for p in self._store.places().values() if urls.element(p.url) == element and not p.held]
-        if [p for p in others if p.number != place.number]:
+        if any(other.number != place.number for other in others):
             return f"{own}; {element} is not banned, because another destination of ours is there"
         try:
             bans = self._service.asking().bans
-            if any(ban.get("se") == element for ban in bans.banned_ses()):
-                held = self._ours(element)
-                return f"{element} is banned with `wait`" if held else f"{own}; {element} is banned by others"
-            self._db.execute("INSERT OR REPLACE INTO bans(se, message) VALUES(?, ?)", (element, message))
-            bans.ban_se(element, "wait", message=message)
+            there = _ban_of(bans.banned_ses(), element)
+            if there is not None and not self._ours(there):
+                return f"{own}; {element} is banned by others, too"
+            if there is None:
+                bans.ban_se(element, "wait", message=_MESSAGE.format(place.id))
         except FTS3ClientException as error:
-            if error.kind in (Kind.NOT_PERMITTED, Kind.NEEDS_CREDENTIAL):
+            if error.kind in _FORBIDDEN:
                 return f"{own}; banning {element} is not permitted to us"
             return f"{own}; {element} could not be banned: {error}"
-        return f"{element} is banned with `wait` for the whole VO"
+        self._banned.add(element)
+        return f"{element} is banned with `wait` for the whole VO; what runs goes on"
 
     def release(self, place: Place) -> None:
-        """Lift the ban that we made, and no other. Raises nothing of a ban that is not ours."""
+        """Lift the ban that we made, and no other. Raises the client's errors."""
         element = urls.element(place.url)
-        message = self._ours(element)
-        if message is None:
-            return
         bans = self._service.asking().bans
-        there = [ban for ban in bans.banned_ses() if ban.get("se") == element]
-        if any(ban.get("message") == message for ban in there):
+        try:
+            there = _ban_of(bans.banned_ses(), element)
+        except FTS3ClientException as error:
+            if error.kind not in _FORBIDDEN:
+                raise
+            there = None  # who may not look has made none
+        if there is not None and self._ours(there):
             bans.unban_se(element)
-        self._db.execute("DELETE FROM bans WHERE se = ?", (element,))
+        self._banned.discard(element)
 
-    def _ours(self, element: str) -> str | None:
-        row = self._db.row("SELECT message FROM bans WHERE se = ?", (element,))
-        return None if row is None else str(row[0])
+    def banned(self, place: Place) -> bool:
+        """Whether a ban of ours holds its storage, as far as we know."""
+        return urls.element(place.url) in self._banned
+
+    def _ours(self, ban: Json) -> bool:
+        """A ban's only mark is its message; it names the destination that it was made for."""
+        return ban.get("message") in {_MESSAGE.format(place.id) for place in self._store.places().values()}
+
+
+def _ban_of(bans: Iterable[Json], element: str) -> Json | None:
+    return next((ban for ban in bans if ban.get("se") == element), None)
 
 
 def _weights(entry: object) -> dict[str, float]:

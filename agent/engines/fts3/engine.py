@@ -56,6 +56,7 @@ class Fts3Engine:
         self._service = Service(access, self._settings)
         self._troubles = Troubles()
         self._changed: Changed = _tell_nobody
+        self._held: dict[str, str] = {}  # what holds a destination, as it was said
         self._lock = threading.RLock()
         self._database: Database | None = None
         self._workers: Workers | None = None
@@ -124,9 +125,7 @@ class Fts3Engine:
         self._store().set_tag(destination_id, tag)
 
     def delete_destination(self, destination_id: str) -> None:
-        place = self._store().place(destination_id)
-        if place.held:
-            self.hold(destination_id, False)
+        self.hold(destination_id, False)
         self._store().delete_destination(destination_id)
         self._wake()
 
@@ -153,14 +152,18 @@ class Fts3Engine:
         """See agent.engines.port.Holding."""
         store, administration = self._store(), self._working().administration
         place = store.place(destination_id)
-        if held == place.held:
-            return ""
-        store.change_destination(destination_id, held=held)
         if held:
-            return administration.hold(replace(place, held=True), f"lanesync: {place.id} is suspended")
-        with agent_errors():
-            administration.release(place)
-        self._wake()
+            if not place.held:
+                store.change_destination(destination_id, held=1)
+            if destination_id not in self._held:
+                self._held[destination_id] = administration.hold(place)
+            return self._held[destination_id]
+        self._held.pop(destination_id, None)
+        if place.held:
+            with agent_errors():
+                administration.release(place)
+            store.change_destination(destination_id, held=0)
+            self._wake()
         return ""
 
     # Transfers
@@ -197,11 +200,14 @@ class Fts3Engine:
         return self._store().results(transfer_id, after)
 
     def suspend(self, transfer_id: str) -> None:
-        """Nothing more is submitted, and jobs are cancelled; what was half copied begins anew."""
+        """Nothing more is submitted, and jobs are cancelled: what was half copied begins anew. Where a ban of
+        ours holds the queue already, what runs goes on to its end."""
         store = self._store()
         number = self._unfinished(transfer_id)
         store.change_transfer(number, suspended=1)
-        self._files().cancel_jobs_of(number, time.time())
+        place = store.place(store.transfer(transfer_id).destination_id)
+        if not self._working().administration.banned(place):
+            self._files().cancel_jobs_of(number, time.time())
         self._wake()
 
     def resume(self, transfer_id: str) -> None:

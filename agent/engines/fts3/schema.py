@@ -54,6 +54,4 @@ CREATE TABLE deleted(
   deletion INTEGER NOT NULL, number INTEGER NOT NULL, path BLOB NOT NULL, is_directory INTEGER NOT NULL,
   tries INTEGER NOT NULL DEFAULT 0, outcome TEXT, error TEXT NOT NULL DEFAULT '',
   PRIMARY KEY(deletion, number)) STRICT, WITHOUT ROWID;
--- Bans that we made, and nobody else: only these are lifted again.
-CREATE TABLE bans(se TEXT PRIMARY KEY, message TEXT NOT NULL) STRICT;
 """

@@ -47,7 +47,7 @@ class Workers:
         self._store = store = Store(database)
         self._files = files = FileQueue(database, store)
         self._storages = Storages(service)
-        self.administration = Administration(service, store, database)
+        self.administration = Administration(service, store)
         self._submitter = Submitter(service, store, files, settings, troubles, changed, self._wake_poller)
         poller = Poller(
             service,
