@@ -88,7 +88,7 @@ def _finish(api: APIInterface, transfer: dict[str, Any]) -> None:
 
     def over() -> bool:
         found = api.send.getTransfer(transfer)
-        assert found["status"] != "error", found
+        assert found["status"] != "error", found["errorMessage"]
         return bool(found["status"] == "complete")
 
     eventually(over, seconds=90, what=api.send.getDestination(transfer)["lastErrorMessage"])
