@@ -90,8 +90,8 @@ class Context:
         if isinstance(self._credential, Certificate):
             self._fingerprint = self._credential.fingerprint()
             self._credential.load(self.runtime.now())
-        authorities = _authorities(capath) if verify and self.endpoint.startswith("https:") else verify
-        self._transport = Transport(authorities, limits or Limits(connect=connectTimeout, read=timeout))
+        trusted = authorities(capath) if verify and self.endpoint.startswith("https:") else verify
+        self._transport = Transport(trusted, limits or Limits(connect=connectTimeout, read=timeout))
 
     @property
     def access_method(self) -> str | None:
@@ -289,7 +289,8 @@ def _is_here(host: str) -> bool:
         return host == "localhost"
 
 
-def _authorities(capath: str | None) -> bool | str:
+def authorities(capath: str | None) -> bool | str:
+    """Whom to trust: `capath`, or X509_CERT_DIR, or the grid's directory, or True for the system's."""
     for place in (capath, os.environ.get("X509_CERT_DIR")):
         if place:
             if not os.path.exists(place):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from agents import free_port
+from fts3_double.run import Double, WebDav, start_double, start_webdav
 from servers import start_server
 
 pytestmark = pytest.mark.e2e
@@ -119,3 +120,41 @@ def test_running_server_example_logs_in(tmp_path: Path) -> None:
         told = lanesync("status", "--output", "json", "--state-dir", str(tmp_path / "state"))
         assert PASSWORD not in told.stdout + told.stderr
         assert json.loads(told.stdout)
+
+
+def at_the_double(example: str, double: Double, near: WebDav, far: WebDav) -> str:
+    """The example's text with our service, storages and user in place of its own."""
+    text = (ROOT / "specs" / example / "specs.yaml").read_text()
+    for name, ours in {
+        "https://fts3.example.org:8446": double.url,
+        "/etc/grid-security/certificates": str(double.ca),
+        "/etc/grid-security/lanesync/cert.pem": str(double.user_cert),
+        "/etc/grid-security/lanesync/key.pem": str(double.user_key),
+        "davs://se.example.org:8443/data": near.url("data"),
+        "davs://storage.tier2.example.net:8443/farm": far.url("farm"),
+        " /data": f" {near.root / 'data'}",
+    }.items():
+        assert name in text, name
+        text = text.replace(name, ours)
+    return text
+
+
+def test_grid_site_example_copies_between_storages(tmp_path: Path) -> None:
+    """The bytes go from storage to storage; what is deleted at the source is pruned at the other end."""
+    with (
+        start_double(tmp_path / "fts3") as double,
+        start_webdav(tmp_path / "near", pki=double.pki) as near,
+        start_webdav(tmp_path / "far", pki=double.pki) as far,
+    ):
+        shutil.copytree(ROOT / "specs" / "samples", near.root / "data")
+        specs, state = tmp_path / "specs", tmp_path / "state"
+        specs.mkdir()
+        (specs / "specs.yaml").write_text(at_the_double("08-grid-site", double, near, far))
+        run_once(specs, state)
+        wanted = {f"farm/{name}": data for name, data in expected("03-priority-lanes").items()}
+        assert tree(far.root) == wanted
+        gone = sorted((near.root / "data" / "reports").rglob("*.*"))[0]
+        gone.unlink()
+        run_once(specs, state)
+        del wanted[f"farm/reports/{gone.relative_to(near.root / 'data' / 'reports')}"]
+        assert tree(far.root) == wanted

@@ -24,7 +24,8 @@ from agent.engines.fts3.destination import (
 )
 from agent.engines.fts3.dm import ServiceStorage
 from agent.engines.fts3.webdav_http import SCHEMES, Requests, header, http_url
-from agent.fts3 import Client
+from agent.fts3 import Client, FTS3ClientException
+from agent.fts3.context import authorities
 from agent.fts3.credentials import Credential
 from agent.fts3.errors import error_for
 from agent.fts3.transport import Answer
@@ -57,16 +58,24 @@ def open_destination(
     """What is at and below `url`. Sends nothing yet.
 
     credential: `agent.fts3.credentials.Certificate` or `Token`, or None for nobody. verify: authorities to
-    trust, a PEM file or a directory; True for the system's. service: whom to ask about storages that speak no
-    WebDAV (root, srm, gsiftp, s3s); it acts with what was delegated to it, and stays open.
+    trust, a PEM file or a directory; True for those that a service is trusted by. service: whom to ask about
+    storages that speak no WebDAV (root, srm, gsiftp, s3s); it acts with what was delegated to it.
     PermanentError when the URL cannot be a destination, or is none of WebDAV and there is no service.
     """
     root = Root(url)
     if root.scheme in SCHEMES:
-        return WebDav(root, Requests(root.url, credential, verify))
+        return WebDav(root, Requests(root.url, credential, _trusted(verify)))
     if service is None:
         raise PermanentError(f"{url} is no WebDAV storage (davs or https), and there is no service to ask")
     return ServiceStorage(root, service)
+
+
+def _trusted(verify: bool | str) -> bool | str:
+    """PermanentError when the authorities are not there."""
+    try:
+        return authorities(None if verify is True else verify) if verify is not False else False
+    except FTS3ClientException as error:
+        raise PermanentError(str(error)) from error
 
 
 class WebDav:
