@@ -410,7 +410,7 @@ def test_workers_die_with_their_parent(tmp_path: Path, role: str) -> None:
     """kill -9 of the process that started a worker ends it, even while its stream stays open."""
     ours, theirs = socketpair()
     command = [sys.executable, "-m", "agent.server.worker", role, "--ipc-fd", str(theirs.fileno())]
-    command += ["--state-dir", str(tmp_path), "--receive-root", str(tmp_path / "in")]
+    command += ["--state-dir", str(tmp_path)]
     code = "import subprocess, sys; subprocess.Popen(sys.argv[2:], pass_fds=[int(sys.argv[1])]).wait()"
     parent = subprocess.Popen(
         [sys.executable, "-c", code, str(theirs.fileno()), *command], pass_fds=[theirs.fileno()]
