@@ -54,6 +54,7 @@ class Fts3Engine:
         self._settings = settings or Settings()
         self._directory = directory
         self._service = Service(access, self._settings)
+        self._sources = urls.Sources(access.storage)
         self._troubles = Troubles()
         self._changed: Changed = _tell_nobody
         self._held: dict[str, str] = {}  # what holds a destination, as it was said
@@ -188,7 +189,7 @@ class Fts3Engine:
         """("", "") for a directory, which no job can make."""
         if entry.is_directory:
             return "", ""
-        return urls.element(urls.serving(self._service.access.storage, entry.source).url), target
+        return self._sources.element(entry.source), target
 
     def transfer(self, transfer_id: str) -> ObservedTransfer:
         try:

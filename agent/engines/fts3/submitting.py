@@ -62,6 +62,7 @@ class Submitter:
         wake_poller: Callable[[], None],
     ) -> None:
         self._service = service
+        self._sources = urls.Sources(service.access.storage)
         self._store = store
         self._files = files
         self._settings = settings
@@ -170,7 +171,7 @@ class Submitter:
         return None
 
     def _urls(self, source: str, path: str, base: str) -> tuple[str, str]:
-        return urls.source_url(self._service.access.storage, source), urls.join(base, path)
+        return self._sources.url(source), urls.join(base, path)
 
     # -- posting
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from urllib.parse import quote, urlsplit
 
 from agent.model.outcome import PermanentError
-from agent.model.paths import is_below
 from agent.model.spec import Storage
 
 _PERCENT_ENCODED = frozenset({"http", "https", "dav", "davs", "s3", "s3s", "gcloud", "swift", "swifts"})
@@ -16,22 +15,33 @@ _PERCENT_ENCODED = frozenset({"http", "https", "dav", "davs", "s3", "s3s", "gclo
 _NOT_IN_PLAIN_PATHS = frozenset("?#")
 
 
-def source_url(storage: Sequence[Storage], path: str) -> str:
-    """The URL of a local file. PermanentError when no storage serves it, or its name fits in no URL."""
-    found = serving(storage, path)
-    return join(found.url, path[len(found.path.rstrip("/")) :])
+class Sources:
+    """The storages that serve local files: of several that hold a path the one with the longest counts."""
 
+    def __init__(self, storage: Sequence[Storage]) -> None:
+        self._served = {entry.path.rstrip("/"): entry.url for entry in storage}
+        self._elements = {url: element(url) for url in self._served.values()}
 
-def serving(storage: Sequence[Storage], path: str) -> Storage:
-    """The entry of the server's `storage` with the longest path that holds this one, or PermanentError."""
-    held = [entry for entry in storage if is_below(path, entry.path)]
-    if not held:
-        known = ", ".join(entry.path for entry in storage)
-        raise PermanentError(
-            f"{_shown(path)} is below no path of the server's `storage` ({known}); FTS3 fetches files from "
-            "storages only: add an entry with the directory and the URL under which a storage serves it"
-        )
-    return max(held, key=lambda entry: len(entry.path))
+    def url(self, path: str) -> str:
+        """PermanentError when no storage serves it, or its name fits in no URL of that storage."""
+        above = self._above(path)
+        return join(self._served[above], path[len(above) :])
+
+    def element(self, path: str) -> str:
+        """The storage element that serves it; PermanentError when none does."""
+        return self._elements[self._served[self._above(path)]]
+
+    def _above(self, path: str) -> str:
+        above = path.rstrip("/")
+        while above not in self._served:
+            if not above:
+                known = ", ".join(sorted(self._served))
+                raise PermanentError(
+                    f"{_shown(path)} is below no path of the server's `storage` ({known}); FTS3 fetches "
+                    "files from storages only: add an entry with the directory and the URL that serves it"
+                )
+            above = above.rpartition("/")[0]
+        return above
 
 
 def join(url: str, path: str) -> str:
