@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from bench import large, machine, nochange, reaction, report, small
+from bench import fts3, large, machine, nochange, reaction, report, small
 from bench.measure import Result, say
 from bench.workload import QUICK, Scale
 
@@ -80,6 +80,7 @@ def _workloads(scale: Scale, disk: Path) -> dict[str, tuple[Path, Workload]]:
     }
     for files in scale.unchanged_files:
         found[f"nochange-{files}"] = (disk, partial(nochange.run, scale=scale, files=files))
+    found["fts3"] = (MEMORY, partial(fts3.run, scale=scale))
     found["reaction"] = (disk, partial(reaction.run, scale=scale))
     return found
 

@@ -20,6 +20,9 @@ class Scale:
     unchanged_files: tuple[int, ...] = (20_000, 100_000)
     watched_files: int = 20_000
     changes: int = 100
+    fts3_files: int = 1_000_000
+    fts3_links: int = 200
+    fts3_still: float = 30.0  # seconds in which nothing moves
     rounds: int = 5
 
 
@@ -29,6 +32,9 @@ QUICK = Scale(
     unchanged_files=(2_000,),
     watched_files=2_000,
     changes=50,
+    fts3_files=20_000,
+    fts3_links=20,
+    fts3_still=10.0,
     rounds=3,
 )
 
