@@ -38,11 +38,17 @@ def _complete_argument(ctx: click.Context, _parameter: click.Parameter, begun: s
     return [f"{key}=" for key in parameters if key not in taken and key.startswith(begun)]
 
 
-@click.command("api")
+@click.command("api", context_settings={"ignore_unknown_options": True})
 @click.argument("method", shell_complete=_complete_method)
 @click.argument("arguments", nargs=-1, shell_complete=_complete_argument)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Server to talk to.")
-@click.option("--port", default=constants.DEFAULT_API_PORT, show_default=True, help="Its control port.")
+@click.option(
+    "--port",
+    "--api-control-port",
+    default=constants.DEFAULT_API_PORT,
+    show_default=True,
+    help="Its control port.",
+)
 @click.option(
     "--user",
     help=f"Log in as this user; the password comes from --password-file, ${PASSWORD_VARIABLE} or a prompt.",
@@ -78,8 +84,8 @@ def command(
 ) -> None:
     """Call METHOD (send.getTransfers, server.getServerInfo, getDestination, …) and print the result as JSON.
 
-    Parameters are key=value (value read as JSON where it is JSON, else as text), key=@FILE for a value from a
-    file, or one JSON object.
+    Parameters are key=value or --key=value (value read as JSON where it is JSON, else as text), key=@FILE for
+    a value from a file, or one JSON object.
 
     \b
     lanesync api send.getTransfers limit=10
@@ -90,14 +96,16 @@ def command(
     """
     name, parameters = resolve_method(method), parse_arguments(arguments)
     api = Jetstream().api(host, port, timeout, tls=tls, ca=ca, publicKey=public_key, insecure=insecure)
+    step = "log-in"
     try:
         with api:
             _log_in(api, user, password_file, token if token_file is None else _read(token_file))
             if superuser:
                 api.server.superuser()
+            step = name
             result = api.call(name, parameters, blocking=True)
     except CommandError as error:
-        click.echo(f"{name}: {error}", err=True)
+        click.echo(f"{step}: {str(error).removeprefix(f'{step}: ')}", err=True)
         sys.exit(_EXIT_FAILED)
     except JetstreamError as error:
         click.echo(str(error), err=True)
@@ -140,13 +148,25 @@ def parse_arguments(arguments: tuple[str, ...]) -> dict[str, Any]:
         return dict(parsed)
     parameters: dict[str, Any] = {}
     for argument in arguments:
-        key, equals, value = argument.partition("=")
+        key, equals, value = argument.removeprefix("--").partition("=")
         if not equals or not key.isidentifier():
             raise click.UsageError(f"{argument!r} is not key=value; write for example limit=10")
         if key in parameters:
             raise click.UsageError(f"{key} is given twice")
         parameters[key] = parse_value(_read(value[1:]) if value.startswith("@") else value)
+    if isinstance(parameters.get("fileMappings"), str):
+        parameters["fileMappings"] = _file_mapping(parameters["fileMappings"])
     return parameters
+
+
+def _file_mapping(text: str) -> dict[str, str]:
+    """SOURCE:DESTINATION, with `::` between them where a path has a colon: the documents' console form."""
+    source, separator, destination = text.partition("::" if "::" in text else ":")
+    if not (separator and source and destination):
+        raise click.UsageError(
+            f"fileMappings {text!r} is not SOURCE:DESTINATION, SOURCE::DESTINATION or an object"
+        )
+    return {source: destination}
 
 
 def parse_value(text: str) -> Any:

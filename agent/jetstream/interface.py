@@ -37,12 +37,21 @@ def object_id(value: Any, parameter: str) -> Any:
 
 
 class Interface:
-    """One namespace of methods. Parameters that are None are not sent, so the server's default holds."""
+    """One namespace of methods. Parameters that are None are not sent, so the server's default holds.
+
+    The constructor takes what the documents name. They say nothing of the last two; here one connection
+    carries all calls, and nothing else is needed.
+    """
 
     namespace = ""
 
-    def __init__(self, api: Caller) -> None:
-        self._api = api
+    def __init__(
+        self,
+        api_interface: Caller,
+        sync_interface: object = None,  # noqa: ARG002 - documented
+        logging_interface: object = None,  # noqa: ARG002 - documented
+    ) -> None:
+        self._api = api_interface
 
     def _call(self, method: str, *, blocking: bool = False, **params: Any) -> Any:
         """`blocking` marks calls that answer when something is over, however long that takes."""

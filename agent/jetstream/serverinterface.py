@@ -1,7 +1,6 @@
 """ServerInterface: the server itself, authentication, and the results of asynchronous requests.
 
-The public documents give the parameters of `auth` only; the other parameter names are ours. Methods which
-the bundled server does not carry out yet raise NotSupportedError or "unknown method" with its message.
+The public documents give the parameters of `auth` only; the other parameter names are ours.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,36 @@ def parse(file_mappings: dict[str, Any] | None, mappings: dict[str, Any] | None)
         seen.add(item.dest)
         parsed.append(item)
     return parsed
+
+
+def distinct(items: list[Entry | Root], found: Iterable[Entry]) -> Iterator[Entry]:
+    """`found`, which the items make. CommandError for a file whose destination path is there already: a
+    directory may hold what another mapping puts into it. Memory: the paths below such mappings."""
+    inner = _inside(items)
+    seen: dict[str, Entry] = {}
+    for entry in found:
+        if inner and not inner.isdisjoint((entry.dest, *_parents(entry.dest))):
+            other = seen.setdefault(entry.dest, entry)
+            if other is not entry and KIND_FILE in (other.kind, entry.kind):
+                raise CommandError(
+                    f"two sources have the destination path {entry.dest!r}: {other.src!r} and {entry.src!r}"
+                )
+        yield entry
+
+
+def _inside(items: list[Entry | Root]) -> frozenset[str]:
+    """Destination paths that lie below the one of a source that is walked."""
+    walked = {item.dest for item in items if isinstance(item, Root)}
+    if not walked:
+        return frozenset()
+    return frozenset(item.dest for item in items if not walked.isdisjoint(_parents(item.dest)))
+
+
+def _parents(path: str) -> Iterator[str]:
+    """`/a/b` -> `/a`, `/`."""
+    while path != "/":
+        path = posixpath.dirname(path)
+        yield path
 
 
 def normalise(path: str) -> str:

@@ -229,7 +229,7 @@ def test_ids_are_taken_in_every_form(api: APIInterface, kind: str) -> None:
     send.setTransferSendRateMax(it, 100)
     send.updateObjectUserData(it, "key", "value")
     send.deleteObjectUserData(it, "key")
-    assert send.getRequestResult(send.suspendTransferAsync(it)) == {"transferId": transfer["transferId"]}
+    assert send.getRequestResult(send.suspendTransferAsync(it))["transferId"] == transfer["transferId"]
     assert send.waitForTransfer(it)["status"] == "suspended"
     send.resumeTransfer(it)
     send.failTransfer(it)

@@ -221,10 +221,10 @@ def test_a_transfer_goes_through_its_states(client: Lines, transfer: dict[str, A
     identity = {"transferId": transfer["transferId"]}
     assert (transfer["status"], transfer["processing"], transfer["queueTime"]) == ("pending", True, None)
     assert "suspend it" in client.call("send.deleteTransfer", **identity)["error"]["message"]
-    assert client.call("send.suspendTransfer", **identity)["result"] == identity
+    assert identity.items() <= client.call("send.suspendTransfer", **identity)["result"].items()
     assert client.call("send.waitForTransfer", **identity)["result"]["status"] == "suspended"
     assert "is suspended" in client.call("send.failTransfer", **identity)["error"]["message"]
-    assert client.call("send.resumeTransfer", **identity)["result"] == identity
+    assert identity.items() <= client.call("send.resumeTransfer", **identity)["result"].items()
     assert client.call("send.getTransfer", **identity)["result"]["processing"]
     assert client.call("send.failTransfer", **identity, errorMessage="enough")["result"] is None
     failed = client.call("send.getTransfer", **identity, getCompleteFlags=True)["result"]

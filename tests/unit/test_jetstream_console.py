@@ -21,6 +21,13 @@ def test_values_are_json_where_they_are_json() -> None:
     assert parsed == {"limit": 10, "key": "plain text", "mappings": {"/a": "/b"}, "flag": True, "empty": ""}
 
 
+def test_parameters_may_be_written_as_options() -> None:
+    """The documents' console form, also of a mapping; names with a colon are told apart by two."""
+    assert parse_arguments(("--transferId=7", "priority=1")) == {"transferId": 7, "priority": 1}
+    assert parse_arguments(("--fileMappings=/src/a:/b",)) == {"fileMappings": {"/src/a": "/b"}}
+    assert parse_arguments(("--fileMappings=C:/a::/b",)) == {"fileMappings": {"C:/a": "/b"}}
+
+
 def test_one_json_object_is_all_parameters() -> None:
     """A script passes everything at once."""
     assert parse_arguments(('{"transferId": "17"}',)) == {"transferId": "17"}
@@ -34,7 +41,17 @@ def test_a_value_may_come_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [("limit",), ("=1",), ("a=1", "a=2"), ("{broken",), ("m=@/nonexistent/file",)]
+    "wrong",
+    [
+        ("limit",),
+        ("=1",),
+        ("a=1", "a=2"),
+        ("a=1", "--a=2"),
+        ("--a", "2"),
+        ("{broken",),
+        ("m=@/nonexistent/file",),
+        ("fileMappings=/a",),
+    ],
 )
 def test_what_cannot_be_read_is_a_usage_error(wrong: tuple[str, ...]) -> None:
     """Nothing is guessed and nothing is left out."""

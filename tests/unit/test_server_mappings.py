@@ -10,7 +10,7 @@ import pytest
 
 from agent.jetstream import constants
 from agent.server.errors import CommandError
-from agent.server.mappings import Root, parse
+from agent.server.mappings import Root, distinct, parse
 from agent.server.store.manifests import KIND_EMPTY_DIRECTORY, KIND_FILE, Entry
 from agent.server.traversal import Traversal, TraversalError
 
@@ -87,6 +87,23 @@ def test_two_sources_for_one_destination_are_refused() -> None:
         parse({"/a": "/to", "/b": "/to"}, None)
     with pytest.raises(CommandError, match="two mappings have the destination path '/to'"):
         parse({"/a": "/to"}, {"/to": "/b"})
+
+
+def _file(dest: str) -> Entry:
+    return Entry(dest, "/from" + dest, KIND_FILE, 1, executable=False)
+
+
+def test_a_directory_may_hold_what_another_mapping_puts_into_it_but_no_file_twice() -> None:
+    """What is found below a mapping that lies within another one is compared; the rest needs no memory."""
+    items = parse(None, {"/": "/a", "/sub": "/b", "/sub/f": {"src": "/c", "size": 1}})
+    fine = [_file("/f"), _file("/sub/g"), _file("/subway"), _file("/sub/f")]
+    assert list(distinct(items, iter(fine))) == fine
+    with pytest.raises(CommandError, match="two sources have the destination path '/sub/g'"):
+        list(distinct(items, [*fine, _file("/sub/g")]))
+    empty = Entry("/sub", "/b", KIND_EMPTY_DIRECTORY, 0, executable=False)
+    assert list(distinct(items, [empty, empty])) == [empty, empty]
+    with pytest.raises(CommandError, match="'/sub'"):
+        list(distinct(items, [empty, _file("/sub")]))
 
 
 def test_patterns_choose_by_ending_name_and_path(tmp_path: Path) -> None:

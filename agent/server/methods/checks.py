@@ -26,7 +26,9 @@ MAX_LANES = 64
 def superuser(session: Session, method: str) -> None:
     """CommandError unless the session was raised to superuser; without accounts everybody is one."""
     if not session.superuser and not session.everything:
-        raise CommandError(f"{method} is for superusers; call superuser() after logging in")
+        raise CommandError(
+            f"{method} is for superusers; call superuser() after logging in (lanesync api: --superuser)"
+        )
 
 
 def unlimited(rate: float | None) -> float | None:

@@ -47,7 +47,7 @@ class ConnectionMethods:
         live = self._core.live
         links = [live.links[found] for found in sharing if found in live.links]
         order = ("disconnected", "negotiating", "connected")
-        best = max(links, key=lambda link: order.index(link.state), default=Link())
+        best = max(links, key=lambda link: (order.index(link.state), link.last_recv_us or 0), default=Link())
         return structures.connection(row, best, queued, live.connections.get(row.id, 0.0))
 
     @command("send.updateConnectionParams", twin=True, check="check_connection")

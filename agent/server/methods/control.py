@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from agent.server import states, triggering
+from agent.server import states, structures, triggering
 from agent.server.clock import since_request
 from agent.server.core import Core
 from agent.server.errors import CommandError
@@ -19,7 +19,7 @@ from agent.server.params import Priority, Rate, Text, TransferId
 from agent.server.registry import command
 from agent.server.sending import Sender
 from agent.server.session import Session
-from agent.server.store import destinations, manifests, transfers
+from agent.server.store import destinations, manifests, objects, transfers
 from agent.server.store.scope import Scope
 from agent.server.store.transfers import Transfer
 
@@ -76,8 +76,6 @@ class ControlMethods:
         transfers.save(connection, stopped)
         now = since_request(row.request_us, row.request_clock_us, self._core.clock)
         self._core.logs.status(stopped, now)
-        now = since_request(row.request_us, row.request_clock_us, self._core.clock)
-        self._core.logs.status(stopped, now)
         return stopped
 
     @command("send.suspendTransfer", twin=True, check="check")
@@ -85,7 +83,7 @@ class ControlMethods:
         async with self._alone(transferId):
             rule = states.require_suspendable
             await self._stop(session.scope, transferId, rule, states.SUSPENDED, "", discard=False)
-        return {"transferId": str(transferId)}
+            return await self._core.database.run(self._structure, transferId)
 
     @command("send.failTransfer")
     async def fail(self, session: Session, transferId: TransferId, errorMessage: Text | None = None) -> None:
@@ -103,7 +101,12 @@ class ControlMethods:
             order = await self._core.database.run(self._store_resume, session.scope, transferId)
             self._sender.start(order)
             self._core.events.post("transfer", transferId)
-        return {"transferId": str(transferId)}
+            return await self._core.database.run(self._structure, transferId)
+
+    def _structure(self, connection: sqlite3.Connection, transfer_id: int) -> dict[str, Any]:
+        row = transfers.get(connection, transfer_id)
+        data = objects.user_data(connection, [row.id])[row.id]
+        return structures.transfer(row, self._core.live.counters(row), self._core.clock, data)
 
     def _store_resume(self, connection: sqlite3.Connection, scope: Scope, transfer_id: int) -> Order:
         row = transfers.get(connection, transfer_id, scope)
@@ -132,6 +135,8 @@ class ControlMethods:
         priority: Priority | None = None,
         priorityLane: Text | None = None,
     ) -> dict[str, Any]:
+        _require_change(priority, priorityLane)
+
         def change(row: Transfer) -> Transfer:
             wanted = row.priority if priority is None else priority
             return replace(row, priority=wanted, lane=priorityLane or row.lane)
@@ -142,8 +147,7 @@ class ControlMethods:
     async def check_priority(
         self, session: Session, transferId: int, priority: int | None, priorityLane: str | None
     ) -> None:
-        if priority is None and priorityLane is None:
-            raise CommandError("setTransferPriority needs priority, priorityLane or both")
+        _require_change(priority, priorityLane)
         await self._core.database.run(_check_lane, session.scope, transferId, priorityLane)
 
     @command("send.setTransferSendRateMax", twin=True, check="check")
@@ -164,6 +168,11 @@ class ControlMethods:
         changed = await self._core.database.run(work)
         self._sender.update(changed)
         self._core.events.post("transfer", transfer_id)
+
+
+def _require_change(priority: int | None, lane: str | None) -> None:
+    if priority is None and lane is None:
+        raise CommandError("setTransferPriority needs priority, priorityLane or both")
 
 
 def _check_lane(connection: sqlite3.Connection, scope: Scope, transfer_id: int, lane: str | None) -> Transfer:

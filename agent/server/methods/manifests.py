@@ -115,7 +115,7 @@ class ManifestMethods:
         database = self._core.database
         count = size = 0
         try:
-            for batch in _batches(_entries(items, traversal)):
+            for batch in _batches(parsing.distinct(items, _entries(items, traversal))):
                 if self._stop.is_set():
                     return None  # the next launch says that it was interrupted
                 database.submit(_append, manifest_id, count, batch).result()
