@@ -15,6 +15,8 @@ from urllib.parse import quote, unquote_to_bytes
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.fts3_service import Reply as Said
+from unit.fts3_service import Service, serving
 
 from agent.engines.fts3 import multistatus
 from agent.engines.fts3.destination import ExistsError, NotEmptyError, PermissionRefusedError, Root
@@ -22,7 +24,7 @@ from agent.engines.fts3.multistatus import NotWebDavError, Response
 from agent.engines.fts3.urls import join
 from agent.engines.fts3.webdav import BusyError, Destination, WebDav, open_destination, tree
 from agent.engines.fts3.webdav_http import Requests
-from agent.fts3 import Limits, Retries
+from agent.fts3 import Client, Context, Limits, Retries
 from agent.fts3.credentials import Token
 from agent.model.outcome import (
     AuthenticationError,
@@ -567,3 +569,77 @@ def test_a_tree_is_listed_directory_by_directory(storage: Storage) -> None:
     found = [one.url.removeprefix(storage.url) for one in tree(opened(storage), storage.url + "/top")]
     assert found == ["/top/%FF", "/top/b", "/top/%FF/c%20d"]
     assert unquote_to_bytes(found[0]) == b"/top/\xff"
+
+
+# -- through the service
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with serving() as running:
+        yield running
+
+
+def asked_by_service(service: Service) -> tuple[Destination, str]:
+    root = "root://se.example.org//data"
+    return open_destination(root, service=Client(Context(service.url, no_creds=True, retries=QUICK))), root
+
+
+LOOK = {"size": 3, "mode": 0o100644, "mtime": 7}
+LOOK_DIRECTORY = {"size": 0, "mode": 0o040755, "mtime": 7}
+
+
+def test_storages_without_webdav_are_asked_through_the_service(service: Service) -> None:
+    service.script["GET /dm/list"] = Said({"a%20b": LOOK, "two words": LOOK, "below/": LOOK_DIRECTORY})
+    destination, root = asked_by_service(service)
+    found = {one.url: one.is_directory for one in destination.listing(root)}
+    assert found == {f"{root}/a%20b": False, f"{root}/two words": False, f"{root}/below": True}
+    assert service.requests[-1].query == {"surl": root}
+    with pytest.raises(PermanentError, match="space"):  # told, but no URL that could be sent back
+        destination.delete(f"{root}/two words")
+
+
+def test_the_service_is_asked_what_is_there_before_it_deletes(service: Service) -> None:
+    looks = service.script["GET /dm/stat"] = [Said(LOOK_DIRECTORY), Said(LOOK_DIRECTORY), Said(LOOK)]
+    service.script["GET /dm/list"] = Said({"kept": LOOK})
+    service.script["POST /dm/unlink"] = Said(None)
+    destination, root = asked_by_service(service)
+    with pytest.raises(ExistsError):
+        destination.delete(f"{root}/a")
+    with pytest.raises(NotEmptyError):
+        destination.rmdir(f"{root}/a")
+    with pytest.raises(ExistsError):
+        destination.move(f"{root}/b", f"{root}/a")
+    assert not [line for line in service.asked() if line.startswith("POST")]
+    assert len(looks) == 1
+    assert destination.delete(f"{root}/a") is True
+    assert service.requests[-1].json == {"surl": f"{root}/a"}
+
+
+def test_a_directory_that_somebody_else_makes_meanwhile_is_made(service: Service) -> None:
+    gone, there = Said({"message": "no"}, 404), Said(LOOK_DIRECTORY)
+    service.script["GET /dm/stat"] = [gone, there, gone, there]
+    service.script["POST /dm/mkdir"] = Said({"message": "File exists"}, 500)
+    destination, root = asked_by_service(service)
+    destination.mkdir(f"{root}/a")
+    assert service.requests[-2].json == {"surl": f"{root}/a"}
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (403, PermissionRefusedError),
+        (419, AuthenticationError),
+        (400, PermanentError),
+        (500, RetryableError),
+        (503, BusyError),
+    ],
+)
+def test_what_the_service_says_of_a_storage_has_its_kind(
+    service: Service, status: int, error: type[Exception]
+) -> None:
+    service.script["GET /dm/stat"] = Said({"status": f"{status} No", "message": "[5] no"}, status)
+    destination, root = asked_by_service(service)
+    with pytest.raises(error, match=r"\[5\] no") as caught:
+        destination.stat(f"{root}/a")
+    assert type(caught.value) is error
