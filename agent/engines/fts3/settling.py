@@ -64,11 +64,12 @@ class Judge:
     ) -> Ruling:
         """From what the service says of a job and its files. A file that it does not name is unsettled."""
         ruling = Ruling()
+        since = max(job.since, min(seen.finished.timestamp(), now)) if seen.finished else job.since
         by_place = {file.file_index: file for file in files}
         for mine in going:
             file = by_place.get(mine.place)
             verdict = TABLE[seen.state, file.state] if file is not None else Verdict.UNSETTLED
-            self._one(ruling, job, facts, mine, verdict, file, now)
+            self._one(ruling, job, facts, mine, verdict, file, now, since)
         return ruling
 
     def lost(self, job: Job, facts: TransferFacts, going: Sequence[Going], now: float) -> Ruling:
@@ -87,7 +88,9 @@ class Judge:
         verdict: Verdict,
         file: TransferFile | None,
         now: float,
+        since: float,
     ) -> None:
+        """since: when the job was over, or last changed its state with us."""
         match verdict:
             case Verdict.WAITING:
                 pass
@@ -103,9 +106,9 @@ class Judge:
             case Verdict.CANCELLED:
                 self._cancelled(ruling, job, facts, mine, file, now)
             case Verdict.UNSETTLED | Verdict.UNKNOWN:
-                if now - job.since > self._settings.unsettled and verdict is Verdict.UNSETTLED:
+                if now - since > self._settings.unsettled and verdict is Verdict.UNSETTLED:
                     self._look_there(ruling, job, facts, mine, now, "FTS3 left the file without an end")
-                elif now - job.since > self._patience(mine):
+                elif now - since > self._patience(mine):
                     ruling.stuck += 1
 
     def _patience(self, mine: Going) -> float:
