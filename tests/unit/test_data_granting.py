@@ -116,15 +116,20 @@ def test_many_users_of_one_sender_wait_for_each_other() -> None:
 
 
 def test_a_session_that_is_over_asks_no_more() -> None:
+    """Who still waited to be asked about is told, so that nothing is held for them."""
     control, answers = Control(), Answers()
     grants = Grants(control.authority)
     for number in range(granting.MAX_ASKED + 5):
         grants.get(Credentials("anna", str(number)), "", answers)
     grants.close()
+    for _ in range(5):
+        answers.wait()
     for number in range(granting.MAX_ASKED):
         control.answer(number)
         answers.wait()
-    assert len(control.asked) == len(answers.found) == granting.MAX_ASKED
+    judged = [answer for answer in answers.found if isinstance(answer, granting.Grant)]
+    assert len(control.asked) == len(judged) == granting.MAX_ASKED
+    assert [str(answer) for answer in answers.found if answer not in judged] == ["the session is over"] * 5
 
 
 def test_credentials_without_end_end_the_session() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 from agent.server.data import pack, wire
@@ -31,7 +32,7 @@ class Answers:
             error = str(problem)
         except OSError as problem:
             error = f"the connection was lost: {problem.strerror or problem}"
-        except (ValueError, TypeError, KeyError, OverflowError):
+        except (ValueError, TypeError, KeyError, OverflowError, AttributeError, struct.error):
             error = "the destination's answer makes no sense; bring both servers to the same version"
         self._link.broken(self._session, error)
 

@@ -177,9 +177,10 @@ class Grants:
     def close(self) -> None:
         """The session is over: nothing more is asked."""
         with self._lock:
-            for question in self._queue:
-                self._asked.pop(question.digest)
+            dropped = [then for question in self._queue for then in self._asked.pop(question.digest)]
             self._queue.clear()
+        for then in dropped:
+            then(RefusedError("the session is over"))
 
     def _answered(self, digest: bytes, forgotten: int, answer: Answer) -> None:
         with self._lock:

@@ -16,6 +16,7 @@ from agent.server.confine import FileError, shown
 from agent.server.data.publish import Policy
 
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_SPECIAL = stat.S_ISUID | stat.S_ISGID
 _ZEROS = bytes(256 * 1024)
 
 
@@ -37,6 +38,8 @@ def open_in_place(policy: Policy, directory: int, name: bytes, size: int) -> int
     found = os.fstat(fd)
     same = policy.overwrite == constants.OVERWRITE_IN_PLACE_ALWAYS or found.st_size in (0, size)
     if stat.S_ISREG(found.st_mode) and same:
+        if found.st_mode & _SPECIAL:  # of the program that was there; a kernel leaves them to the powerful
+            os.fchmod(fd, stat.S_IMODE(found.st_mode) & ~_SPECIAL)
         return fd
     os.close(fd)
     return -1

@@ -27,6 +27,9 @@ class RangeSet:
         self._starts[first:last] = [start]
         self._ends[first:last] = [end]
 
+    def __len__(self) -> int:
+        return len(self._starts)
+
     def covers(self, start: int, end: int) -> bool:
         if start >= end:
             return True

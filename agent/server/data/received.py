@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 from typing import TYPE_CHECKING
 
 from agent.server.data.inplace import place_of
+from agent.server.data.outcomes import Memory, Outcomes
 from agent.server.data.publish import Policy
 from agent.server.data.ranges import Range, RangeSet
 from agent.server.data.staging import Partial, Staging, new_name
-from agent.server.data.wire import MAX_SEQ, WireError
-from agent.server.results import Outcome
 
 if TYPE_CHECKING:
     from agent.server.data.sessions import Session
 
-_RUNS = re.compile(rb"\x01+|\x02+", re.DOTALL)
-MAX_RUNS = 50_000
-MAX_OPEN_FILES = 4096
+MAX_OPEN_FILES = 1024  # of a transfer; senders have fewer on their way
+MAX_RANGES = 512  # of a file; what is sent in order has a few for each stream
 MAX_DOUBTED = 3  # pieces of one file that are asked for again; senders give up at more than five
 
 Identity = tuple[int, int, int, int]
@@ -121,9 +118,9 @@ class ReceivedFile:
 
 
 class ReceivedTransfer:
-    """`lock` guards `files`, `dropped` and `partials`; the byte array is written one item at a time."""
+    """`lock` guards `files`, `dropped` and `partials`."""
 
-    def __init__(self, uid: str, root: bytes) -> None:
+    def __init__(self, uid: str, root: bytes, memory: Memory | None = None) -> None:
         self.uid = uid
         self.root = root
         self.lock = threading.Lock()
@@ -131,13 +128,14 @@ class ReceivedTransfer:
         self.destination = b""
         self.total_size = 0
         self.session: Session | None = None
+        self.handle = 0  # in that session
         self.idle_since = 0.0
         self.staging = Staging(root, uid)
         self.files: dict[int, ReceivedFile] = {}
         self.dropped: dict[int, int] = {}  # seq -> generation that failed or was skipped here
         self.partials = {partial.seq: partial for partial in self.staging.recover()}
         self.journaled = bool(self.partials)
-        self._outcomes = bytearray()
+        self.outcomes = Outcomes(memory or Memory())
 
     def revive(self) -> None:
         """Make it usable for a new session, after the end of an earlier one or of the transfer itself."""
@@ -147,32 +145,10 @@ class ReceivedTransfer:
             self.journaled = bool(self.partials)
         self.dropped.clear()
 
-    def record(self, seq: int, outcome: Outcome) -> None:
-        """Remember that a file is final, for a sender that lost the connection before it heard."""
-        if seq >= len(self._outcomes):
-            if seq >= MAX_SEQ:
-                raise WireError(f"seq {seq} is out of range")
-            with self.lock:
-                self._outcomes.extend(bytes(max(seq + 1, len(self._outcomes) * 2) - len(self._outcomes)))
-        self._outcomes[seq] = outcome
-
-    def runs(self) -> list[tuple[int, int, int]]:
-        """(first seq, count, outcome) of what is final. Cut off when there are too many: what is missing
-        is only sent again."""
-        found = []
-        for match in _RUNS.finditer(self._outcomes):
-            found.append((match.start(), match.end() - match.start(), match[0][0]))
-            if len(found) == MAX_RUNS:
-                break
-        return found
-
     @property
     def unfinished(self) -> bool:
         """Whether there are partial files that a journal should name, with or without a session."""
         return self.staging.fd >= 0 and bool(self.files or self.partials)
-
-    def forget_outcomes(self) -> None:
-        self._outcomes = bytearray()
 
     def snapshot(self) -> list[Partial]:
         """The partial files and what of them is written now."""

@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from agent.server.confine import FileError
 from agent.server.data import secure, staging, wire
 from agent.server.data.granting import Authority
 from agent.server.data.greetings import Greetings
+from agent.server.data.outcomes import Memory
 from agent.server.data.received import ReceivedTransfer
 from agent.server.data.receiveroot import ReceiveRoot
+from agent.server.data.room import Room
 from agent.server.data.rules import Rules
 from agent.server.data.serving import Serving
 from agent.server.data.sessions import Session
 from agent.server.data.syncer import Job
 from agent.server.data.throttle import Throttle
-from agent.server.data.wire import Stream, WireError
+from agent.server.data.wire import Kind, Stream, WireError
 from agent.server.identity import Identities
 from agent.server.ipc import Channel, Message
 from agent.server.relay import protocol
@@ -64,6 +67,12 @@ class Receiver:
         self._swept: set[bytes] = set()  # roots that may hold what nobody came back for
         self._streams = 0
         self._greetings = Greetings()
+        self._memory = Memory()
+        self.rooms: dict[int, Room] = {
+            Kind.OPEN: Room(64 << 20, 8 << 20),
+            Kind.REMOTE: Room(128 << 20, 16 << 20),
+        }
+        """For frames whose credentials have to be judged first: memory before anybody is known."""
 
     def report(self, message: Message) -> None:
         try:
@@ -106,12 +115,22 @@ class Receiver:
                 _log.warning("data session refused", peer=peer[0], error=str(error))
             sock.close()
             return None
-        if self._streams > MAX_STREAMS:
+        if self._streams > MAX_STREAMS and not self._give_up_idle():
             stream.refuse(f"more than {MAX_STREAMS} data streams at once; try again later")
             stream.sock.close()
             return None
         serving = Serving(self, stream, (str(peer[0]), int(peer[1])))
         return serving if serving.greet() else None
+
+    def _give_up_idle(self) -> bool:
+        """End the oldest session that has no transfer open, if there is one: who only connects keeps nobody
+        out."""
+        with self._lock:
+            idle = (one for one in self._sessions.values() if not one.handles and not one.ending)
+            oldest = next(idle, None)
+        if oldest is not None:
+            oldest.end()
+        return oldest is not None
 
     def set_rules(self, rules: Rules) -> None:
         """They hold for running sessions, too."""
@@ -203,13 +222,18 @@ class Receiver:
             with self._lock:
                 if session.closed or len(session.handles) >= MAX_HANDLES:
                     raise WireError(f"the session is over or has opened {MAX_HANDLES} transfers")
+                taken = session.handles.get(handle)
+                if taken is not None and (taken.root, taken.uid) != (path, ident):
+                    raise WireError(f"handle {handle} is another open transfer's")
                 self._root(path)
                 transfer = self._transfers.get((path, ident))
                 if transfer is None:
-                    transfer = self._transfers[path, ident] = ReceivedTransfer(ident, path)
+                    transfer = self._transfers[path, ident] = ReceivedTransfer(ident, path, self._memory)
                 owner = transfer.session
                 if owner is None or owner is session:
-                    transfer.session = session
+                    if owner is session:
+                        session.handles.pop(transfer.handle, None)  # one handle ends it, so it has one
+                    transfer.session, transfer.handle = session, handle
                     transfer.revive()
                     session.handles[handle] = transfer
                     return transfer
@@ -235,6 +259,7 @@ class Receiver:
             transfer.session = None
             if flags & wire.DISCARD:
                 self._transfers.pop((transfer.root, transfer.uid), None)
+                transfer.outcomes.clear()
 
     def discard(self, path: bytes, ident: str) -> None:
         """Forget a transfer that no session has."""
@@ -247,6 +272,7 @@ class Receiver:
             self._transfers.pop((path, ident), None)
         if transfer is not None:
             transfer.staging.close()
+            transfer.outcomes.clear()
         staging.discard(path, ident)
 
     def sync_failed(self, path: bytes, error: OSError) -> None:
@@ -257,7 +283,7 @@ class Receiver:
             self.epoch = secrets.token_hex(8)
             lost = {transfer for key, transfer in self._transfers.items() if key[0] == path}
             for transfer in lost:
-                transfer.forget_outcomes()
+                transfer.outcomes.clear()
             sessions = [one for one in self._sessions.values() if lost & set(one.handles.values())]
         for session in sessions:
             session.end()
@@ -268,6 +294,7 @@ class Receiver:
             for key, transfer in list(self._transfers.items()):
                 if transfer.session is None and now - transfer.idle_since > FORGET_SECONDS:
                     transfer.staging.close()
+                    transfer.outcomes.clear()
                     del self._transfers[key]
             used = {path for path, _ in self._transfers}
             for path, root in list(self._roots.items()):
@@ -275,7 +302,10 @@ class Receiver:
                     self._roots.pop(path).syncer.stop()
             active, paths = set(self._transfers), list(self._swept)
         for path in paths:
-            staging.remove_abandoned(path, {ident for root, ident in active if root == path})
+            try:
+                staging.remove_abandoned(path, {ident for root, ident in active if root == path})
+            except (OSError, FileError) as error:
+                _log.warning("unfinished files not looked through", root=os.fsdecode(path), error=str(error))
 
     def progress(self) -> None:
         """Tell how much came of each transfer since it was told last."""

@@ -72,6 +72,8 @@ class _Deletion:
             state, message = action(self, place)
         except FileError as error:
             return path, FAILED, str(error)
+        except UnicodeEncodeError:
+            return path, FAILED, "the file system cannot carry such a name"
         except (FileNotFoundError, NotADirectoryError):
             return path, ABSENT, ""
         except OSError as error:

@@ -11,11 +11,12 @@ import structlog
 
 from agent.jetstream import constants
 from agent.jetstream.constants import PERMISSION_UPLOAD
-from agent.server.confine import Directories, FileError, reason
+from agent.server.confine import PATH_MAX, Directories, FileError, reason
 from agent.server.data import proof, remote, wire
 from agent.server.data.granting import Answer, Credentials, Grant, RefusedError
 from agent.server.data.publish import Policy
 from agent.server.data.received import ReceivedTransfer
+from agent.server.data.room import Seat
 from agent.server.data.rules import UnauthorizedError
 from agent.server.data.sessions import Reception, Session
 from agent.server.data.syncer import Job
@@ -39,6 +40,8 @@ class Serving:
         self._peer = peer
         self._writers: dict[bytes, tuple[Directories, Writer]] = {}  # by root
         self._session: Session | None = None
+        self._seat: Seat | None = None  # of the frame at hand, if it may have to wait
+        stream.admit = self._admit
 
     def greet(self) -> bool:
         """Learn to which session the stream belongs; False when it is over already."""
@@ -61,6 +64,26 @@ class Serving:
         session = self._session
         while session is not None and (received := self._stream.receive()) is not None:
             self._handle(session, *received)
+            self._stand_up()
+            self._stream.tidy()
+
+    def _admit(self, header: Header) -> None:
+        """WireError for a frame that is not to be read at all."""
+        session, kind = self._session, header.kind
+        if session is None:
+            if kind != Kind.HELLO:
+                raise WireError("the data session does not begin with HELLO")
+        elif kind in self._receiver.rooms:
+            self._seat = self._receiver.rooms[kind].take(session, header.length)
+            if self._seat is None:
+                raise WireError("too much waits for its credentials to be judged; try again later")
+        elif kind != Kind.ERROR and header.handle not in session.handles:
+            raise WireError(f"a frame of kind {kind} came for a transfer that is not open")
+
+    def _stand_up(self) -> None:
+        if self._seat is not None:
+            self._seat.leave()
+        self._seat = None
 
     def _guarded(self, work: Callable[[], None]) -> bool:
         """Whether it went well; if not, the peer was told why as far as it listens."""
@@ -79,6 +102,7 @@ class Serving:
         return False
 
     def _leave(self) -> None:
+        self._stand_up()
         for directories, _ in self._writers.values():
             directories.clear()
         if self._session is not None:
@@ -91,7 +115,7 @@ class Serving:
         self._stream.deadline = time.monotonic() + wire.HANDSHAKE_SECONDS
         self._stream.receive_preamble()
         received = self._stream.receive()
-        if received is None or received[0].kind != Kind.HELLO:
+        if received is None:
             raise WireError("the data session does not begin with HELLO")
         hello = wire.decode_json(received[1])
         if hello.get("protocol") != wire.PROTOCOL:
@@ -163,6 +187,7 @@ class Serving:
     def _granted(self, session: Session, value: Json, answer: Header, work: Callable[[Grant], Json]) -> None:
         """Have `work` done for whom the credentials of a frame stand, now or once they are judged, and send
         what it returns. A refusal is an answer, too."""
+        seat, self._seat = self._seat, None
 
         def then(found: Answer) -> None:
             try:
@@ -176,6 +201,9 @@ class Serving:
             except Exception:  # noqa: BLE001 - nobody above would see it, and the sender waits
                 _log.exception("data session failed", peer=self._peer[0])
                 self._stream.shutdown()
+            finally:
+                if seat is not None:
+                    seat.leave()
 
         session.grants.get(Credentials.of(value), self._peer[0], then)
 
@@ -211,7 +239,7 @@ class Serving:
         ]
         reception = session.receptions[handle] = self._reception(session, transfer, wishes, grant)
         self._receiver.report(reception.report("receiving"))
-        return {"runs": transfer.runs(), "partials": partials}
+        return {"runs": transfer.outcomes.runs(), "partials": partials}
 
     def _reception(
         self, session: Session, transfer: ReceivedTransfer, wishes: Wishes, grant: Grant
@@ -301,10 +329,12 @@ def _wishes(value: Json) -> Wishes:
         overwrite, flags = int(value["overwriteMode"]), int(value["flags"])
         resolution_ns = int(value["timeResolutionUs"]) * 1000
         total = int(value.get("totalSize", 0))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise WireError("an OPEN frame is malformed") from error
     if len(uid) != 32 or not _HEX.issuperset(uid):
         raise WireError("an OPEN frame names no transfer")
+    if len(destination) > PATH_MAX or not 0 <= total < 1 << 63 or not 0 <= resolution_ns < 1 << 63:
+        raise WireError("an OPEN frame is malformed")
     if not constants.OVERWRITE_IN_PLACE_NEVER <= overwrite <= constants.OVERWRITE_BACKUP:
         raise WireError(f"overwrite mode {overwrite} is not supported by this server")
     policy = Policy(

@@ -10,10 +10,11 @@ import json
 import os
 import re
 import secrets
+import stat
 import time
 from dataclasses import asdict, dataclass
 
-from agent.server.confine import STAGING, open_component
+from agent.server.confine import STAGING, FileError, open_below, open_component
 from agent.server.data.inplace import Place
 from agent.server.data.ranges import Range
 
@@ -71,9 +72,7 @@ class Staging:
         """What a crash left that is of use; the rest is removed."""
         partials = self._read_journal()
         wanted = {partial.name for partial in partials} | {JOURNAL}
-        for name in os.listdir(self.fd):
-            if os.fsencode(name) not in wanted:
-                os.unlink(name, dir_fd=self.fd)
+        self._clear(wanted)
         present = {os.fsencode(name) for name in os.listdir(self.fd)}
         return [partial for partial in partials if partial.place is not None or partial.name in present]
 
@@ -117,11 +116,19 @@ class Staging:
         if self.fd < 0:
             return
         try:
-            for name in os.listdir(self.fd):
-                os.unlink(name, dir_fd=self.fd)
+            self._clear(set())
         finally:
             self.close()
         remove_directory(self._root, self._name)
+
+    def _clear(self, wanted: set[bytes]) -> None:
+        """Remove all files but those; a directory that somebody put there is none of ours, and stays."""
+        for name in os.listdir(self.fd):
+            if os.fsencode(name) not in wanted:
+                try:
+                    os.unlink(name, dir_fd=self.fd)
+                except IsADirectoryError:
+                    continue
 
     def close(self) -> None:
         if self.fd >= 0:
@@ -138,29 +145,47 @@ def _checked_name(name: str) -> bytes:
 
 def remove_directory(root: bytes, name: bytes) -> None:
     """Remove an empty staging directory, and the parent with the last one."""
-    for path in (os.path.join(root, STAGING, name), os.path.join(root, STAGING)):
+    try:
+        top = open_below(root, (), create=False)
+    except OSError:
+        return  # the root is gone
+    try:
+        parent = open_component(STAGING, top, create=False)
         try:
-            os.rmdir(path)
-        except OSError:
-            return  # not empty: in use
+            os.rmdir(name, dir_fd=parent)
+        finally:
+            os.close(parent)
+        os.rmdir(STAGING, dir_fd=top)
+    except (OSError, FileError):
+        pass  # not empty: in use
+    finally:
+        os.close(top)
 
 
 def discard(root: bytes, uid: str) -> None:
     """Remove what is left of a transfer that will not go on."""
-    if os.path.isdir(os.path.join(root, STAGING, os.fsencode(uid))):
-        Staging(root, uid).remove()
+    try:
+        os.close(open_below(root, (STAGING, os.fsencode(uid)), create=False))
+    except (FileNotFoundError, FileError):
+        return  # nothing of ours is left
+    Staging(root, uid).remove()
 
 
 def remove_abandoned(root: bytes, active: set[str], now: float | None = None) -> None:
-    """Remove the staging of transfers that nobody came back for."""
+    """Remove the staging of transfers that nobody came back for. FileError or OSError when the directory of
+    unfinished files is none of ours."""
     oldest = (time.time() if now is None else now) - ABANDONED_SECONDS
     try:
-        found = list(os.scandir(os.path.join(root, STAGING)))
-    except OSError:
+        top = open_below(root, (STAGING,), create=False)
+    except FileNotFoundError:
         return  # nothing unfinished
-    for entry in found:
-        uid = os.fsdecode(entry.name)
-        if uid in active or not entry.is_dir(follow_symlinks=False):
-            continue
-        if entry.stat(follow_symlinks=False).st_mtime < oldest:
-            discard(root, uid)
+    try:
+        for uid in set(os.listdir(top)) - active:
+            try:
+                found = os.stat(uid, dir_fd=top, follow_symlinks=False)
+                if stat.S_ISDIR(found.st_mode) and found.st_mtime < oldest:
+                    discard(root, uid)
+            except (OSError, FileError):
+                continue  # it ended meanwhile, or cannot be removed: others can
+    finally:
+        os.close(top)

@@ -9,7 +9,9 @@ made to send again all since the last good checkpoint.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import stat
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +21,8 @@ from agent.server.data.received import ReceivedTransfer
 
 FEW_FILES = 16
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_OUR_TROUBLE = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Why a file could not be opened, though it may be what was published."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -140,9 +144,14 @@ def _sync_partial(transfer: ReceivedTransfer, name: bytes) -> None:
 def _sync_file(directories: Directories, parts: Parts, name: bytes) -> None:
     try:
         fd = os.open(name, _READ, dir_fd=directories.get(parts, create=False))
-    except (FileNotFoundError, PermissionError, FileError):
+    except FileError:
+        return
+    except OSError as error:
+        if error.errno in _OUR_TROUBLE:
+            raise
         return  # removed or taken over since
     try:
-        os.fsync(fd)
+        if stat.S_ISREG(os.fstat(fd).st_mode):  # others cannot be synced, and are not what was published
+            os.fsync(fd)
     finally:
         os.close(fd)

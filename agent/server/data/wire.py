@@ -17,6 +17,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,7 +34,9 @@ CHUNK_SIZE = 1 << 20  # most content of one frame; the unit of checksum and of r
 PACK_FILES = 512  # most files of one pack
 PACK_FILE_SIZE = 256 * 1024  # largest file that travels in a pack
 MAX_PACK = 4 << 20  # content plus names
-MAX_JSON = 8 << 20
+MAX_JSON = 8 << 20  # of lists
+MAX_NOTE = 64 << 10  # of JSON that says one thing; the longest path fits, escaped as it may be
+MAX_VALUES = 500_000  # commas and brackets of one frame: what bounds the memory of what is parsed
 MAX_SEQ = 1 << 24  # manifests are bounded, so that what the receiver remembers per file is
 MAX_GENERATION = 0xFFFF
 HANDSHAKE_SECONDS = 10.0
@@ -69,10 +72,8 @@ LIMITS: dict[int, int] = {
     Kind.PACK: MAX_PACK,
     Kind.CHUNK: CHUNK_SIZE,
     Kind.DONE: MAX_PACK,
-    **dict.fromkeys(
-        (Kind.HELLO, Kind.ERROR, Kind.OPEN, Kind.FILE, Kind.REMOTE, Kind.OPENED, Kind.FAILED), MAX_JSON
-    ),
-    Kind.REMOTE_RESULT: MAX_JSON,
+    **dict.fromkeys((Kind.HELLO, Kind.ERROR, Kind.OPEN, Kind.FILE), MAX_NOTE),
+    **dict.fromkeys((Kind.REMOTE, Kind.OPENED, Kind.FAILED, Kind.REMOTE_RESULT), MAX_JSON),
     **dict.fromkeys(
         (Kind.HOLE, Kind.END, Kind.CHECKPOINT, Kind.CLOSE, Kind.NAK, Kind.CHECKPOINTED, Kind.CLOSED), 0
     ),
@@ -116,8 +117,11 @@ def decode_header(data: bytes | bytearray | memoryview) -> Header:
 
 
 def decode_json(data: bytes | bytearray | memoryview) -> Json:
+    text = bytes(data)
+    if text.count(b",") + text.count(b"[") + text.count(b"{") > MAX_VALUES:
+        raise WireError(f"a frame's JSON has more than {MAX_VALUES} values")
     try:
-        value = json.loads(bytes(data))
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise WireError("a frame's JSON cannot be read") from error
     if not isinstance(value, dict):
@@ -140,6 +144,7 @@ class Stream:
         self.binding = None if isinstance(sock, socket.socket) else sock.binding
         self.deadline: float | None = None  # monotonic; until then all must be read that is read
         self.throttle: Reader | None = None  # keeps a limit of what is received
+        self.admit: Callable[[Header], None] | None = None  # looks at a frame before its payload is read
         self._lock = threading.Lock()
         self._head = bytearray(HEADER.size)
         self._payload = bytearray(64 * 1024)
@@ -166,7 +171,7 @@ class Stream:
 
     def send_json(self, header: Header, value: Json) -> None:
         payload = encode_json(value)
-        if len(payload) > MAX_JSON:
+        if len(payload) > LIMITS[header.kind]:
             raise WireError(f"a message of {len(payload)} bytes is too long to send")
         self.send(header, payload)
 
@@ -176,11 +181,18 @@ class Stream:
         if not self._fill(memoryview(self._head), eof_allowed=True):
             return None
         header = decode_header(self._head)
+        if self.admit is not None:
+            self.admit(header)
         if header.length > len(self._payload):
             self._payload = bytearray(max(header.length, CHUNK_SIZE))
         view = memoryview(self._payload)[: header.length]
         self._fill(view)
         return header, view
+
+    def tidy(self) -> None:
+        """Keep no more memory than usual frames need. The payload of the last one is gone by this."""
+        if len(self._payload) > CHUNK_SIZE:
+            self._payload = bytearray(CHUNK_SIZE)
 
     def receive_preamble(self) -> None:
         got = bytearray(len(PREAMBLE))

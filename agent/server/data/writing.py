@@ -13,7 +13,7 @@ from agent.server.data import pack
 from agent.server.data.inplace import make_executable, open_in_place, place_of, require_there, write_zeros
 from agent.server.data.pack import PackedFile
 from agent.server.data.publish import Staged, keeps_existing, publish
-from agent.server.data.received import MAX_OPEN_FILES, Identity, ReceivedFile, ReceivedTransfer
+from agent.server.data.received import MAX_OPEN_FILES, MAX_RANGES, Identity, ReceivedFile, ReceivedTransfer
 from agent.server.data.staging import Partial
 from agent.server.data.syncer import Syncer
 from agent.server.data.wire import MAX_SEQ, Header, Json, Kind, Stream, WireError
@@ -56,7 +56,7 @@ class Writer:
         for file in pack.decode(payload):
             try:
                 outcome = self._small(transfer, names, file)
-                transfer.record(file.seq, outcome)
+                transfer.outcomes.record(file.seq, outcome)
                 answer += pack.OUTCOME.pack(file.seq, outcome)
             except FileError as error:
                 failed.append((file.seq, str(error)))
@@ -286,6 +286,8 @@ class Writer:
             if file.closed or file.publishing:
                 return
             note()
+            if len(file.ranges) > MAX_RANGES:
+                raise WireError(f"{shown(file.path)} arrives in more than {MAX_RANGES} separate pieces")
             if not file.whole:
                 return
             file.publishing = True
@@ -318,7 +320,7 @@ class Writer:
         return Outcome.DELIVERED
 
     def _done(self, transfer: ReceivedTransfer, handle: int, seq: int, outcome: Outcome) -> None:
-        transfer.record(seq, outcome)
+        transfer.outcomes.record(seq, outcome)
         self._stream.send(Header(Kind.DONE, handle=handle), pack.OUTCOME.pack(seq, outcome))
 
     def _failed(self, handle: int, failed: list[tuple[int, str]]) -> None:
@@ -330,12 +332,13 @@ def _announced(seq: int, generation: int, value: Json) -> ReceivedFile:
     try:
         size, mtime, ctime, inode = (int(part) for part in value["identity"])
         identity: Identity = (size, mtime, ctime, inode)
-        path, flags, mtime_ns = str(value["path"]), int(value["flags"]), int(value["mtimeNs"])
-    except (KeyError, TypeError, ValueError) as error:
+        path, flags, mtime_ns = os.fsencode(str(value["path"])), int(value["flags"]), int(value["mtimeNs"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise WireError("a FILE frame is malformed") from error
-    if not 0 <= size < 1 << 63 or not -(1 << 63) <= mtime_ns < 1 << 63:
+    numbers = (mtime, ctime, mtime_ns)
+    if not 0 <= size < 1 << 63 or not 0 <= inode < 1 << 64 or max(map(abs, numbers)) >= 1 << 63:
         raise WireError("a FILE frame announces an impossible size or time")
-    file = ReceivedFile(seq, generation, identity, os.fsencode(path), flags)
+    file = ReceivedFile(seq, generation, identity, path, flags)
     file.mtime_ns = mtime_ns
     return file
 
