@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sqlite3
 from collections import Counter
 from collections.abc import Coroutine
@@ -39,13 +40,21 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    """What is read can be answered with: infinity has no spelling in JSON."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is too large a number")
+    return number
+
+
 def parse(line: bytes) -> Any:
     """One JSON value. RpcError (-32700) for anything else."""
     if line.count(b",") + line.count(b"[") + line.count(b"{") > MAX_VALUES:
         raise RpcError(ERROR_PARSE, f"the message has more than {MAX_VALUES} values; send it in parts")
     try:
         hook = _unique if len(line) <= SMALL_BYTES else None
-        return json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=hook)
+        return json.loads(line, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=hook)
     except _RepeatedError as error:
         raise RpcError(ERROR_PARSE, str(error)) from None
     except RecursionError:
@@ -172,7 +181,11 @@ def _identify(message: object) -> dict[str, Any]:
 
 
 def _bounded(answer: object, request_id: object) -> bytes:
-    line = encode(answer)
+    try:
+        line = encode(answer)
+    except (ValueError, RecursionError):  # another server's words are in it
+        _log.exception("an answer has no spelling in JSON")
+        return error_line(RpcError(ERROR_INTERNAL, "the server failed; its log says why"), request_id)
     if len(line) > MAX_MESSAGE_BYTES:
         message = f"the answer has {len(line)} bytes, more than {MAX_MESSAGE_BYTES}; ask for less with limit"
         return error_line(CommandError(message), request_id)

@@ -49,7 +49,8 @@ class Vouchers:
             listening = ipaddress.ip_address(self._host.partition("%")[0])
         except ValueError:
             return False
-        return wanted == listening or (listening.is_unspecified and wanted.is_loopback)
+        everywhere = listening.is_unspecified and listening.version == wanted.version
+        return wanted == listening or (everywhere and wanted.is_loopback)
 
 
 def _digest(token: str) -> bytes:

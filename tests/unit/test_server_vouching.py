@@ -51,6 +51,8 @@ def test_a_user_is_known_by_the_voucher(host: str, target: Target) -> None:
         ("127.0.0.1", Target("receiver.example", 8886)),
         ("127.0.0.1", Target("127.0.0.1", 8886, "relay.example")),
         ("0.0.0.0", Target("192.0.2.1", 8886)),
+        ("0.0.0.0", Target("::1", 8886)),  # there somebody else may listen
+        ("::", Target("127.0.0.1", 8886)),
     ],
 )
 def test_nobody_else_is_shown_a_voucher(host: str, target: Target) -> None:
