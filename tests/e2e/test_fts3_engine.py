@@ -139,9 +139,8 @@ def test_one_bad_file_of_a_hundred_is_the_only_one_sent_again(site: GridWorld) -
     site.world.start()
     good = {path: body for path, body in contents(site.source).items() if "f00042" not in path}
     eventually(lambda: site.files() == good, what="the others")
-    text = site.condition("Mapping", "dailies", "Ready", "FilesFailed")
-    assert "f00042.bin" in text
-    assert "Input/output error" in text
+    text = site.condition("Mapping", "dailies", "Ready", "Retrying")
+    assert "f00042.bin: TRANSFER [5] Input/output error" in text
     site.grid.service.clear_faults()
     site.delivered()
     site.world.in_sync()
@@ -210,7 +209,7 @@ def test_the_service_may_go_away_and_come_back(site: GridWorld) -> None:
     site.grid.service.stop()
     (site.source / "meanwhile.txt").write_text("meanwhile")
     eventually(lambda: not site.world.status()["inSync"], what="it is noticed")
-    site.condition("Server", "grid", "Ready", "Retrying")
+    site.condition("Server", "grid", "Ready", "ServerUnreachable")
     site.grid.service.start()
     site.delivered()
     site.world.in_sync()
@@ -380,7 +379,7 @@ def test_two_agents_share_one_service_and_never_touch_each_others_jobs(
 def test_what_the_engine_cannot_do_is_told_and_the_rest_is_delivered(site: GridWorld) -> None:
     """A rate limit is named with its field; files arrive all the same."""
     fill(site.source, 3)
-    site.write(site.mapping(more="sendRateMax: 100 Mbps"), destination="sendRateMax: 1 Gbps")
+    site.write(site.mapping(more="sendRateMax: 100Mbit/s"), destination="sendRateMax: 900Mbit/s")
     site.world.start()
     for kind, name in (("Destination", "archive"), ("Mapping", "dailies")):
         assert "`sendRateMax` has no effect" in site.condition(kind, name, "Limited", "Unsupported")

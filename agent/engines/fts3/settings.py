@@ -15,8 +15,9 @@ class Settings:
     """Files of one job: small, so that a priority or a cancel touches little; large enough for 4,000 files a
     second with some twenty requests."""
 
-    tries: int = 3
-    """Of one file, before its failure is told. The mapping goes on trying after that, at its own pace."""
+    tries: int = 2
+    """Of one file, before its failure is told: enough for what passes by itself. The mapping goes on trying
+    after that, at its own pace and with the reason in its status."""
 
     retry_delay: float = 5.0
     """Seconds before the second try; doubled for each one after that."""
@@ -44,7 +45,7 @@ class Settings:
 
     stuck_per_megabyte: float = 6.0
 
-    ban_recheck: float = 30.0
+    ban_recheck: float = 15.0
     """Seconds between two tries to submit to a banned storage."""
 
     delegation_check: float = 300.0
