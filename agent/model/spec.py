@@ -113,6 +113,7 @@ class ServerSpec:
     endpoint: str | None = None  # fts3: URL of its REST API
     delegation_lifetime: float = 43_200.0  # fts3
     storage: tuple[Storage, ...] = ()  # fts3, longest path first
+    verify_checksum: bool = True  # fts3: compare ADLER32 of source and destination
 
 
 @dataclass(frozen=True, slots=True)

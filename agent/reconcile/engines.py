@@ -58,6 +58,7 @@ def _fts3(spec: ServerSpec, contact: Contact) -> Engine:
         spec.tls.ca,
         spec.delegation_lifetime,
         spec.storage,
+        spec.verify_checksum,
     )
     return Fts3Engine(access, contact.directory)
 

@@ -163,4 +163,5 @@ def _fts3(name: str, spec: dict[str, Any], fail: Report) -> ServerSpec:
         endpoint=spec["endpoint"].rstrip("/"),
         delegation_lifetime=parse_duration(lifetime),
         storage=tuple(sorted(storage, key=lambda entry: (-len(entry.path), entry.path))),
+        verify_checksum=spec.get("verifyChecksum", "both") == "both",
     )

@@ -38,7 +38,7 @@ class Access:
     ca: str | None = None
     delegation_lifetime: float = 43_200.0
     storage: tuple[Storage, ...] = ()
-    checksum: str = "both"
+    verify_checksum: bool = True
 
 
 @contextmanager

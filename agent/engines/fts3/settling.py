@@ -28,7 +28,7 @@ _MEGABYTE = 1e6
 CREDENTIAL_TEXT = "the storage does not take the credential that FTS3 acts with"
 NO_CHECKSUM_TEXT = (
     "the storage gives no ADLER32 checksum; turn checksums on there, or set `verifyChecksum: none` "
-    "(or `source` or `target`) on the Server"
+    "on the Server"
 )
 
 

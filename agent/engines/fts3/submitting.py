@@ -221,7 +221,7 @@ class Submitter:
         self._wake_poller()
 
     def _body(self, job: Job, facts: TransferFacts, place: Place, going: list[Going]) -> dict[str, object]:
-        checksum = self._service.access.checksum
+        verify = self._service.access.verify_checksum
         transfers = []
         for file in going:
             source, target = self._urls(file.source, file.path, place.url)
@@ -229,7 +229,7 @@ class Submitter:
                 new_transfer(
                     source,
                     target,
-                    checksum=None if checksum == "none" else "ADLER32",
+                    checksum="ADLER32" if verify else None,
                     filesize=file.version.size,
                     activity=facts.lane[:_MAX_ACTIVITY],
                 )
@@ -237,7 +237,7 @@ class Submitter:
         # Retries are ours: a file that waits for the service's own holds up all of a lower priority.
         return new_job(
             transfers,
-            verify_checksum=checksum,
+            verify_checksum="both" if verify else "none",
             overwrite=facts.overwrite,
             retry=-1,
             priority=job.priority,
