@@ -76,7 +76,8 @@ def entry(name: str, text: str, width: int, *, whole: bool) -> list[str]:
 
 
 def notes(thing: Document) -> list[Document]:
-    return [c for c in thing["conditions"] if c["type"] == "WatchDegraded" and c["status"]]
+    shown = ("WatchDegraded", "Limited")
+    return [c for c in thing["conditions"] if c["type"] in shown and c["status"]]
 
 
 def transfer_lines(thing: Document) -> list[str]:

@@ -6,7 +6,6 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import structlog
@@ -14,6 +13,7 @@ import structlog
 from agent.engines.fts3 import urls
 from agent.engines.fts3.destination import NotEmptyError
 from agent.engines.fts3.files import FileQueue, Settled, TransferFacts, Waiting
+from agent.engines.fts3.loop import Crew
 from agent.engines.fts3.settings import Settings
 from agent.engines.fts3.storages import Storages
 from agent.engines.fts3.store import Place, Store
@@ -127,10 +127,10 @@ class Sweeper:
         self._settings = settings
         self._troubles = troubles
         self._changed = changed
-        self._pool = ThreadPoolExecutor(settings.storage_calls, thread_name_prefix="fts3 storage")
+        self._crew = Crew("storage", settings.storage_calls)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._crew.close()
 
     def step(self) -> float:
         """Raises the error of a storage that does not answer, when everything else was done."""
@@ -150,7 +150,7 @@ class Sweeper:
 
     def _delete(self, deletion: int, found: str, place: Place) -> LaneSyncError | None:
         while paths := self._deletions.next(deletion):
-            answers = list(self._pool.map(lambda one: self._delete_one(place, *one[1:]), paths))
+            answers = self._crew.each(lambda one: self._delete_one(place, *one[1:]), paths)
             settled = [
                 (one[0], *answer)
                 for one, answer in zip(paths, answers, strict=True)
@@ -197,7 +197,7 @@ class Sweeper:
     def _make_directories(self, places: dict[int, Place]) -> LaneSyncError | None:
         failed: LaneSyncError | None = None
         while found := self._files.directories(_AT_ONCE, time.time()):
-            answers = list(self._pool.map(lambda one: self._make(places, *one), found))
+            answers = self._crew.each(lambda one: self._make(places, *one), found)
             for (facts, directory), answer in zip(found, answers, strict=True):
                 if isinstance(answer, LaneSyncError):
                     failed = answer

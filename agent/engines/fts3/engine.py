@@ -30,7 +30,7 @@ from agent.model.observed import (
     Tag,
     TransferState,
 )
-from agent.model.outcome import LaneSyncError, NotFoundError, PermanentError, RetryableError
+from agent.model.outcome import LaneSyncError, NotFoundError, PermanentError, RetryableError, UnreachableError
 from agent.model.spec import Lane, Overwrite, Storage, TransferDefaults
 from agent.state.connection import Database
 
@@ -61,6 +61,7 @@ class Fts3Engine:
         self._lock = threading.RLock()
         self._database: Database | None = None
         self._workers: Workers | None = None
+        self._closed = False
 
     # The connection
 
@@ -87,6 +88,7 @@ class Fts3Engine:
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             workers, self._workers = self._workers, None
             database, self._database = self._database, None
             self._changed = _tell_nobody
@@ -272,6 +274,8 @@ class Fts3Engine:
 
     def _db(self) -> Database:
         with self._lock:
+            if self._closed:
+                raise UnreachableError("the connection to FTS3 was closed")
             if self._database is None:
                 self._database = open_database(self._directory)
             return self._database

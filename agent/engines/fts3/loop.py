@@ -1,10 +1,13 @@
-"""A thread that does one thing again and again, and never dies of an error."""
+"""Threads that never hold up the end of the agent, whatever they wait for."""
 
 from __future__ import annotations
 
+import queue
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import TypeVar
 
 import structlog
 
@@ -12,7 +15,47 @@ from agent.model.outcome import LaneSyncError
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 _PAUSE_MIN, _PAUSE_MAX = 0.5, 30.0
+
+
+class Crew:
+    """A few threads that do what comes. Unlike those of an executor they are daemons: a request that hangs
+    must not keep the agent from ending."""
+
+    def __init__(self, name: str, size: int) -> None:
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._size = size
+        for number in range(size):
+            threading.Thread(target=self._run, name=f"fts3 {name} {number}", daemon=True).start()
+
+    def do(self, work: Callable[[], R]) -> Future[R]:
+        future: Future[R] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except Exception as error:  # noqa: BLE001 - it is the caller's
+                future.set_exception(error)
+
+        self._queue.put(run)
+        return future
+
+    def each(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """All results, in order. Raises the first error."""
+        futures = [self.do(lambda item=item: work(item)) for item in items]  # type: ignore[misc]
+        return [future.result() for future in futures]
+
+    def close(self) -> None:
+        """What has begun goes on, without anybody waiting for it."""
+        for _ in range(self._size):
+            self._queue.put(None)
+
+    def _run(self) -> None:
+        while (work := self._queue.get()) is not None:
+            work()
 
 
 class Loop:

@@ -117,7 +117,7 @@ class Service:
 
     def _context(self, patient: bool) -> Context:
         access, timeout = self.access, self._settings.request_timeout
-        limits = Limits(connect=10, read=60, answer=180) if patient else Limits(timeout / 2, timeout, timeout)
+        limits = Limits(connect=10, read=30, answer=120) if patient else Limits(timeout / 2, timeout, timeout)
         return Context(
             access.endpoint,
             access.certificate,

@@ -13,7 +13,6 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
@@ -29,6 +28,7 @@ from agent.engines.fts3.files import (
     Version,
     Waiting,
 )
+from agent.engines.fts3.loop import Crew
 from agent.engines.fts3.priorities import fts_priority
 from agent.engines.fts3.service import Service, translated
 from agent.engines.fts3.settings import Settings
@@ -70,7 +70,7 @@ class Submitter:
         self._changed = changed
         self._wake_poller = wake_poller
         self._turns: dict[int, Turns] = {}
-        self._pool = ThreadPoolExecutor(settings.posting, thread_name_prefix="fts3 post")
+        self._crew = Crew("post", settings.posting)
         self._room = threading.Semaphore(2 * settings.posting)
         self._lock = threading.Lock()
         self._posting: set[int] = set()
@@ -97,7 +97,7 @@ class Submitter:
         return _MAX_WAIT if due is None else min(_MAX_WAIT, max(0.05, due - time.time()))
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._crew.close()
 
     # -- choosing
 
@@ -181,10 +181,7 @@ class Submitter:
                 return
             self._posting.add(job.number)
         self._room.acquire()
-        try:
-            self._pool.submit(self._post, job)
-        except RuntimeError:  # closing: it is found again at the next start
-            self._posted(job)
+        self._crew.do(lambda: self._post(job))
 
     def _posted(self, job: Job) -> None:
         with self._lock:

@@ -23,13 +23,16 @@ from agent.engines.fts3.store import Store
 from agent.engines.fts3.submitting import Submitter
 from agent.engines.fts3.trouble import Troubles
 from agent.fts3 import WhoAmI
+from agent.model.condition import Reason
 from agent.model.observed import Notice, Tag
-from agent.model.outcome import LaneSyncError
+from agent.model.outcome import AuthenticationError, LaneSyncError
 from agent.state.connection import Database
 
 log = structlog.get_logger(__name__)
 
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = 2.0
+
+SUBMITTING, ASKING = "jobs cannot be submitted", "jobs cannot be asked about"
 
 
 class Workers:
@@ -63,12 +66,12 @@ class Workers:
         self._sweeper = Sweeper(
             Deletions(database), store, files, self._storages, settings, troubles, changed
         )
-        self._submit = Loop("submit", self._submitter.step, self._trouble)
-        self._poll = Loop("poll", poller.step, self._trouble)
+        self._submit = Loop("submit", self._submitter.step, lambda error: self._trouble(SUBMITTING, error))
+        self._poll = Loop("poll", poller.step, lambda error: self._trouble(ASKING, error))
         self._sweep = Loop("sweep", self._sweeper.step, lambda _: None)
         self._attend = Loop("attend", self._attending, lambda _: None)
         self._lock = threading.Lock()
-        self._down = False
+        self._errors: dict[str, LaneSyncError] = {}
         self._who: WhoAmI | None = None
         self._lanes_due = True
         self._orphans_due = True
@@ -115,16 +118,32 @@ class Workers:
         self._attend.wake()
 
     def notices(self) -> tuple[Notice, ...]:
-        return () if self._lanes_notice is None else (self._lanes_notice,)
-
-    def _trouble(self, error: LaneSyncError | None) -> None:
-        """The service is lost or found again; told once."""
+        """What keeps work from going on though the service lets us in, and what it does not let us set."""
         with self._lock:
-            news, self._down = self._down != (error is not None), error is not None
+            errors = dict(self._errors)
+        found = [
+            Notice(
+                Reason.AUTHENTICATION_FAILED if isinstance(error, AuthenticationError) else Reason.RETRYING,
+                f"{what}: {error}; trying on",
+            )
+            for what, error in errors.items()
+        ]
+        return (*found, *([] if self._lanes_notice is None else [self._lanes_notice]))
+
+    def _trouble(self, what: str, error: LaneSyncError | None) -> None:
+        """Work on the service fails, or goes well again; the first and the last of it are told."""
+        with self._lock:
+            news = (what in self._errors) != (error is not None)
+            if error is None:
+                self._errors.pop(what, None)
+            else:
+                self._errors[what] = error
         if news:
-            log.info("FTS3 is lost" if error else "FTS3 is back", error=str(error) if error else None)
+            log.info(
+                "FTS3 in trouble" if error else "FTS3 goes on", what=what, error=str(error or "") or None
+            )
             self._changed("server", "")
-        if news and error is None:
+        if error is None:
             self.wake()
 
     # -- attending
