@@ -81,6 +81,11 @@ class Connection:
                 if await self._read_until(SMALL_LINE):
                     self._start(self._take_line())
                     return
+                if self._session.user is None:
+                    raise RpcError(
+                        ERROR_INVALID_REQUEST,
+                        f"messages of more than {SMALL_LINE} bytes are for those who have logged in",
+                    )
                 async with self._limits.large_lines:
                     if not await self._read_until(MAX_MESSAGE_BYTES):
                         raise RpcError(

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from agent.jetstream.constants import ERROR_INVALID_REQUEST
+from agent.jetstream.constants import ERROR_INTERNAL, ERROR_INVALID_REQUEST
 from agent.server.callers import Caller, cut_short, recognise
 from agent.server.errors import RpcError, StartError
 from agent.server.farewell import send_last
@@ -28,6 +28,9 @@ BACKLOG = 512
 _NEITHER = RpcError(
     ERROR_INVALID_REQUEST,
     "this port speaks JSON-RPC 2.0, one object a line, and the data protocol of transfer servers",
+)
+_FULL = RpcError(
+    ERROR_INTERNAL, f"{MAX_CONNECTIONS} connections are open at this server; close some, or try again later"
 )
 
 
@@ -64,7 +67,8 @@ class Listener:
         self._data = data
         self._discover = discover
         self._tasks: set[asyncio.Task[None]] = set()
-        self._undecided = 0
+        self._undecided: dict[asyncio.Task[None], None] = {}  # the oldest first
+        self._served = 0  # connections that are answered here: all but data sessions
 
     async def serve(self) -> None:
         """Accept for ever; cancel to stop."""
@@ -76,17 +80,20 @@ class Listener:
                 _log.warning("accepting failed", error=str(error))
                 await asyncio.sleep(0.1)
                 continue
-            if self._undecided >= MAX_UNDECIDED or len(self._tasks) >= MAX_CONNECTIONS:
-                _log.warning(
-                    "connection refused", reason="too many connections", connections=len(self._tasks)
-                )
-                sock.close()
-                continue
-            self._undecided += 1
+            if len(self._undecided) >= MAX_UNDECIDED:
+                self._give_up_oldest()
             task = asyncio.create_task(self._serve_one(sock))
+            self._undecided[task] = None
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             await asyncio.sleep(0)  # accepting does not wait while connections are queued: let others run
+
+    def _give_up_oldest(self) -> None:
+        """Who says nothing does not keep out who needs a moment only."""
+        oldest = next(iter(self._undecided))
+        del self._undecided[oldest]
+        oldest.cancel()
+        _log.warning("connection closed", reason=f"{MAX_UNDECIDED} newer ones have not said what they want")
 
     async def close(self) -> None:
         """Stop listening and end every connection."""
@@ -107,10 +114,25 @@ class Listener:
             sock.close()
             raise
         finally:
-            self._undecided -= 1
+            self._decided()
         if caller in (Caller.DATA, Caller.DATA_TLS):
             self._data(sock, caller is Caller.DATA_TLS)
-        elif caller in (Caller.API, Caller.API_TLS):
+        elif self._served >= MAX_CONNECTIONS:
+            _refuse(sock, caller)
+        else:
+            self._served += 1
+            try:
+                await self._answer(sock, caller)
+            finally:
+                self._served -= 1
+
+    def _decided(self) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._undecided.pop(task, None)
+
+    async def _answer(self, sock: socket.socket, caller: Caller) -> None:
+        if caller in (Caller.API, Caller.API_TLS):
             await self._api(sock, caller is Caller.API_TLS)
         elif caller is Caller.DISCOVER and self._discover is not None:
             await self._discover(sock)
@@ -153,6 +175,18 @@ async def _readable(sock: socket.socket, timeout: float) -> None:
         pass
     finally:
         loop.remove_reader(sock.fileno())
+
+
+def _refuse(sock: socket.socket, caller: Caller) -> None:
+    """Beyond the limit: the reason, if the peer can read it and takes it at once."""
+    _log.warning("connection refused", reason="too many connections", connections=MAX_CONNECTIONS)
+    with sock:
+        if caller is Caller.API:
+            try:
+                sock.recv(LOOK * 32)  # closing on unread bytes would take the reason from the peer
+                sock.send(error_line(_FULL))
+            except OSError:
+                pass  # it is refused anyway
 
 
 async def _turn_away(sock: socket.socket, caller: Caller) -> None:

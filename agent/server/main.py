@@ -137,7 +137,10 @@ class _Server:
         except OSError:
             return  # it was told, or is gone
         session = self.access.open_session(peer)
-        await Connection(channel, session, self.dispatcher, self.limits).serve()
+        try:
+            await Connection(channel, session, self.dispatcher, self.limits).serve()
+        finally:
+            await self.queue.forget(session)
 
     def data(self, sock: socket.socket, encrypted: bool) -> None:
         self.receiver.accept(sock, encrypted=encrypted)

@@ -57,6 +57,11 @@ class RequestQueue:
             raise requests.missing(request_id)
         return found
 
+    async def forget(self, session: Session) -> None:
+        """A connection is over: what it asked for before logging in is for nobody else."""
+        if session.requests:
+            await self._core.database.run(requests.delete, session.requests)
+
     async def result(self, session: Session, request_id: int) -> Any:
         """Wait for the end of a request; its result, or its error raised."""
         async with self._core.events.watching("request", request_id) as changed:

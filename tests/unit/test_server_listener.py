@@ -88,23 +88,61 @@ def test_who_never_says_what_they_want_is_dropped(first: bytes, monkeypatch: pyt
     _play(scenario)
 
 
-def test_undecided_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the bound new ones are closed at once, and the bound frees as others decide."""
+def test_who_says_nothing_gives_way_to_newer_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are silent, one that speaks is served; the oldest of the silent ones go."""
     monkeypatch.setattr(listener, "MAX_UNDECIDED", 2)
 
     async def scenario(port: int, arrived: asyncio.Queue[tuple[str, socket.socket]]) -> None:
-        silent = [await _connect(port) for _ in range(2)]
-        reader, refused = await _connect(port)
-        assert await reader.read() == b""
-        silent[0][1].write(b"{")
+        silent = [await _connect(port) for _ in range(3)]
+        assert await silent[0][0].read() == b""
+        _, speaking = await _connect(port)
+        speaking.write(b"{")
         (await arrived.get())[1].close()
-        _, late = await _connect(port)
-        late.write(b"{")
+        assert await silent[1][0].read() == b""
+        silent[2][1].write(b"{")
         (await arrived.get())[1].close()
-        for writer in (refused, late, silent[0][1], silent[1][1]):
+        for _, writer in (*silent, (None, speaking)):
             writer.close()
 
     _play(scenario)
+
+
+def test_data_sessions_are_taken_when_there_are_too_many_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients beyond the limit are told so; the others leave room by leaving."""
+    monkeypatch.setattr(listener, "MAX_CONNECTIONS", 1)
+    staying = asyncio.Event()
+
+    async def run() -> None:
+        sock = bind("127.0.0.1", 0)
+        data: asyncio.Queue[socket.socket] = asyncio.Queue()
+
+        async def api(found: socket.socket, _tls: bool) -> None:
+            with found:
+                await staying.wait()
+                found.recv(100)
+
+        listening = Listener(sock, api, lambda found, _tls: data.put_nowait(found))
+        serving = asyncio.create_task(listening.serve())
+        port = sock.getsockname()[1]
+        try:
+            async with asyncio.timeout(20):
+                first, writer = await _connect(port)
+                writer.write(b"{")
+                second, refused = await _connect(port)
+                refused.write(b"{")
+                assert b"connections are open" in await second.read()
+                _, session = await _connect(port)
+                session.write(DATA_PREAMBLE)
+                (await data.get()).close()
+                staying.set()
+                assert await first.read() == b""
+                for each in (writer, refused, session):
+                    each.close()
+        finally:
+            serving.cancel()
+            await listening.close()
+
+    asyncio.run(run())
 
 
 def test_a_taken_port_is_named() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,11 @@ def get(connection: sqlite3.Connection, request_id: int) -> Request:
         raise missing(request_id)
     *fields, error, result = row
     return Request(*fields, *(None if text is None else json.loads(text) for text in (error, result)))
+
+
+def delete(connection: sqlite3.Connection, request_ids: Collection[int]) -> None:
+    """Records that nobody can ask for any more."""
+    connection.executemany("DELETE FROM requests WHERE id=?", [(each,) for each in request_ids])
 
 
 def missing(request_id: int) -> CommandError:
