@@ -296,3 +296,14 @@ def test_the_server_information_means_what_it_says(api: APIInterface, w: Documen
     configuration = api.server.getServerInfo()["configuration"]
     assert configuration["garbageCollect"] == api.server.getGarbageCollectSettings()
     assert configuration["receiveRoot"] == str(w.sender.receive_root)
+
+
+def test_a_restart_changes_the_id_of_a_server_and_keeps_its_uid(w: Documented) -> None:
+    """serverId is of one launch, serverUid of the state directory; the key stays."""
+    with w.receiver.api() as api:
+        before = api.server.getServerInfo()
+    w.receiver.restart()
+    with w.receiver.api() as api:
+        after = api.server.getServerInfo()
+    assert before["serverId"] != after["serverId"]
+    assert (before["serverUid"], before["publicKey"]) == (after["serverUid"], after["publicKey"])
