@@ -18,8 +18,10 @@ from agent.model.observed import Notice
 from agent.model.spec import Storage
 
 _WARN_BEFORE = timedelta(days=3)
-_SHORT_LIVED = 4
-"""A credential of which less than this part of its life is left is about to expire (but see _WARN_BEFORE)."""
+_WARN_AT_LEAST = timedelta(hours=2)
+"""FTS3 takes no more jobs in the last hour of what was delegated to it."""
+_LAST_PART = 4
+"""Of a proxy, which lives for hours, the last quarter is the end."""
 
 _ASK = Retries(attempts=2, interval=0.2, max_interval=1.0, budget=3.0)
 _WORK = Retries(attempts=3, interval=0.5, max_interval=5.0, budget=20.0)
@@ -163,12 +165,12 @@ class Service:
         return first.not_valid_before_utc, first.not_valid_after_utc
 
     def expiry_notice(self, now: datetime) -> Notice | None:
-        """Before the certificate expires; for a proxy, which lives for hours, in its last quarter."""
+        """Before the certificate expires, while there is time to renew it."""
         found = self.credential_ends()
         if found is None:
             return None
         begins, ends = found
-        if ends - now > min(_WARN_BEFORE, (ends - begins) / _SHORT_LIVED):
+        if ends - now > max(_WARN_AT_LEAST, min(_WARN_BEFORE, (ends - begins) / _LAST_PART)):
             return None
         return Notice(
             Reason.CREDENTIAL_EXPIRES_SOON,

@@ -45,7 +45,7 @@ class Settings:
 
     stuck_per_megabyte: float = 6.0
 
-    ban_recheck: float = 15.0
+    ban_recheck: float = 10.0
     """Seconds between two tries to submit to a banned storage."""
 
     delegation_check: float = 300.0
