@@ -9,12 +9,14 @@ import sys
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from documented import Documented, documented, manifest, tree
+from rawclient import free_port
 from servers import eventually
 
-from agent.jetstream import APIInterface, CommandError, NotFoundError
+from agent.jetstream import APIInterface, CommandError, NotFoundError, constants
 
 pytestmark = pytest.mark.e2e
 
@@ -62,7 +64,8 @@ def test_suspending_and_resuming_answer_the_transfer(api: APIInterface, w: Docum
     result = api.send.getRequestResult(api.send.suspendTransferAsync(transfer))
     assert (result["status"], result["processing"]) == ("suspended", False)
     assert set(transfer) == set(result) and result["transferId"] == transfer["transferId"]
-    assert api.send.resumeTransfer(transfer)["processing"]
+    resumed = api.send.resumeTransfer(transfer)
+    assert resumed["processing"] and resumed["queueTime"] > result["queueTime"]
     api.send.setSendRateMax(transfer, -1)
     api.send.waitForTransfer(transfer)
     (log,) = (w.folder / "logs").glob(f"transfer-{transfer['transferId']}-*")
@@ -122,6 +125,41 @@ def test_what_is_not_there_is_not_found_by_any_method(api: APIInterface, w: Docu
     for pair in ((w.destination(api), _NOWHERE), (_NOWHERE, manifest(api, source))):
         with pytest.raises(NotFoundError):
             api.send.createTransfer(*pair)
+
+
+def test_lists_are_cut_by_limits_and_cursors(api: APIInterface, w: Documented) -> None:
+    """Destinations, transfers and tokens; before and after are left out, 0 and None are no limit."""
+    send = api.send
+    made = send.waitForManifest(send.createManifest(mappings={"/f": {"src": "/f", "size": 1}}))
+    nowhere = [send.createDestination("127.0.0.1", destinationPort=free_port()) for _ in range(2)]
+    sent = [send.createTransfer(nowhere[0], made) for _ in range(4)]
+    ids = [each["transferId"] for each in sent]
+
+    def listed(**options: Any) -> list[str]:
+        return [each["transferId"] for each in send.getTransfers(**options)]
+
+    assert listed(destinationId=nowhere[0]) == ids and listed(destinationId=nowhere[1]) == []
+    assert listed(after=sent[0], before=ids[3]) == ids[1:3] and listed(after=ids[0], limit=1) == ids[1:2]
+    assert {each["destinationId"] for each in nowhere} <= {d["destinationId"] for d in send.getDestinations()}
+    assert len(send.getDestinations(limit=1)) == 1 and len(send.getDestinations(limit=0)) > 1
+    for each in sent:
+        send.failTransfer(each)
+    tokens = [api.server.createAPIToken(description=name) for name in "ab"]
+    assert api.server.getAPIToken(tokens[0]["token"]) == tokens[0]
+    assert [each for each in api.server.getAPITokens() if each in tokens] == tokens
+    assert len(api.server.getAPITokens(limit=1)) == 1
+    api.server.deleteAPIToken(tokens[0])
+    assert tokens[0] not in api.server.getAPITokens()
+
+
+@pytest.mark.parametrize("cipher", range(4))
+def test_a_transfer_is_protected_as_its_cipher_says(
+    api: APIInterface, w: Documented, source: Path, cipher: int
+) -> None:
+    """0 is in the clear within one machine; all others are encrypted, for TLS has nothing in between."""
+    ended = w.done(api, source, minCipher=cipher)
+    found = api.send.getDestination(ended)
+    assert found["encryptionEnabled"] is (cipher != constants.MIN_CIPHER_NONE)
 
 
 def test_a_priority_that_changes_nothing_or_is_none_is_refused(

@@ -167,20 +167,37 @@ def test_an_encrypted_destination_shows_the_key_of_the_receiver(
     assert (found["destinationPublicKey"], found["encryptionEnabled"]) == (key, True)
     connection = api.send.getConnection(made)
     assert (connection["destinationPublicKey"], connection["encryptionEnabled"]) == (key, True)
+    with w.receiver.api() as receiver:
+        keys = {
+            (each["destinationPublicKey"], each["encryptionEnabled"]) for each in receiver.recv.getSources()
+        }
+    assert (api.server.getServerInfo()["publicKey"], True) in keys
 
 
-def test_a_connection_tells_of_the_latest_of_its_destinations(api: APIInterface, w: Documented) -> None:
+def test_a_connection_tells_of_the_latest_of_its_destinations(
+    api: APIInterface, w: Documented, source: Path
+) -> None:
     """Destinations that reach the same server share it; its times are of who was in touch last."""
     first, second = w.destination(api), w.destination(api)
     assert first["connectionId"] == second["connectionId"] != first["destinationId"]
     api.send.schedulePing(first, 1)
     api.send.schedulePing(second, 1)
     shared, latest = api.send.getConnection(first), api.send.getDestination(second)
-    assert shared["lastRecvTime"] == latest["lastRecvTime"]
+    both = {*structures.Connection.__annotations__} & {*structures.Destination.__annotations__}
+    assert len(both) >= 14
+    of_its_own = {"sendRateMax", "relayPort"}
+    assert {name: shared[name] for name in both - of_its_own} == {
+        name: latest[name] for name in both - of_its_own
+    }
     assert (shared["destinationIP"], shared["destinationPort"]) == ("127.0.0.1", w.receiver.port)
     assert shared["relayIP"] is None and shared["relayPort"] is None
     assert shared["connectionId"] in {each["connectionId"] for each in api.send.getConnections()}
     assert len(api.send.getConnections(limit=1)) == 1
+    content = manifest(api, source)
+    made = [api.send.createTransfer(each, content, sendRateMax=SLOW) for each in (first, second)]
+    assert api.send.getConnection(first)["numTransfersQueued"] == 2
+    for each in made:
+        api.send.failTransfer(each)
 
 
 def test_a_manifest_that_fails_says_why_and_is_no_exception(api: APIInterface, tmp_path: Path) -> None:
@@ -250,6 +267,7 @@ def test_the_receiver_tells_of_a_transfer_while_it_comes(
             200_001,
             "127.0.0.1",
         )
+        assert during["lastSendTime"] <= time.time_ns() // 1000
         assert during["lastErrorTime"] is None and 0 < during["sourcePort"] < 65536
         (source_of,) = there.recv.getSources()
         assert (source_of["activeTransferCount"], source_of["encryptedConnectionState"]) == (1, "connected")
@@ -284,8 +302,15 @@ def test_what_is_made_with_a_token_names_it(api: APIInterface, w: Documented, so
 
 def test_the_server_information_means_what_it_says(api: APIInterface, w: Documented) -> None:
     """Ids, names, days of the certificate; the configuration is for superusers."""
+    with w.sender.api() as stranger:
+        assert set(stranger.server.getServerInfo()) == {
+            *("apiVersion", "version", "authRequired", "serverName", "publicKey", "lanesync")
+        }
     info = api.server.getServerInfo()
     assert "configuration" not in info
+    assert (info["apiVersion"], info["authRequired"], info["allowRemoteControl"]) == (40, True, False)
+    assert info["license"] == {"name": "Apache-2.0", "keyRequired": False} and info["eventLogAvailable"]
+    assert info["revision"] >= 1000 and info["version"].count(".") == 2
     assert (info["serverName"], info["serverExternalAddress"]) == (NAME, ADDRESS)
     assert (info["hostName"], info["apiControlPort"]) == (socket.gethostname(), w.sender.port)
     assert 300 < (info["certificateValidation"] or 0) < 4000
@@ -294,6 +319,10 @@ def test_the_server_information_means_what_it_says(api: APIInterface, w: Documen
     assert len(info["serverId"]) == len(info["serverUid"]) == 32 and info["serverId"] != info["serverUid"]
     api.server.superuser()
     configuration = api.server.getServerInfo()["configuration"]
+    assert set(configuration) == {
+        *("listen", "stateDir", "receiveRoot", "accounts", "superusers", "sandboxDir", "streams"),
+        *("checkpointSeconds", "garbageCollect", "sharedTokens", "APITokens"),
+    }
     assert configuration["garbageCollect"] == api.server.getGarbageCollectSettings()
     assert configuration["receiveRoot"] == str(w.sender.receive_root)
 
