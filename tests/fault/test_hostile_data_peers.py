@@ -53,7 +53,8 @@ def threads(pid: int) -> int:
 def connect(w: World, session: str) -> Stream:
     stream = Stream(socket.create_connection(("127.0.0.1", w.port), 20))
     stream.sock.sendall(wire.PREAMBLE)
-    stream.send_json(Header(Kind.HELLO), {"protocol": wire.PROTOCOL, "session": session})
+    unique = f"{session} {os.urandom(8).hex()}"  # an earlier one may not know yet that it has ended
+    stream.send_json(Header(Kind.HELLO), {"protocol": wire.PROTOCOL, "session": unique})
     assert expect(stream, Kind.HELLO)
     return stream
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.jetstream import constants
+from agent.jetstream import constants, keys
 from agent.server import identity
 from agent.server.access import Credentials
 from agent.server.clock import SystemClock
@@ -22,7 +24,7 @@ from agent.server.errors import RpcError
 from agent.server.main import _Server, _wire
 from agent.server.options import ServeOptions
 from agent.server.registry import Registry
-from agent.server.rpc import parse
+from agent.server.rpc import _bounded, parse
 from agent.server.session import Session
 from agent.server.store.database import Database
 
@@ -89,6 +91,60 @@ def test_any_parameters_of_any_method_are_answered(
     assert "result" in answer or answer["error"]["code"] in _CODES, answer
 
 
+_WRONG: tuple[Any, ...] = (
+    *(True, 0, -1, 1, 2**63, -(2**63) - 1, 10**300, 0.5, 1e308, "", "\0", "\ud800", "/../..", "x" * 5000),
+    *([], {}, [[]], {"": None}, {"transferId": {}}, {"token": 5}, [1], ["/", 7], {"/": {"src": 5}}),
+    *(
+        {"x": "y"},
+        {"High": "much"},
+        {"High": 1e308, "Low": -1e308},
+        "1",
+        7.0,
+        "/nowhere",
+        "127.0.0.1",
+        "f" * 48,
+    ),
+)
+
+
+_KEY = keys.encode(Ed25519PrivateKey.generate().public_key())
+
+
+def _some_value(convert: Callable[[Any], Any]) -> Any:
+    """One that the parameter takes."""
+    for value in (1, "1", "/x", False, {}, [], "f" * 48, {"a": "b"}, _KEY):
+        with contextlib.suppress(ValueError):
+            convert(value)
+            return value
+    raise AssertionError("no value fits")
+
+
+def test_any_type_for_any_parameter_of_any_method_is_answered(
+    inside: tuple[_Server, asyncio.AbstractEventLoop],
+) -> None:
+    """One parameter after the other, all others as they should be: a result, or an error that names the
+    parameter, has a known code, and says something."""
+    server, loop = inside
+    tried = 0
+    for method in _methods(server):
+        command = server.dispatcher._registry.find(method)
+        sound = {each.name: _some_value(each.convert) for each in command.parameters}
+        for parameter in command.parameters:
+            for value in _WRONG:
+                params = sound | {parameter.name: value}
+                message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+                line = loop.run_until_complete(server.dispatcher.handle(Session(user="me"), message))
+                answer = json.loads(line or b"null")
+                tried += 1
+                if "error" not in answer:
+                    continue
+                error = answer["error"]
+                assert error["code"] in _CODES and error["message"], (method, params, answer)
+                if error["code"] == constants.ERROR_INVALID_PARAMS:
+                    assert error["data"]["parameter"] == parameter.name, (params, answer)
+    assert tried > 5000
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(message=_json)
 def test_any_message_is_answered_or_is_a_notification(
@@ -107,3 +163,10 @@ def test_any_bytes_parse_or_are_refused(line: bytes) -> None:
         parse(line)
     except RpcError as error:
         assert error.code == constants.ERROR_PARSE
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), [{"deep": float("-inf")}]])
+def test_an_answer_without_a_spelling_is_an_error_to_its_caller(value: Any) -> None:
+    """What another server said may be in it; whoever waits hears of it."""
+    answer = json.loads(_bounded({"jsonrpc": "2.0", "id": 7, "result": value}, 7))
+    assert answer["id"] == 7 and answer["error"]["code"] == constants.ERROR_INTERNAL
