@@ -38,6 +38,18 @@ spec:
 {destination}
 """
 
+LANES = """
+---
+apiVersion: lanesync/v1
+kind: PriorityLanes
+metadata: {name: own}
+spec:
+  lanes:
+    - {name: High, share: 70%}
+    - {name: Normal, share: 30%}
+    - {name: Spare, share: 0%}
+"""
+
 
 class GridWorld:
     """A world whose source is served by a storage, and whose destination is another one."""
@@ -234,11 +246,11 @@ def test_lanes_are_activities_and_priorities_follow_the_spec(site: GridWorld) ->
 def test_what_may_not_be_set_is_told_with_what_an_administrator_has_to_send(site: GridWorld) -> None:
     """Activity shares need a right; the condition has the exact request."""
     fill(site.source, 3)
-    site.write(site.mapping())
+    site.write(LANES, site.mapping(), destination="lanes: own")
     site.world.start()
     text = site.condition("Server", "grid", "Limited", "NotPermitted")
     body = json.loads(text[text.index("{") :])
-    assert body["share"]["High"] == 0.7
+    assert body["share"] == {"High": 0.7, "Normal": 0.3, "Spare": 0.001}
     with site.grid.client("admin") as admin:
         admin.config.set_activity_shares(body["vo"], body["share"])
         assert admin.config.activity_shares()["farm"]["share"]
@@ -252,7 +264,7 @@ def test_who_may_sets_activity_shares_and_keeps_those_of_others(shared: Grid, tm
         with world(tmp_path) as made:
             site = GridWorld(made, shared, "admins", "admin")
             fill(site.source, 3)
-            site.write(site.mapping())
+            site.write(LANES, site.mapping(), destination="lanes: own")
             site.world.start()
 
             def shares() -> Any:

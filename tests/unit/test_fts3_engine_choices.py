@@ -16,7 +16,7 @@ from agent.engines.fts3.priorities import fts_priority
 from agent.engines.fts3.store import Place
 from agent.engines.fts3.turns import Queue, Turns
 from agent.model.outcome import PermanentError
-from agent.model.spec import Storage
+from agent.model.spec import DEFAULT_LANES, Storage
 
 # priorities
 
@@ -144,3 +144,8 @@ def test_the_weight_of_a_name_is_the_highest_of_all_destinations() -> None:
     assert wanted == {"High": 0.7, "Low": 0.5, "Idle": 0.001}
     assert not differing(wanted, {**wanted, "of others": 3.0})
     assert differing(wanted, {"High": 0.7})
+
+
+def test_lanes_that_nobody_set_touch_nothing_that_a_vo_shares() -> None:
+    usual = {lane.name: lane.share for lane in DEFAULT_LANES}
+    assert wanted_shares([Place(1, "a", "davs://a", False, usual)]) == {}

@@ -16,11 +16,14 @@ from agent.engines.fts3.store import Place, Store
 from agent.fts3 import FTS3ClientException, Kind, WhoAmI
 from agent.model.condition import Reason
 from agent.model.observed import Notice
+from agent.model.spec import DEFAULT_LANES
 
 _IDLE_WEIGHT = 0.001
 """Of a lane with a share of 0: FTS3 would never start an activity of weight 0."""
 
 _TOLERANCE = 1e-6
+
+_NOBODY_SET = {lane.name: lane.share for lane in DEFAULT_LANES}
 
 _MESSAGE = "LaneSync: destination {} is suspended"
 
@@ -30,9 +33,12 @@ Json = dict[str, Any]
 
 
 def wanted_shares(places: Iterable[Place]) -> dict[str, float]:
-    """The weight of each lane name. One VO has one set of weights: where destinations differ, the highest."""
+    """The weight of each lane name that somebody has set: the lanes that every destination begins with are no
+    reason to touch what all of a VO shares. Where destinations differ the highest counts."""
     found: dict[str, float] = {}
     for place in places:
+        if place.shares == _NOBODY_SET:
+            continue
         for lane, share in place.shares.items():
             found[lane] = max(found.get(lane, 0.0), share, _IDLE_WEIGHT)
     return found

@@ -75,6 +75,7 @@ class Submitter:
         self._lock = threading.Lock()
         self._posting: set[int] = set()
         self._failed: LaneSyncError | None = None
+        self._probing = False
         self._banned: dict[int, float] = {}  # link -> when to try again
 
     def posting(self, job: int) -> bool:
@@ -84,17 +85,28 @@ class Submitter:
 
     def step(self) -> float:
         """Submit what there is room for. Raises the error of a submission that could not be made."""
-        with self._lock:
-            failed, self._failed = self._failed, None
-        if failed is not None:
-            raise failed
-        for job in self._files.jobs(PREPARED):
-            self._post_soon(job)  # from before a crash, or an answer was lost
+        self._raise_failure()
+        for job in self._files.jobs(PREPARED):  # from before a crash, or an answer was lost
+            if self._probing:
+                # One is tried before the others, and before anybody says that all is well again.
+                if self._begin(job):
+                    self._post(job)
+                    self._raise_failure()
+            else:
+                self._post_soon(job)
+        self._probing = False
         self._reprioritise()
         while self._round() and self._failed is None:
             pass
         due = self._files.next_due()
         return _MAX_WAIT if due is None else min(_MAX_WAIT, max(0.05, due - time.time()))
+
+    def _raise_failure(self) -> None:
+        with self._lock:
+            failed, self._failed = self._failed, None
+        if failed is not None:
+            self._probing = True
+            raise failed
 
     def close(self) -> None:
         self._crew.close()
@@ -176,12 +188,17 @@ class Submitter:
     # -- posting
 
     def _post_soon(self, job: Job) -> None:
+        if self._begin(job):
+            self._crew.do(lambda: self._post(job))
+
+    def _begin(self, job: Job) -> bool:
+        """False when it is being posted already."""
         with self._lock:
             if job.number in self._posting:
-                return
+                return False
             self._posting.add(job.number)
         self._room.acquire()
-        self._crew.do(lambda: self._post(job))
+        return True
 
     def _posted(self, job: Job) -> None:
         with self._lock:
