@@ -247,6 +247,14 @@ def test_properties_that_the_server_does_not_have_are_no_properties() -> None:
     assert (second.href, second.status) == ("/top/b", 403)
 
 
+@pytest.mark.parametrize("name", [b"caf\xe9", b"\xff\xfe", "é".encode() + b"\xe9", b"a%FFb\xff"])
+def test_names_that_the_server_writes_as_they_are_come_back(name: bytes) -> None:
+    body = answer(entry("/top/NAME"), entry("/top/b%20c")).replace(b"NAME", name)
+    first, second = multistatus.read(body)
+    assert multistatus.segments(first.href) == (b"top", unquote_to_bytes(name))
+    assert multistatus.segments(second.href) == (b"top", b"b c")
+
+
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
@@ -523,8 +531,9 @@ def test_an_empty_directory_is_deleted_as_a_directory(storage: Storage) -> None:
 
 
 def test_nothing_is_moved_onto_something(storage: Storage) -> None:
+    storage.script["PROPFIND /top"] = Reply(207, answer(entry("/top/", directory=True)))
     storage.script["PROPFIND /top/a"] = FILE
-    storage.script["PROPFIND /top/b"] = [FILE, Reply(404)]
+    storage.script["PROPFIND /top/b"] = [FILE, Reply(404), Reply(404), FILE]
     storage.script["MOVE /top/a"] = [Reply(412), Reply(201)]
     destination, old, new = opened(storage), storage.url + "/top/a", storage.url + "/top/b"
     with pytest.raises(ExistsError):
@@ -533,9 +542,54 @@ def test_nothing_is_moved_onto_something(storage: Storage) -> None:
     with pytest.raises(ExistsError):  # it came in between, and the server saw it
         destination.move(old, new)
     destination.move(old, new)
-    _, headers = storage.requests[-1]
+    (headers,) = [headers for line, headers in storage.requests if line == "MOVE /top/a"][1:]
     assert headers["overwrite"] == "F"
     assert headers["destination"] == f"http://127.0.0.1:{storage.port}/top/b"
+
+
+def test_a_move_that_leads_elsewhere_is_told(storage: Storage) -> None:
+    """XRootD 5.5 takes the new name without decoding it."""
+    storage.script["PROPFIND /top"] = Reply(207, answer(entry("/top/", directory=True)))
+    storage.script["PROPFIND /top/a"] = FILE
+    storage.script["MOVE /top/a"] = Reply(201)
+    with pytest.raises(PermanentError, match="is not at"):
+        opened(storage).move(storage.url + "/top/a", storage.url + "/top/two%20words")
+
+
+def test_nothing_is_moved_into_a_directory_that_is_not_there(storage: Storage) -> None:
+    storage.script["PROPFIND /top/a"] = FILE
+    with pytest.raises(NotFoundError, match="the directory of"):
+        opened(storage).move(storage.url + "/top/a", storage.url + "/top/no/a")
+    assert not [line for line in storage.asked() if line.startswith("MOVE")]
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_path_through_a_file_leads_nowhere(storage: Storage, status: int) -> None:
+    """Apache answers 400 to it, XRootD 500; others 404."""
+    storage.script["PROPFIND /top"] = Reply(207, answer(entry("/top/", directory=True)))
+    storage.script["PROPFIND /top/a"] = FILE
+    for line in ("PROPFIND /top/a/", "PROPFIND /top/a/b", "MKCOL /top/a/b/"):
+        storage.script[line] = Reply(status)
+    destination, file = opened(storage), storage.url + "/top/a"
+    assert destination.stat(file + "/b") is None
+    assert destination.delete(file + "/b") is False
+    for act in (
+        lambda: destination.mkdir(file + "/b"),
+        lambda: destination.rmdir(file),
+        lambda: destination.listing(file),
+    ):
+        with pytest.raises(ExistsError, match="top/a is a file"):
+            act()
+
+
+def test_a_server_that_fails_is_not_taken_for_one_that_has_nothing(storage: Storage) -> None:
+    for line in ("PROPFIND /top", "PROPFIND /top/a"):
+        storage.script[line] = Reply(500)
+    with pytest.raises(RetryableError):
+        opened(storage).stat(storage.url + "/top/a")
+    storage.script["PROPFIND /top"] = Reply(207, answer(entry("/top/", directory=True)))
+    with pytest.raises(RetryableError):
+        opened(storage).stat(storage.url + "/top/a")
 
 
 def test_a_directory_is_made_with_those_above_it_but_not_above_the_root(storage: Storage) -> None:

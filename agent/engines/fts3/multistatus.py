@@ -51,7 +51,8 @@ class NotWebDavError(ValueError):
 
 @dataclass(slots=True)
 class Response:
-    """One entry of an answer. href: as the server wrote it. status: of the entry, None when it is well."""
+    """One entry of an answer. href: as the server wrote it, bytes that are no UTF-8 as surrogates. status: of
+    the entry, None when it is well."""
 
     href: str = ""
     status: int | None = None
@@ -62,8 +63,11 @@ class Response:
 
 
 def read(body: bytes) -> list[Response]:
-    """The entries of an answer with status 207. NotWebDavError for anything else."""
-    reader = _Reader()
+    """The entries of an answer with status 207. NotWebDavError for anything else.
+
+    Some servers write names as they are, be they UTF-8 or not.
+    """
+    reader = _Reader(raw=not _is_utf8(body))
     try:
         reader.parser.Parse(body, True)
     except expat.ExpatError as error:
@@ -73,11 +77,22 @@ def read(body: bytes) -> list[Response]:
     return reader.found
 
 
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 class _Reader:
-    def __init__(self) -> None:
+    """raw: bytes are taken one by one, and put together again in addresses."""
+
+    def __init__(self, *, raw: bool) -> None:
         self.found: list[Response] = []
         self.is_multistatus = False
-        self.parser = expat.ParserCreate(namespace_separator=" ")
+        self._raw = raw
+        self.parser = expat.ParserCreate("iso-8859-1" if raw else None, " ")
         self.parser.buffer_text = True
         self.parser.StartElementHandler = self._start
         self.parser.EndElementHandler = self._end
@@ -123,7 +138,9 @@ class _Reader:
             return
         entry, within = self.found[-1], self._open[-1] if self._open else ""
         if name == f"{_DAV}href" and within == f"{_DAV}response":
-            entry.href = text
+            entry.href = (
+                text.encode("latin-1", "replace").decode("utf-8", "surrogateescape") if self._raw else text
+            )
         elif name == f"{_DAV}status" and within == f"{_DAV}response":
             entry.status = _status(text)
         elif name == f"{_DAV}propstat":
@@ -200,4 +217,5 @@ def _hex(algorithm: str, value: str) -> str:
 def segments(address: str) -> tuple[bytes, ...]:
     """The decoded parts of the path of a URL, or of a path from the root; slashes at the end are no part."""
     path = urlsplit(address).path if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", address) else address
-    return tuple(unquote_to_bytes(part) for part in path.split("/") if part)
+    plain = path.encode("utf-8", "surrogateescape")
+    return tuple(unquote_to_bytes(part) for part in plain.split(b"/") if part)

@@ -50,6 +50,8 @@ __all__ = [
 ]
 
 _NO_PROPFIND = frozenset({405, 501})
+_BELOW_A_FILE = frozenset({400, 500})
+"""What Apache and XRootD say to a path that goes through a file; others say 404."""
 
 
 def open_destination(
@@ -92,6 +94,8 @@ class WebDav:
         answer = self._ask("PROPFIND", url, {"Depth": "0"})
         if answer.status in _NO_PROPFIND:
             return self._head(url, checksum)
+        if answer.status in _BELOW_A_FILE and self._file_above(url):
+            return None
         found = self._only(url, answer)
         wanted = checksum.lower()
         if found is None or found.is_directory or not wanted or wanted in found.checksums:
@@ -146,6 +150,8 @@ class WebDav:
             raise NotFoundError(f"{old} is not there; nothing was moved")
         if self.stat(new) is not None:
             raise ExistsError(f"{new} exists already; {old} was not moved")
+        if self.stat(_above(new)) is None:
+            raise NotFoundError(f"{old} was not moved: the directory of {new} is not there")
         end = "/" if found.is_directory else ""
         headers = {"Destination": http_url(new + end), "Overwrite": "F"}
         answer = self._ask("MOVE", old + end, headers)
@@ -154,6 +160,8 @@ class WebDav:
         if answer.status == 409:
             raise NotFoundError(f"{old} was not moved: the directory of {new} is not there")
         self._done(answer, old)
+        if self.stat(new) is None:  # seen with XRootD 5.5, which takes the new name without decoding it
+            raise PermanentError(f"{old} was moved, but it is not at {new}; look for it in {_above(new)}")
 
     def close(self) -> None:
         self._requests.close()
@@ -182,6 +190,10 @@ class WebDav:
         answer = self._ask("PROPFIND", url + "/", {"Depth": "1"})
         if answer.status in (404, 410):
             raise NotFoundError(f"{url} is not there")
+        if answer.status in _BELOW_A_FILE:
+            found = self.stat(url)
+            if found is not None and not found.is_directory:
+                raise ExistsError(f"{url} is a file; a directory was expected there")
         mine, own, children = multistatus.segments(url), None, []
         for entry in self._entries(url, answer):
             theirs = multistatus.segments(entry.href)
@@ -228,11 +240,20 @@ class WebDav:
         found = self.stat(url)
         if found is not None and found.is_directory:
             return True
-        if found is not None:
-            raise ExistsError(f"{url} is a file; a directory is wanted there")
+        in_the_way = url if found is not None else self._file_above(url)
+        if in_the_way:
+            raise ExistsError(f"{in_the_way} is a file; a directory is wanted there")
         if answer.status in (404, 409):
             return False
         raise self._failure(answer, url)
+
+    def _file_above(self, url: str) -> str:
+        """The file where this path wants a directory; "" for none."""
+        for above in self._root.down_to(url)[:-1]:
+            found = self.stat(above)
+            if found is None or not found.is_directory:
+                return above if found is not None else ""
+        return ""
 
     def _done(self, answer: Answer, url: str) -> None:
         if answer.status == 207:
@@ -249,6 +270,10 @@ class WebDav:
         if answer.status == 423:
             return BusyError(f"{url} is locked by somebody else")
         return translated(error_for(answer.status, answer.body, resource=url), url)
+
+
+def _above(url: str) -> str:
+    return url.rpartition("/")[0]
 
 
 def _stat(url: str, entry: multistatus.Response) -> Stat:
