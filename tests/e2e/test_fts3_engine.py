@@ -271,13 +271,7 @@ def test_who_may_sets_activity_shares_and_keeps_those_of_others(shared: Grid, tm
                 return admin.config.activity_shares()["farm"]["share"]
 
             eventually(lambda: weights(shares()).get("High") == 0.7, what="the shares")
-            assert weights(shares()) == {
-                "Other": 0.4,
-                "High": 0.7,
-                "Normal": 0.25,
-                "Low": 0.05,
-                "Idle": 0.001,
-            }
+            assert weights(shares()) == {"Other": 0.4, "High": 0.7, "Normal": 0.3, "Spare": 0.001}
 
 
 def weights(share: Any) -> dict[str, float]:

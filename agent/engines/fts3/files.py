@@ -114,15 +114,19 @@ class FileQueue:
         return {number: (source, dest) for number, source, dest in rows}
 
     def queues(self, now: float) -> dict[int, list[Queue]]:
-        """By link: what waits and is due, of transfers that are not held back."""
+        """By link, and of each lane the first by priority and age: what waits and is due, of transfers that
+        are not held back."""
         rows = self._db.rows(
-            "SELECT q.link, t.number, t.destination, t.lane, t.priority, q.waiting FROM queues q"
+            "SELECT q.link, t.number, t.destination, t.lane, t.priority, q.waiting,"
+            # The other columns are those of the row with the least rank.
+            " min(t.priority * 1073741824 + t.number) FROM queues q"
             " JOIN transfers t ON t.number = q.transfer JOIN destinations d ON d.number = t.destination"
-            " WHERE q.waiting > 0 AND q.due <= ? AND t.suspended = 0 AND t.removed = 0 AND d.held = 0",
+            " WHERE q.waiting > 0 AND q.due <= ? AND t.suspended = 0 AND t.removed = 0 AND d.held = 0"
+            " GROUP BY q.link, t.destination, t.lane",
             (now,),
         )
         found: dict[int, list[Queue]] = {}
-        for link, transfer, destination, lane, priority, waiting in rows:
+        for link, transfer, destination, lane, priority, waiting, _rank in rows:
             found.setdefault(link, []).append(Queue(transfer, (destination, lane), priority, waiting))
         return found
 

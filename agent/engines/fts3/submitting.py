@@ -142,10 +142,10 @@ class Submitter:
             return False
         facts = self._files.facts(queue.transfer)
         found = self._files.waiting(link, queue.transfer, min(room, self._settings.batch), now)
-        if facts is None or not found:
-            return False
-        place = places.get(facts.destination)
-        if place is None:
+        if not found:
+            return True  # it is put off, and another may have its turn
+        place = places.get(facts.destination) if facts is not None else None
+        if facts is None or place is None:
             return False
         ready, settled = self._look(found, place)
         turns.took(queue.lane, len(ready), shares.get(queue.lane, 0.0))
