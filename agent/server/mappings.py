@@ -121,7 +121,10 @@ def _parse_object(dest: str, given: dict[str, Any]) -> Entry | Root:
         raise CommandError(f"createManifest: mapping {dest!r}: access must be 'x' (executable) or absent")
     executable = access == "x"
     if flags not in (None, constants.FILETYPE_DIRECTORY, constants.FILETYPE_REGULAR_FILE):
-        raise CommandError(f"createManifest: mapping {dest!r}: flags must be one of the FILETYPE_* constants")
+        raise CommandError(
+            f"createManifest: mapping {dest!r}: flags must be 2 (FILETYPE_DIRECTORY) or 4 "
+            "(FILETYPE_REGULAR_FILE)"
+        )
     if given.get("include") is not None or given.get("exclude") is not None:  # also empty ones
         if flags == constants.FILETYPE_REGULAR_FILE or (size is not None and flags is None):
             raise CommandError(

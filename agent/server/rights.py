@@ -72,7 +72,9 @@ def _check_stranger(session: Session, method: str, *, only_token: bool) -> None:
         if method != "server.authToken":
             raise not_authenticated("this server takes commands only after server.authToken")
     elif method.removesuffix("Async") not in _ANYBODY and not (method in _REQUESTS and session.requests):
-        raise not_authenticated(f"{method} needs a login; call server.auth first")
+        raise not_authenticated(
+            f"{method} needs a login; call server.auth first (lanesync api: --user or --token)"
+        )
 
 
 def _check_shared(method: str) -> None:

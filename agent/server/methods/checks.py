@@ -38,12 +38,14 @@ def unlimited(rate: float | None) -> float | None:
 
 def transfer_flags(flags: int | None) -> None:
     if flags is not None and (flags < 0 or flags & ~_FLAGS):
-        raise CommandError(f"transferFlags {flags} has unknown bits; known are the TRANSFER_FLAG_* constants")
+        raise CommandError(
+            f"transferFlags {flags} has unknown bits; the TRANSFER_FLAG_* constants are 1, 2, 4, 8 and 16"
+        )
 
 
 def overwrite_mode(mode: int | None) -> None:
     if mode is not None and mode not in _OVERWRITE:
-        raise CommandError(f"overwriteMode {mode} is unknown; use one of the OVERWRITE_* constants")
+        raise CommandError(f"overwriteMode {mode} is unknown; use one of the OVERWRITE_* constants (0 to 5)")
 
 
 def credentials(user: str | None, password: str | None, token: str | None) -> None:
@@ -66,7 +68,7 @@ def min_cipher(cipher: int | None, least: int) -> None:
     if cipher is None:
         return
     if not constants.MIN_CIPHER_NONE <= cipher <= constants.MIN_CIPHER_ENCRYPTED_256:
-        raise CommandError(f"minCipher {cipher} is unknown; use one of the MIN_CIPHER_* constants")
+        raise CommandError(f"minCipher {cipher} is unknown; use one of the MIN_CIPHER_* constants (0 to 3)")
     if cipher < least:
         raise CommandError(
             f"minCipher {cipher} is below {least}, the least that this server sends with (--min-cipher); "
@@ -127,7 +129,9 @@ def rate_method(method: int | None) -> None:
     if method is None:
         return
     if not constants.RATE_CONTROL_BEST <= method <= constants.RATE_CONTROL_BBR:
-        raise CommandError(f"rateControlMethod {method} is unknown; use one of the RATE_CONTROL_* constants")
+        raise CommandError(
+            f"rateControlMethod {method} is unknown; use one of the RATE_CONTROL_* constants (0 to 3)"
+        )
     problem = pacing.unavailable(method)
     if problem:
         raise CommandError(f"rateControlMethod {method}: {problem}")

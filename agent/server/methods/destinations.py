@@ -276,7 +276,7 @@ def _require_no_active(
     active = [row.id for row in rows if row.active]
     if active:
         raise CommandError(
-            f"destination {destination_id} has {len(active)} active transfers (the first is {active[0]}); "
+            f"destination {destination_id} has active transfers: {len(active)}, the first is {active[0]}; "
             "suspend and delete them first"
         )
     return [row for row in rows if row.status == "suspended"]

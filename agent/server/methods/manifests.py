@@ -61,7 +61,8 @@ class ManifestMethods:
     ) -> dict[str, Any]:
         if symlinkOptions not in (None, *_SYMLINKS):
             raise CommandError(
-                f"symlinkOptions {symlinkOptions} is unknown; use one of the SYMLINKS_* constants"
+                f"symlinkOptions {symlinkOptions} is unknown; use 0 (SYMLINKS_COPY_CONTENTS) or 1 "
+                "(SYMLINKS_IGNORE)"
             )
         if len(mappings or fileMappings or ()) > INLINE:
             items = await asyncio.to_thread(parsing.parse, fileMappings, mappings)

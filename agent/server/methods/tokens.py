@@ -90,7 +90,9 @@ class TokenMethods:
             raise CommandError("this server was started with --api-disable-api-tokens")
         allowed = PERMISSIONS_ALL if permissions is None else permissions
         if not allowed or allowed & ~PERMISSIONS_ALL:
-            raise CommandError(f"permissions {allowed} is not made of the PERMISSION_* constants")
+            raise CommandError(
+                f"permissions {allowed} is not made of the PERMISSION_* constants (1, 2, 4, 8)"
+            )
         made = await self._new(session, tokens.API, password, timeLimitSeconds, description)
         made = replace(made, permissions=allowed, path=normalise(path or "").removesuffix("/"))
         return _structure(await self._core.database.run(tokens.create, made), {})
