@@ -164,7 +164,7 @@ def _why_no_tls(text: str, url: str) -> FTS3ClientException:
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return BadEndpoint(
             f"the certificate of {url} was not signed by an authority that we trust, or names another host; "
-            "give the right one as capath",
+            "name the right one (`capath` here, `ca` in specs)",
             kind=Kind.PERMANENT,
         )
     if _REFUSED_CERTIFICATE.search(text):
