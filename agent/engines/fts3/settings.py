@@ -27,8 +27,8 @@ class Settings:
     poll_min: float = 0.25
     """Seconds between two looks at the jobs while files end."""
 
-    poll_max: float = 10.0
-    """The same while nothing changes."""
+    poll_max: float = 3.0
+    """The same while nothing changes. It is one request for a hundred jobs."""
 
     files_every: float = 5.0
     """Seconds between two looks at the files of a job that is not over."""
