@@ -13,7 +13,7 @@ from servers import Server, eventually, start_server
 from agent.jetstream import APIInterface
 from agent.server import accounts
 
-SLOW = 400  # kbit/s
+SLOW = 60  # kbit/s: half a minute for `tree`
 NAME, ADDRESS = "Cutting room", "a.example:1"
 
 
@@ -35,7 +35,7 @@ class Documented(NamedTuple):
         return api.send.createDestination("127.0.0.1", destinationPort=port, exclusive=True, **options)
 
     def slow(self, api: APIInterface, source: Path, **options: Any) -> Any:
-        """A transfer of some seconds that is under way."""
+        """A transfer that is under way, and goes on until the caller speeds it up or ends it."""
         destination = self.destination(api, sendRateMax=SLOW)
         made = api.send.createTransfer(destination, manifest(api, source), **options)
         return eventually(lambda: (t := api.send.getTransfer(made))["bytesSent"] and t)

@@ -270,12 +270,12 @@ def test_the_receiver_tells_of_a_transfer_while_it_comes(
         assert during["lastSendTime"] <= time.time_ns() // 1000
         assert during["lastErrorTime"] is None and 0 < during["sourcePort"] < 65536
         (source_of,) = there.recv.getSources()
-        assert (source_of["activeTransferCount"], source_of["encryptedConnectionState"]) == (1, "connected")
+        assert source_of["activeTransferCount"] >= 1 and source_of["encryptedConnectionState"] == "connected"
         eventually(lambda: there.recv.getSources()[0]["aveRecvRateWindow"] > 0)
         api.send.suspendTransfer(transfer)
         paused = eventually(lambda: (t := received())["lastErrorTime"] and t)
         assert paused["status"] == "receiving"
-        assert there.recv.getSources()[0]["inactiveTransferCount"] == 1
+        assert there.recv.getSources()[0]["inactiveTransferCount"] >= 1
         api.send.resumeTransfer(transfer)
         api.send.setSendRateMax(transfer, -1)
         api.send.waitForTransfer(transfer)
