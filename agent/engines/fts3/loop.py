@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
-_PAUSE_MIN, _PAUSE_MAX = 0.5, 30.0
+_PAUSE_MIN, _PAUSE_MAX = 0.5, 10.0
 
 
 class Crew:
