@@ -38,6 +38,14 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_within_pages_lead_to_a_heading(page: Path) -> None:
+    """`#…` is a heading in lower case, without punctuation."""
+    headings = re.findall(r"(?m)^#+ (.*)$", page.read_text())
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert [link for link in re.findall(r"\]\(#([^)]+)\)", page.read_text()) if link not in anchors] == []
+
+
 def test_every_verb_is_in_the_command_line_page() -> None:
     """docs/cli.md has a row for each verb."""
     from agent.cli.main import VERBS
