@@ -67,6 +67,7 @@ class World:
         self.port = free_port()
         self.source.mkdir()
         self.specs.mkdir()
+        self.options: tuple[str, ...] = ()  # more of `run`
         self.agent: subprocess.Popen[bytes] | None = None
         self.log = directory / "agent.log"
 
@@ -103,7 +104,9 @@ class World:
     def start(self) -> None:
         with open(self.log, "ab") as log:
             self.agent = subprocess.Popen(
-                self.command("run", str(self.specs), "--listen", "127.0.0.1:0", "--log-level", "debug"),
+                self.command(
+                    "run", str(self.specs), "--listen", "127.0.0.1:0", "--log-level", "debug", *self.options
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

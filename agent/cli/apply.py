@@ -12,14 +12,13 @@ import click
 
 from agent.cli import logs
 from agent.cli.client import Client, running
-from agent.cli.options import Duration, output, state_dir
-from agent.cli.plan import FORMAT, ask, plan_of, plan_text, refuse_invalid
+from agent.cli.options import Duration, output, policy, state_dir
+from agent.cli.plan import FORMAT, ask, plan_of, plan_text, read
 from agent.cli.problems import PENDING, FailedError
 from agent.cli.run import Runner
 from agent.cli.status import CODES, POLL_SECONDS
 from agent.cli.text import answer, delivered_lines
 from agent.reconcile.agent import REVISION_KEY, Agent, Options
-from agent.specs.load import load
 
 Document = dict[str, Any]
 MAX_PLAN = 64 << 20
@@ -30,6 +29,7 @@ MAX_PLAN = 64 << 20
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--timeout", type=Duration(), help="Give up after this long (exit code 3).")
 @click.option("--log-level", type=click.Choice(list(logs.LEVELS)), default="warning", show_default=True)
+@policy
 @output
 @state_dir
 def command(
@@ -37,6 +37,7 @@ def command(
     yes: bool,
     timeout: float | None,
     log_level: str,
+    policy: str,
     output: str,
     state_dir: str,
 ) -> int:
@@ -51,13 +52,13 @@ def command(
     logs.configure(log_level)
     saved = _saved_plan(paths)
     specs = tuple(os.path.abspath(p) for p in (saved["specs"] if saved else paths))
-    refuse_invalid(load(list(specs)))
+    read(specs, policy)
     client = running(state_dir)
     if client is not None:
         _agree(ask(client, specs), saved, yes)
         client.post("/api/v1/apply", {"paths": list(specs)})
         return _follow(client, timeout, output)
-    agent = Agent(Options(specs, state_dir, watch=False))
+    agent = Agent(Options(specs, state_dir, watch=False, policy=policy))
     try:
         document = plan_of(agent)
         _agree(document, saved, yes)

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 import agent
-from agent.cli.problems import FAILED, INTERRUPTED
-from agent.model.outcome import LaneSyncError
+from agent.cli.problems import FAILED, INTERRUPTED, INVALID
+from agent.model.outcome import LaneSyncError, PolicyError
 
 VERBS = {
     "init": "write a commented starter repository",
@@ -90,7 +90,7 @@ def run(arguments: list[str] | None = None) -> int:
         return leave.exit_code
     except LaneSyncError as error:
         click.echo(f"Error: {error}", err=True)
-        return FAILED
+        return INVALID if isinstance(error, PolicyError) else FAILED
     return result if isinstance(result, int) else 0
 
 

@@ -41,6 +41,16 @@ def output(function: F) -> F:
     )(function)
 
 
+def policy(function: F) -> F:
+    return click.option(
+        "--policy",
+        type=click.Path(dir_okay=False),
+        default="",
+        callback=lambda _ctx, _param, value: os.path.abspath(value) if value else "",
+        help="File that bounds what the specs may name; see docs/policy.md.",
+    )(function)
+
+
 class Duration(click.ParamType[float]):
     """`30s`, `5m`, `2h`: seconds."""
 

@@ -10,13 +10,14 @@ import click
 
 from agent.cli import logs
 from agent.cli.client import Client, running
-from agent.cli.options import output, specs, state_dir
+from agent.cli.options import output, policy, specs, state_dir
 from agent.cli.problems import DONE, PENDING, InvalidSpecsError
 from agent.planning.describe import plan_document
 from agent.planning.words import count
 from agent.reconcile.agent import Agent, Options
 from agent.reconcile.preview import plan_digest, preview
 from agent.specs.load import Loaded, load
+from agent.specs.policy import load_policy
 
 Document = dict[str, Any]
 FORMAT = 1
@@ -26,9 +27,12 @@ FORMAT = 1
 @specs
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when the plan is not empty.")
 @click.option("--out", type=click.Path(dir_okay=False, writable=True), help="Save the plan for `apply`.")
+@policy
 @output
 @state_dir
-def command(paths: tuple[str, ...], exit_code: bool, out: str | None, output: str, state_dir: str) -> int:
+def command(
+    paths: tuple[str, ...], exit_code: bool, out: str | None, policy: str, output: str, state_dir: str
+) -> int:
     """Show what would be created, changed, sent and deleted. Nothing is changed by asking.
 
     Beside a running agent it asks that one; without, it takes the state directory for a moment.
@@ -37,9 +41,9 @@ def command(paths: tuple[str, ...], exit_code: bool, out: str | None, output: st
     Example: lanesync plan specs --exit-code
     """
     logs.configure("warning")
-    refuse_invalid(load(list(paths)))
+    read(paths, policy)
     client = running(state_dir)
-    document = ask(client, paths) if client is not None else look(paths, state_dir)
+    document = ask(client, paths) if client is not None else look(Options(paths, state_dir, False, policy))
     if out is not None:
         save(document, paths, out)
     if output == "json":
@@ -47,6 +51,11 @@ def command(paths: tuple[str, ...], exit_code: bool, out: str | None, output: st
     else:
         click.echo("\n".join(plan_text(document)))
     return PENDING if exit_code and not document["empty"] else DONE
+
+
+def read(paths: tuple[str, ...], policy: str) -> None:
+    """Refuse what is invalid, and what the policy does not allow."""
+    refuse_invalid(load(list(paths), load_policy(policy, paths) if policy else None))
 
 
 def refuse_invalid(loaded: Loaded) -> None:
@@ -62,9 +71,9 @@ def ask(client: Client, paths: tuple[str, ...]) -> Document:
     return client.post("/api/v1/plan", {"paths": list(paths)})
 
 
-def look(paths: tuple[str, ...], state_dir: str) -> Document:
+def look(options: Options) -> Document:
     """The plan without a running agent, under the state lock."""
-    agent = Agent(Options(paths, state_dir, watch=False))
+    agent = Agent(options)
     try:
         return plan_of(agent)
     finally:

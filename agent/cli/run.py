@@ -16,7 +16,7 @@ import structlog
 
 from agent.api.serve import Face
 from agent.cli import logs
-from agent.cli.options import Duration, HostPort, output, specs, state_dir
+from agent.cli.options import Duration, HostPort, output, policy, specs, state_dir
 from agent.cli.problems import BLOCKED, DONE, INTERRUPTED, PENDING
 from agent.cli.text import answer, delivered_lines
 from agent.model.outcome import LaneSyncError, PermanentError
@@ -42,6 +42,7 @@ SAVE_SECONDS = 60.0
     "--listen", type=HostPort(), help="HTTP face. Default 127.0.0.1:8890 if it is free; port 0: any."
 )
 @click.option("--log-level", type=click.Choice(list(logs.LEVELS)), default="info", show_default=True)
+@policy
 @output
 @state_dir
 def command(
@@ -50,6 +51,7 @@ def command(
     timeout: float | None,
     listen: tuple[str, int] | None,
     log_level: str,
+    policy: str,
     output: str,
     state_dir: str,
 ) -> int:
@@ -63,7 +65,7 @@ def command(
     """
     live = sys.stdout.isatty() and output == "text"
     with _logging(log_level, state_dir, live):
-        agent = Agent(Options(paths, state_dir, watch=not once))
+        agent = Agent(Options(paths, state_dir, watch=not once, policy=policy))
         try:
             face = _serve(agent, state_dir, listen, once)
             try:

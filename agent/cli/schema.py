@@ -8,7 +8,7 @@ import click
 
 from agent.specs.errors import nearest
 from agent.specs.reference import field_reference
-from agent.specs.schemas import combined, schemas, supported_kinds
+from agent.specs.schemas import Schema, combined, policy_schema, schemas, supported_kinds
 
 
 @click.command("schema")
@@ -21,7 +21,8 @@ from agent.specs.schemas import combined, schemas, supported_kinds
     help="markdown: the fields, as in the documentation.",
 )
 def command(kind: str | None, output: str) -> None:
-    """Print the JSON Schema (draft 2020-12) of KIND, or without KIND one for all kinds.
+    """Print the JSON Schema (draft 2020-12) of KIND, or without KIND one for all kinds. `policy` is the file
+    of --policy.
 
     For completion in an editor:
 
@@ -35,10 +36,18 @@ def command(kind: str | None, output: str) -> None:
             raise click.UsageError(f"name a kind: {', '.join(kinds)}")
         click.echo(json.dumps(combined(), indent=2, ensure_ascii=False))
         return
+    if kind.lower() == "policy":
+        _show(policy_schema(), output)
+        return
     known = {name.lower(): name for name in kinds}.get(kind.lower())
     if known is None:
         raise click.UsageError(f"there is no kind {kind}; kinds are {', '.join(kinds)}{nearest(kind, kinds)}")
+    _show(schemas()[known], output)
+
+
+def _show(schema: Schema, output: str) -> None:
     if output == "markdown":
-        click.echo(field_reference(schemas()[known]), nl=False)
+        title = "Writing a policy" if schema is policy_schema() else "Writing a spec"
+        click.echo(field_reference(schema, title), nl=False)
     else:
-        click.echo(json.dumps(schemas()[known], indent=2, ensure_ascii=False))
+        click.echo(json.dumps(schema, indent=2, ensure_ascii=False))

@@ -7,16 +7,19 @@ from typing import Any
 
 import click
 
+from agent.cli.options import policy
 from agent.cli.problems import DONE, INVALID
 from agent.specs.errors import SpecError
 from agent.specs.load import Loaded, load
+from agent.specs.policy import load_policy
 
 
 @click.command("validate")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
+@policy
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.pass_context
-def command(ctx: click.Context, paths: tuple[str, ...], output: str) -> None:
+def command(ctx: click.Context, paths: tuple[str, ...], policy: str, output: str) -> None:
     """Check specs: files, and directories with everything below.
 
     Errors go to standard output as FILE:LINE:COLUMN: PATH: MESSAGE, one a line; the summary goes to standard
@@ -24,7 +27,7 @@ def command(ctx: click.Context, paths: tuple[str, ...], output: str) -> None:
 
     Exit codes: 0 valid, 2 usage, 5 invalid.
     """
-    loaded = load(paths)
+    loaded = load(paths, load_policy(policy, paths) if policy else None)
     invalid = bool(loaded.errors) or not loaded.positions
     if output == "json":
         click.echo(json.dumps(_document(loaded, invalid), indent=2))

@@ -4,7 +4,8 @@ LaneSyncError
 ├── RetryableError      try again by itself, with backoff
 │   └── UnreachableError    nobody answers at the other end
 ├── PermanentError      needs a person; trying again changes nothing
-│   └── AuthenticationError the server does not accept our credentials
+│   ├── AuthenticationError the server does not accept our credentials
+│   └── PolicyError         the policy file cannot be used; the message names each mistake
 └── NotFoundError       the object is gone (which is success for a delete)
 """
 
@@ -32,6 +33,10 @@ class PermanentError(LaneSyncError):
 
 
 class AuthenticationError(PermanentError):
+    pass
+
+
+class PolicyError(PermanentError):
     pass
 
 

@@ -60,6 +60,7 @@ class SecretSource(StrEnum):
     ENV = "env"
     FILE = "file"
     CREDENTIAL = "credential"
+    COMMAND = "command"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class SecretRef:
 
     source: SecretSource
     name: str
+    argv: tuple[str, ...] = ()  # of a command, whose name is that of its program
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,8 @@ def _credentials(scene: Scene) -> ReceiverCredentials | None:
     wanted = scene.destination.credentials
     if wanted is None:
         return None
-    password = resolve(wanted.password, os.environ, os.environ.get("CREDENTIALS_DIRECTORY"))
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    password = resolve(wanted.password, os.environ, directory, scene.context.policy)
     return ReceiverCredentials(wanted.user_name, password)
 
 

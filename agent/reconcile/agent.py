@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import structlog
 
 import agent
-from agent.model.outcome import LaneSyncError
+from agent.model.condition import Reason
+from agent.model.outcome import LaneSyncError, PolicyError
 from agent.model.spec import DesiredState, EngineKind, Key, Kind, key_of
 from agent.reconcile.context import Clock, Context, SystemClock
 from agent.reconcile.delivered import Delivered
@@ -28,6 +29,7 @@ from agent.reconcile.sources import Sources
 from agent.reconcile.status import Board, ObjectStatus, Overall, State, overall
 from agent.specs.errors import SpecError
 from agent.specs.load import Loaded, load
+from agent.specs.policy import Policy, load_policy
 from agent.state.db import open_state
 from agent.state.lock import StateLock
 
@@ -46,6 +48,7 @@ class Options:
     paths: tuple[str, ...]
     state_dir: str
     watch: bool = True  # react to changes; without it one pass is made
+    policy: str = ""  # file; empty = none
 
 
 class Agent:
@@ -59,6 +62,7 @@ class Agent:
         on_status: Callable[[ObjectStatus], None] = lambda _status: None,
     ) -> None:
         self.options = options
+        policy = self._read_policy()  # an agent with one that cannot be used does not start
         self._clock = clock or SystemClock()
         self._lock_file = StateLock(options.state_dir, wait=LOCK_WAIT_SECONDS)
         self._state = open_state(options.state_dir)
@@ -69,6 +73,7 @@ class Agent:
             board=Board(on_status),
             clock=self._clock,
             delivered=Delivered(),
+            policy=policy,
         )
         self.servers = Servers(self.context, factory, self._lock_file.fileno())
         self.sources = Sources(self.context, self.reload)
@@ -77,6 +82,7 @@ class Agent:
         self.http_address: tuple[str, int] | None = None
         self._loaded: Loaded | None = None
         self._held = ""
+        self._policy_error = ""
         self._applied = ""
         self._reloading = threading.Lock()
         self._started_at = self._clock.time()
@@ -86,14 +92,15 @@ class Agent:
     def start(self) -> None:
         self.context.desired = self.last_applied()
         if self.options.watch:
-            self.sources.watch_specs(self.options.paths)
+            policy = (self.options.policy,) if self.options.policy else ()
+            self.sources.watch_specs((*self.options.paths, *policy))
         self.reload()
         self.loop.start()
 
     def prepare_plan(self) -> Loaded:
         """Only look: connect to the servers that exist already, and read the specs. No key is reconciled."""
         self.context.desired = before = self.last_applied()
-        loaded = load(list(self.options.paths))
+        loaded = load(list(self.options.paths), self.context.policy)
         wanted = loaded.desired or DesiredState("")
         self.context.desired = wanted
         names = [
@@ -135,7 +142,9 @@ class Agent:
     def reload(self) -> None:
         """Read the specs again; what is valid takes effect, object by object."""
         with self._reloading:
-            loaded = load(list(self.options.paths))
+            if not self._take_policy():
+                return
+            loaded = load(list(self.options.paths), self.context.policy)
             before = self.context.desired
             after = loaded.effective(before)
             if self._loaded is None or loaded.revision != self._loaded.revision:
@@ -148,6 +157,22 @@ class Agent:
             if self._held:
                 log.warning("revision held", why=self._held)
             self._take(before, before if self._held else after)
+
+    def _read_policy(self) -> Policy | None:
+        return load_policy(self.options.policy, self.options.paths) if self.options.policy else None
+
+    def _take_policy(self) -> bool:
+        """False when it cannot be used: the one before it and the specs in force stay until it can."""
+        try:
+            self.context.policy, error = self._read_policy(), ""
+        except PolicyError as problem:
+            error = f"{problem}; what was in force stays"
+        if error and error != self._policy_error:
+            log.warning("the policy cannot be used", why=error)
+            now, reason = self._clock.time(), str(Reason.POLICY_UNUSABLE)
+            self._state.events.append(now, None, "Warning", reason, error, self.context.desired.revision)
+        self._policy_error = error
+        return not error
 
     def _take(self, before: DesiredState, after: DesiredState) -> None:
         found = difference(before, after)
@@ -209,7 +234,7 @@ class Agent:
 
     def _problems(self) -> tuple[str, ...]:
         broken = tuple(str(error) for error in self._loaded.errors) if self._loaded is not None else ()
-        return ((self._held,) if self._held else ()) + broken
+        return tuple(text for text in (self._policy_error, self._held) if text) + broken
 
     def status(self) -> Document:
         desired = self.context.desired
@@ -230,6 +255,8 @@ class Agent:
                 "startedAt": self._started_at,
                 "stateDir": self.options.state_dir,
                 "specs": list(self.options.paths),
+                "policy": self.options.policy or None,
+                "policyError": self._policy_error or None,
                 "http": ":".join(str(part) for part in self.http_address) if self.http_address else None,
             },
             now=self._clock.time(),

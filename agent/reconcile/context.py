@@ -26,6 +26,8 @@ from agent.reconcile.delivered import Delivered
 from agent.reconcile.queue import WorkQueue
 from agent.reconcile.status import Board
 from agent.source.filters import Filter, KeepOut
+from agent.specs.permitted import refusal_text
+from agent.specs.policy import Policy
 from agent.state.db import State
 
 
@@ -64,9 +66,15 @@ class Context:
     clock: Clock
     delivered: Delivered
     desired: DesiredState = field(default_factory=lambda: DesiredState(revision=""))
+    policy: Policy | None = None
     _servers: dict[str, Connected] = field(default_factory=dict)
     _destination_ids: dict[str, tuple[int, str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def refusal(self, spec: Spec) -> str:
+        """What the policy in force does not allow of a spec; empty when all of it. Asked whenever the spec is
+        about to be used: an earlier version, or where a symbolic link leads, may be refused by now."""
+        return refusal_text(spec, self.policy)
 
     def connected(self, server: str) -> Connected | None:
         with self._lock:

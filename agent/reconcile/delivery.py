@@ -78,6 +78,8 @@ def judge(found: Findings, now: float) -> Outcome:
         return Stalled(Reason.SERVER_FAILED, found.error, RECHECK)
     if found.error:
         return Wait(Reason.RETRYING, RETRY_SECONDS)
+    if found.suspended is not None and found.suspended.reason is Reason.REFUSED_BY_POLICY:
+        return Stalled(found.suspended.reason, found.suspended.text, RECHECK)
     if found.suspended is not None:
         return Wait(found.suspended.reason)
     if found.in_flight or found.active or found.deleting:

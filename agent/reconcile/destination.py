@@ -12,7 +12,7 @@ import structlog
 from agent.engines.port import Holding
 from agent.model.condition import ConditionType, Reason
 from agent.model.observed import EngineState, ObservedDestination, ObservedTransfer
-from agent.model.outcome import Done, NotFoundError, Outcome, Wait
+from agent.model.outcome import Done, NotFoundError, Outcome, Stalled, Wait
 from agent.model.plan import Plan
 from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec, OnRemove
 from agent.planning.destination import plan_destination, plan_destination_removal
@@ -43,6 +43,10 @@ def reconcile_destination(context: Context, name: str, report: Report) -> Outcom
     state = connected.engine.observe(context.state.agent_id)
     observed = own_destination(state, report.key)
     _sweep(context, connected, state, observed, name)
+    if refused := context.refusal(spec):
+        if observed is not None:  # what runs there is suspended by its mappings
+            context.set_destination_id(name, connected, observed.id)
+        return Stalled(Reason.REFUSED_BY_POLICY, refused, INTERVAL)
     plan = plan_destination(
         limited(spec, context.clock.time()),
         context.desired.lanes_of(spec),

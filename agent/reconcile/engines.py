@@ -11,6 +11,7 @@ from agent.engines.jetstream import Credentials, JetstreamEngine, builtin_api
 from agent.engines.jetstream_vendor import vendor_api
 from agent.engines.port import Engine
 from agent.model.spec import ClientKind, EngineKind, SecretRef, ServerSpec
+from agent.specs.policy import Policy
 from agent.specs.secrets import resolve
 
 Login = Callable[[], Credentials | None]
@@ -73,11 +74,12 @@ def _tls(spec: ServerSpec, contact: Contact) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if value}
 
 
-def login_of(spec: ServerSpec) -> Login:
+def login_of(spec: ServerSpec, policy: Callable[[], Policy | None]) -> Login:
     """Resolves the spec's references at each log-in, so that a changed secret takes effect."""
 
     def secret(ref: SecretRef | None) -> str:
-        return "" if ref is None else resolve(ref, os.environ, os.environ.get("CREDENTIALS_DIRECTORY"))
+        directory = os.environ.get("CREDENTIALS_DIRECTORY")
+        return "" if ref is None else resolve(ref, os.environ, directory, policy())
 
     def login() -> Credentials | None:
         auth = spec.auth

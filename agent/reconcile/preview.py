@@ -39,6 +39,8 @@ def preview(context: Context, desired: DesiredState, recent: Recent = lambda _ma
 
 
 def _mapping(context: Context, spec: MappingSpec, recent: Recent) -> Plan:
+    if context.refusal(spec):
+        return Plan()  # its sources are not looked at
     found = survey(context, spec, list(spec.destinations), WHOLE, keep=False)
     plan = Plan()
     for name in spec.destinations:

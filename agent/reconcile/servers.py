@@ -66,6 +66,10 @@ class Servers:
             running = None
         if spec is None:
             return Done()
+        if refused := self._context.refusal(spec):
+            self._disconnected(name)
+            self.stop(name)
+            return Stalled(Reason.REFUSED_BY_POLICY, refused, INTERVAL)
         try:
             running = running or self._start(spec)
             capabilities = running.engine.connect()
@@ -136,7 +140,10 @@ class Servers:
             login: Login = lambda: Credentials(token=token)  # noqa: E731
             log.info("transfer server started", server=spec.name, port=listening.port, pid=listening.pid)
         else:
-            listening, login = Listening(spec.address, spec.port, 0), login_of(spec)
+            listening, login = (
+                Listening(spec.address, spec.port, 0),
+                login_of(spec, lambda: self._context.policy),
+            )
         contact = Contact(
             reachable(listening.address), listening.port, login, self._directory(spec), listening.public_key
         )

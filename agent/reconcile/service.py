@@ -36,7 +36,7 @@ class AgentService:
         context = self._agent.context
         desired = context.desired
         if paths:
-            loaded = load([os.path.abspath(path) for path in paths])
+            loaded = load([os.path.abspath(path) for path in paths], context.policy)
             if loaded.desired is None:
                 raise InvalidError("the specs are invalid; run `lanesync validate`")
             desired = loaded.desired

@@ -81,7 +81,7 @@ class Sources:
         wanted = {
             _Wanted(name, entry, mapping.symlinks, mapping.trigger)
             for name, mapping in desired.mappings.items()
-            if mapping.trigger.watch
+            if mapping.trigger.watch and not self.context.refusal(mapping)
             for entry in mapping.paths
         }
         with self._lock:

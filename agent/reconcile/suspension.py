@@ -20,6 +20,8 @@ class Suspension:
 
 def suspension(context: Context, spec: MappingSpec | DestinationSpec) -> Suspension | None:
     """Of the object itself."""
+    if refused := context.refusal(spec):
+        return Suspension(Reason.REFUSED_BY_POLICY, f"{key_of(spec)}: {refused}")
     if spec.suspend:
         return Suspension(Reason.SUSPENDED_IN_SPEC, f"{key_of(spec)} is suspended in its spec")
     now = context.clock.time()

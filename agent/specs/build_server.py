@@ -50,11 +50,13 @@ def _refuse_others(engine: str, given: dict[str, Any], path: Path, schema: Any, 
             _refuse_others(engine, value, (*path, key), known, fail)
 
 
-def secret_ref(reference: dict[str, str] | None) -> SecretRef | None:
+def secret_ref(reference: dict[str, Any] | None) -> SecretRef | None:
     if reference is None:
         return None
-    ((source, name),) = reference.items()
-    return SecretRef(SecretSource(source), name)
+    ((source, given),) = reference.items()
+    if isinstance(given, list):
+        return SecretRef(SecretSource(source), given[0], tuple(given))
+    return SecretRef(SecretSource(source), given)
 
 
 def public_key(text: str | None, path: Path, fail: Report) -> str | None:

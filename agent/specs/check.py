@@ -17,7 +17,7 @@ from jsonschema.validators import extend
 from agent.model import units
 from agent.specs.errors import MAX_SHOWN, nearest
 from agent.specs.places import Path, at
-from agent.specs.schemas import UNSUPPORTED, schemas
+from agent.specs.schemas import UNSUPPORTED, policy_schema, schemas
 from agent.specs.wording import join, quoted, worded
 from agent.specs.yamltext import Node
 
@@ -89,10 +89,22 @@ def check(root: Node, report: Report) -> str | None:
     if known[kind].get(UNSUPPORTED):
         report(place, None, ("kind",), f"kind {kind} is not supported yet")
         return None
-    for error in islice(_strongest(_validator(kind).iter_errors(data)), MAX_SHOWN):
+    _check(_validator(kind), root, report)
+    return kind
+
+
+def check_policy(root: Node, report: Report) -> None:
+    """Reports everything that the schema of the policy finds."""
+    if isinstance(root.data, dict):
+        _check(_Validator(policy_schema()), root, report)
+    else:
+        report(root, None, (), "a policy must be a mapping with apiVersion, kind and spec")
+
+
+def _check(validator: Any, root: Node, report: Report) -> None:
+    for error in islice(_strongest(validator.iter_errors(root.data)), MAX_SHOWN):
         for where, path, message in worded(error, root):
             report(where[0], where[1], path, message)
-    return kind
 
 
 def _carried_out() -> list[str]:

@@ -23,7 +23,9 @@ from agent.specs.build import build, destination_path
 from agent.specs.check import check, is_name, without_errors
 from agent.specs.errors import Collector, SpecError
 from agent.specs.files import SpecFile, read_files
+from agent.specs.permitted import refusals
 from agent.specs.places import Path, at, path_text
+from agent.specs.policy import Policy
 from agent.specs.references import Index, Objects, dependents, problems, references
 from agent.specs.yamltext import Node, documents
 
@@ -83,11 +85,10 @@ class _Document:
     remnant: Spec | None = None  # what is left of an invalid one when its errors are cut out
 
 
-def load(paths: Sequence[str], *, environ: Mapping[str, str] | None = None) -> Loaded:
-    """Read files and directories. `environ` is not consulted: specs are the same wherever they are read."""
-    del environ
+def load(paths: Sequence[str], policy: Policy | None = None) -> Loaded:
+    """Read files and directories. What `policy` does not allow is an error like any other."""
     with _without_collection():
-        return _Loader().load(paths)
+        return _Loader(policy).load(paths)
 
 
 @contextmanager
@@ -103,7 +104,8 @@ def _without_collection() -> Iterator[None]:
 
 
 class _Loader:
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy | None) -> None:
+        self._policy = policy
         self._errors = Collector()
         self._warnings = Collector()
         self._invalid: dict[Key | str, list[SpecError]] = {}
@@ -186,6 +188,9 @@ class _Loader:
         if kind is not None and data is not None:
             directory = os.path.dirname(os.path.abspath(file))
             spec = build(Kind(kind), data, directory, lambda p, m: report(at(root, p), None, p, m), warn)
+            for path, message in refusals(spec, self._policy):
+                written, node = _place(root, path)
+                report(node, None, written, message)
         valid = whole and not paths
         self._hash.append(json.dumps(root.data, sort_keys=True, ensure_ascii=True))
         if key is not None:

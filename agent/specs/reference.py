@@ -34,9 +34,9 @@ def fields(schema: Schema, path: str = "", *, supported: bool = True) -> Iterato
         yield from fields(schema["additionalProperties"], f"{path}.*", supported=supported)
 
 
-def field_reference(schema: Schema) -> str:
+def field_reference(schema: Schema, title: str = "Writing a spec") -> str:
     """Markdown: one heading per field, with what it means, its type, default, bounds and an example."""
-    parts = ["## Writing a spec\n"]
+    parts = [f"## {title}\n"]
     for field in fields(schema):
         parts.append(f"### `{field['path']}`\n")
         parts.append(_paragraph(field) + "\n")

@@ -8,6 +8,7 @@ Keywords of our own, beside draft 2020-12:
 `x-lanesync-unit: NAME`             text of a unit: rate, duration or proportion
 `x-lanesync-positive: true`, `x-lanesync-maximum: N`   bounds of the parsed value
 `x-lanesync-rule: TEXT`             what a `pattern` demands, in words
+`x-lanesync-kind: false`            not a kind of spec: the policy, which is a file of its own
 """
 
 from __future__ import annotations
@@ -32,6 +33,16 @@ def data_directory(name: str) -> str:
 @lru_cache(maxsize=1)
 def schemas() -> dict[str, Schema]:
     """Kind -> schema, references resolved in place. Kinds that are not carried out yet are among them."""
+    return {title: schema for title, schema in _all().items() if schema.get("x-lanesync-kind", True)}
+
+
+def policy_schema() -> Schema:
+    """Of the policy file."""
+    return _all()["Policy"]
+
+
+@lru_cache(maxsize=1)
+def _all() -> dict[str, Schema]:
     found = {}
     directory = data_directory("schemas")
     for name in sorted(os.listdir(directory)):
