@@ -266,6 +266,20 @@ def test_a_job_that_the_service_refuses_fails_its_files_with_the_reason(bench: B
     assert ("transfer", found) in bench.told
 
 
+def test_a_job_whose_storage_left_the_specs_fails_its_files_with_the_remedy(bench: Bench) -> None:
+    """Prepared, then killed, then another `storage`: it can never be submitted."""
+    found = bench.start("one")
+    bench.service.error = NoAnswer("lost")
+    bench.step()
+    bench.close()
+    bench.service.error = None
+    bench.service.access = Access("https://x", "grid", storage=(Storage("/elsewhere", "davs://source/x"),))
+    bench.open()
+    bench.step()
+    (result,) = bench.store.results(found, 0)[0]
+    assert "below no path of the server's `storage` (/elsewhere)" in result.error
+
+
 def test_a_banned_storage_is_waited_for_and_told(bench: Bench) -> None:
     found = bench.start("one")
     bench.service.error = Unauthorized("davs://target is banned", kind=Kind.BANNED, status=403)

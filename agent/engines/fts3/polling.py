@@ -55,6 +55,7 @@ class Poller:
         self._wake_submitter = wake_submitter
         self._pause = settings.poll_min
         self._not_before = 0.0  # monotonic
+        self._refused: set[str] = set()  # jobs that we may not ask about; told once
         self._requests = 0
         self._looked: dict[int, float] = {}  # job -> when its files were last looked at
 
@@ -126,8 +127,9 @@ class Poller:
             found = client.jobs.statuses([job.id for job in jobs])
         by_id = {job.id: job for job in jobs}
         moved = sum(self._lost(by_id[one]) for one in found.missing if one in by_id)
-        for one, why in found.refused.items():
-            log.warning("the service does not tell about a job", job=one, why=why)
+        for one in found.refused.keys() - self._refused:
+            log.warning("the service does not tell about a job", job=one, why=found.refused[one])
+        self._refused = (self._refused - by_id.keys()) | found.refused.keys()
         due = [by_id[one] for one, seen in found.jobs.items() if one in by_id and self._due(by_id[one], seen)]
         for piece in _by_files(due):
             moved += self._look_into(piece)

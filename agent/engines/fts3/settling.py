@@ -62,13 +62,15 @@ class Judge:
         files: Sequence[TransferFile],
         now: float,
     ) -> Ruling:
-        """From what the service says of a job and its files. A file that it does not name is unsettled."""
+        """From what the service says of a job and its files. A file that it does not name is unknown, and
+        unsettled once its job is over."""
         ruling = Ruling()
+        unnamed = Verdict.UNSETTLED if seen.state.over else Verdict.UNKNOWN
         since = max(job.since, min(seen.finished.timestamp(), now)) if seen.finished else job.since
         by_place = {file.file_index: file for file in files}
         for mine in going:
             file = by_place.get(mine.place)
-            verdict = TABLE[seen.state, file.state] if file is not None else Verdict.UNSETTLED
+            verdict = TABLE[seen.state, file.state] if file is not None else unnamed
             self._one(ruling, job, facts, mine, verdict, file, now, since)
         return ruling
 

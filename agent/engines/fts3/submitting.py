@@ -223,7 +223,11 @@ class Submitter:
         going = self._files.going(job.number)
         if facts is None or place is None or facts.removed or not going:
             return
-        body = self._body(job, facts, place, going)
+        try:
+            body = self._body(job, facts, place, going)
+        except PermanentError as error:  # the storages have changed since it was prepared
+            self._fail(job, facts, going, str(error))
+            return
         client = self._service.working()
         self._files.named(job.number, client.jobs.expected_id(job.sid))
         done = client.jobs.submit(body, self._service.lifetime, adopt=True, fresh=False)
@@ -273,12 +277,14 @@ class Submitter:
                 self._note_ban(facts.destination, str(error))
             return
         if error.kind is Kind.PERMANENT and not error.sent_before:
-            text = f"FTS3 refuses the job: {error}"
-            self._files.advance(job, [Settled(g.number, FileOutcome.FAILED, text) for g in going], [])
-            if facts is not None:
-                self._changed("transfer", facts.id)
+            self._fail(job, facts, going, f"FTS3 refuses the job: {error}")
             return
         self._failed = translated(error)
+
+    def _fail(self, job: Job, facts: TransferFacts | None, going: list[Going], text: str) -> None:
+        self._files.advance(job, [Settled(g.number, FileOutcome.FAILED, text) for g in going], [])
+        if facts is not None:
+            self._changed("transfer", facts.id)
 
     def _note_ban(self, destination: int, text: str) -> None:
         place = self._store.places().get(destination)
