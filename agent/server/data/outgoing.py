@@ -239,14 +239,18 @@ class Transfer:
             self.queue.appendleft(entry)
 
     def chunk_damaged(self, seq: int, generation: int, start: int, size: int) -> None:
+        """ValueError for a piece that the file does not have."""
         file = self.files.get(seq)
         if file is None or file.generation != generation or file.over:
             return
+        size = min(size, file.identity.size - start)
+        if size <= 0:
+            raise ValueError("a piece beyond the end of its file")
         file.naks += 1
         if file.naks > ATTEMPTS:
             self.fail(seq, _damaged(file.entry))
         else:
-            file.todo.append((start, min(start + size, file.identity.size), False))
+            file.todo.append((start, start + size, False))
             file.left += size
             self.lost(size)
 
@@ -338,5 +342,7 @@ def _known(partials: object) -> dict[int, KnownPartial]:
     for seq, generation, identity, ranges in partials:
         size, mtime, ctime, inode = (int(part) for part in identity)
         spans = [(int(start), int(end)) for start, end in ranges]
+        if not all(0 <= start <= end <= size for start, end in spans):
+            raise ValueError("ranges that the file does not have")
         found[int(seq)] = KnownPartial(int(generation), Identity(size, mtime, ctime, inode), spans)
     return found
