@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import socketserver
 import threading
@@ -22,7 +23,7 @@ from agent.engines.fts3 import multistatus
 from agent.engines.fts3.destination import ExistsError, NotEmptyError, PermissionRefusedError, Root
 from agent.engines.fts3.multistatus import NotWebDavError, Response
 from agent.engines.fts3.urls import join
-from agent.engines.fts3.webdav import BusyError, Destination, WebDav, open_destination, tree
+from agent.engines.fts3.webdav import BusyError, Connections, Destination, WebDav, open_destination, tree
 from agent.engines.fts3.webdav_http import Requests
 from agent.fts3 import Client, Context, Limits, Retries
 from agent.fts3.credentials import Token
@@ -59,6 +60,7 @@ class Storage:
     def __init__(self) -> None:
         self.script: dict[str, Reply | list[Reply]] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.peers: set[tuple[str, int]] = set()
         storage = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -87,6 +89,7 @@ class Storage:
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        self.peers.add(handler.client_address)
         line = f"{handler.command} {handler.path}"
         self.requests.append((line, {name.lower(): value for name, value in handler.headers.items()}))
         found = self.script.get(line, Reply(404))
@@ -112,7 +115,7 @@ def storage() -> Iterator[Storage]:
 
 def opened(storage: Storage, path: str = "/top", **options: Any) -> Destination:
     root = Root(storage.url + path)
-    return WebDav(root, Requests(root.url, None, True, retries=QUICK, **options))
+    return WebDav(root, Requests(None, True, retries=QUICK, **options))
 
 
 def entry(href: str, *, directory: bool = False, size: int = 5, more: str = "") -> str:
@@ -453,7 +456,7 @@ def test_nobody_there_is_told_from_a_refusal() -> None:
         port = closed.server_address[1]
     root = Root(f"dav://127.0.0.1:{port}/top")
     with pytest.raises(UnreachableError):
-        WebDav(root, Requests(root.url, None, True, retries=QUICK)).stat(root.url + "/a")
+        WebDav(root, Requests(None, True, retries=QUICK)).stat(root.url + "/a")
 
 
 def test_a_look_is_repeated_and_a_deletion_is_not(storage: Storage) -> None:
@@ -472,6 +475,13 @@ def test_an_answer_that_breaks_off_is_none(storage: Storage) -> None:
     with pytest.raises(UnreachableError, match="ended before"):
         opened(storage).rmdir(storage.url + "/top/a")
     assert not [line for line in storage.asked() if line.startswith("DELETE")]
+
+
+def test_destinations_share_their_connections(storage: Storage) -> None:
+    with contextlib.closing(Connections()) as connections:
+        for number in range(20):
+            assert connections.open(f"{storage.url}/top{number}").stat(f"{storage.url}/top{number}") is None
+    assert len(storage.requests) == 20 and len(storage.peers) == 1
 
 
 # -- nothing but what was meant is deleted

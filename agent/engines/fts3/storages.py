@@ -6,7 +6,7 @@ import threading
 
 from agent.engines.fts3.destination import Destination
 from agent.engines.fts3.service import Access, Service
-from agent.engines.fts3.webdav import open_destination
+from agent.engines.fts3.webdav import Connections
 from agent.fts3.credentials import Certificate, Credential, Token
 
 
@@ -16,6 +16,7 @@ class Storages:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._lock = threading.Lock()
+        self._connections: Connections | None = None
         self._open: dict[str, Destination] = {}
 
     def at(self, url: str) -> Destination:
@@ -23,17 +24,20 @@ class Storages:
         with self._lock:
             found = self._open.get(url)
             if found is None:
-                access = self._service.access
-                found = self._open[url] = open_destination(
-                    url, _credential(access), verify=access.ca or True, service=self._service.asking()
-                )
+                found = self._open[url] = self._shared().open(url)
             return found
 
     def close(self) -> None:
         with self._lock:
-            found, self._open = list(self._open.values()), {}
-        for destination in found:
-            destination.close()
+            connections, self._connections, self._open = self._connections, None, {}
+        if connections is not None:
+            connections.close()
+
+    def _shared(self) -> Connections:
+        if self._connections is None:
+            access, service = self._service.access, self._service.asking()
+            self._connections = Connections(_credential(access), verify=access.ca or True, service=service)
+        return self._connections
 
 
 def _credential(access: Access) -> Credential:

@@ -39,6 +39,7 @@ from agent.model.outcome import (
 
 __all__ = [
     "BusyError",
+    "Connections",
     "Destination",
     "ExistsError",
     "NotEmptyError",
@@ -54,22 +55,45 @@ _BELOW_A_FILE = frozenset({400, 500})
 """What Apache and XRootD say to a path that goes through a file; others say 404."""
 
 
-def open_destination(
-    url: str, credential: Credential = None, *, verify: bool | str = True, service: Client | None = None
-) -> Destination:
-    """What is at and below `url`. Sends nothing yet.
+class Connections:
+    """Destinations that share their connections, so that hundreds of them need few.
 
     credential: `agent.fts3.credentials.Certificate` or `Token`, or None for nobody. verify: authorities to
     trust, a PEM file or a directory; True for those that a service is trusted by. service: whom to ask about
     storages that speak no WebDAV (root, srm, gsiftp, s3s); it acts with what was delegated to it.
-    PermanentError when the URL cannot be a destination, or is none of WebDAV and there is no service.
     """
-    root = Root(url)
-    if root.scheme in SCHEMES:
-        return WebDav(root, Requests(root.url, credential, _trusted(verify)))
-    if service is None:
-        raise PermanentError(f"{url} is no WebDAV storage (davs or https), and there is no service to ask")
-    return ServiceStorage(root, service)
+
+    def __init__(
+        self, credential: Credential = None, *, verify: bool | str = True, service: Client | None = None
+    ) -> None:
+        """PermanentError when the authorities are not there."""
+        self._requests = Requests(credential, _trusted(verify))
+        self._service = service
+
+    def open(self, url: str) -> Destination:
+        """What is at and below `url`. Sends nothing yet.
+
+        PermanentError when the URL cannot be a destination, or is none of WebDAV and there is no service.
+        """
+        root = Root(url)
+        if root.scheme in SCHEMES:
+            return WebDav(root, self._requests)
+        if self._service is None:
+            raise PermanentError(
+                f"{url} is no WebDAV storage (davs or https), and there is no service to ask"
+            )
+        return ServiceStorage(root, self._service)
+
+    def close(self) -> None:
+        """Those to storages; the service stays open. Idempotent, a later call opens new ones."""
+        self._requests.close()
+
+
+def open_destination(
+    url: str, credential: Credential = None, *, verify: bool | str = True, service: Client | None = None
+) -> Destination:
+    """One destination with connections of its own, see Connections."""
+    return Connections(credential, verify=verify, service=service).open(url)
 
 
 def _trusted(verify: bool | str) -> bool | str:
@@ -86,6 +110,7 @@ class WebDav:
     def __init__(self, root: Root, requests: Requests) -> None:
         if urlsplit(root.url).query:
             raise PermanentError(f"{root.url} cannot be a destination: it has a query")
+        requests.check(root.url)
         self._root, self._requests = root, requests
         self._ask = requests.ask
 

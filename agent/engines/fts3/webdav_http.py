@@ -31,11 +31,10 @@ _MOST_REDIRECTS = 5
 
 
 class Requests:
-    """For use from several threads, each with connections of its own."""
+    """For use from several threads. Each keeps connections of its own, to ten hosts at most."""
 
     def __init__(
         self,
-        url: str,
         credential: Credential,
         verify: bool | str,
         *,
@@ -43,10 +42,6 @@ class Requests:
         retries: Retries = RETRIES,
         runtime: Runtime | None = None,
     ) -> None:
-        """PermanentError when a token would go out in the clear."""
-        parts = urlsplit(url)
-        if isinstance(credential, Token) and SCHEMES[parts.scheme] == "http" and not _is_here(parts.hostname):
-            raise PermanentError(f"{url} would get the bearer token without TLS; use davs://")
         self.anonymous = credential is None
         self._credential = credential
         self._retries, self._runtime = retries, runtime or Runtime()
@@ -116,7 +111,15 @@ class Requests:
                 self._transport.reset()
         return self._credential.cert, self._credential.key
 
+    def check(self, url: str) -> None:
+        """PermanentError for a URL to which a token would go in the clear."""
+        parts = urlsplit(url)
+        in_the_clear = SCHEMES[parts.scheme.lower()] == "http" and not _is_here(parts.hostname)
+        if in_the_clear and isinstance(self._credential, Token):
+            raise PermanentError(f"{url} would get the bearer token without TLS; use davs://")
+
     def close(self) -> None:
+        """Idempotent; a later request opens new connections."""
         self._transport.close()
 
 
