@@ -208,6 +208,14 @@ def test_a_suspended_transfer_waits_and_others_do_not(bench: Bench) -> None:
     assert bench.names() == ["two", "one"]
 
 
+def test_what_may_not_go_is_no_reason_to_look_again_and_again(bench: Bench) -> None:
+    """A file that was due, of a transfer that is suspended since."""
+    found = bench.start("one")
+    bench.database.execute("UPDATE queues SET due = 1.0")
+    bench.store.change_transfer(bench.store.number_of(found), suspended=1)
+    assert bench.submitter.step() > 1.0
+
+
 def test_a_held_destination_gets_nothing_new(bench: Bench) -> None:
     bench.start("one")
     bench.store.change_destination(bench.destination, held=1)

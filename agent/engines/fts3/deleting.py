@@ -143,8 +143,9 @@ class Sweeper:
         self._deletions.purge(time.time() - _KEPT)
         if failed is not None:
             raise failed
-        due = self._files.next_due()
-        return _IDLE if due is None else min(_IDLE, max(0.05, due - time.time()))
+        now = time.time()
+        due = self._files.next_due(now)
+        return _IDLE if due is None else min(_IDLE, max(0.05, due - now))
 
     # -- deleting
 

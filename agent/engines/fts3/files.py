@@ -130,9 +130,9 @@ class FileQueue:
             found.setdefault(link, []).append(Queue(transfer, (destination, lane), priority, waiting))
         return found
 
-    def next_due(self) -> float | None:
-        """When the next file that waits for a time may go (Unix seconds)."""
-        row = self._db.row("SELECT min(due) FROM queues WHERE waiting > 0 AND due > 0")
+    def next_due(self, now: float) -> float | None:
+        """When the next file that waits for a time to come may go (Unix seconds)."""
+        row = self._db.row("SELECT min(due) FROM queues WHERE waiting > 0 AND due > ?", (now,))
         return None if row is None else row[0]
 
     def under_way(self) -> dict[int, int]:

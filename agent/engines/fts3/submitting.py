@@ -98,8 +98,9 @@ class Submitter:
         self._reprioritise()
         while self._round() and self._failed is None:
             pass
-        due = self._files.next_due()
-        return _MAX_WAIT if due is None else min(_MAX_WAIT, max(0.05, due - time.time()))
+        now = time.time()
+        due = self._files.next_due(now)
+        return _MAX_WAIT if due is None else min(_MAX_WAIT, max(0.05, due - now))
 
     def _raise_failure(self) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ attend: the delegation, the shares of lanes, and jobs that a lost store left beh
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import structlog
@@ -82,14 +83,15 @@ class Workers:
             loop.start()
 
     def stop(self) -> None:
-        """Returns when nothing is submitted any more; what runs at the service runs on."""
+        """Returns within seconds, whatever hangs; what runs at the service runs on."""
         loops = (self._submit, self._poll, self._sweep, self._attend)
         for loop in loops:
             loop.stop()
         self._submitter.close()
         self._sweeper.close()
+        deadline = time.monotonic() + _STOP_SECONDS
         for loop in loops:
-            loop.join(_STOP_SECONDS)
+            loop.join(max(0.0, deadline - time.monotonic()))
         self._storages.close()
 
     def wake(self) -> None:
