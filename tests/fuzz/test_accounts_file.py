@@ -42,7 +42,7 @@ def _read(path: Path, content: bytes) -> dict[str, Any] | None:
         return None
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(entries=_FILES)
 def test_entries_of_any_kind_are_accounts_or_named(path: Path, entries: dict[str, Any]) -> None:
     """What is accepted has a sound name and a hash whose cost is bounded."""

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.fault
 MIB = 1 << 20
 RSS_BOUND = 500 * MIB  # of each process of the family, whatever was thrown at it here
 PASSWORD = "a password that is in no log"
-SECONDS = float(os.environ.get("HOSTILE_SECONDS", "4"))
+SECONDS = float(os.environ.get("HOSTILE_SECONDS", "2"))
 
 
 class Place(NamedTuple):
