@@ -12,13 +12,14 @@ import click
 
 from agent.cli import logs
 from agent.cli.client import Client, running
-from agent.cli.options import Duration, output, policy, state_dir
+from agent.cli.options import Duration, output, policy, select, state_dir
 from agent.cli.plan import FORMAT, ask, plan_of, plan_text, read
 from agent.cli.problems import PENDING, FailedError
 from agent.cli.run import Runner
 from agent.cli.status import CODES, POLL_SECONDS
 from agent.cli.text import answer, delivered_lines
 from agent.reconcile.agent import REVISION_KEY, Agent, Options
+from agent.specs.select import Selector, parse
 
 Document = dict[str, Any]
 MAX_PLAN = 64 << 20
@@ -30,6 +31,7 @@ MAX_PLAN = 64 << 20
 @click.option("--timeout", type=Duration(), help="Give up after this long (exit code 3).")
 @click.option("--log-level", type=click.Choice(list(logs.LEVELS)), default="warning", show_default=True)
 @policy
+@select
 @output
 @state_dir
 def command(
@@ -38,6 +40,7 @@ def command(
     timeout: float | None,
     log_level: str,
     policy: str,
+    select: Selector,
     output: str,
     state_dir: str,
 ) -> int:
@@ -52,13 +55,16 @@ def command(
     logs.configure(log_level)
     saved = _saved_plan(paths)
     specs = tuple(os.path.abspath(p) for p in (saved["specs"] if saved else paths))
-    read(specs, policy)
+    if saved and saved.get("select"):
+        select = parse(saved["select"])
+    options = Options(specs, state_dir, watch=False, policy=policy, select=select)
+    read(options)
     client = running(state_dir)
     if client is not None:
-        _agree(ask(client, specs), saved, yes)
+        _agree(ask(client, options), saved, yes)
         client.post("/api/v1/apply", {"paths": list(specs)})
         return _follow(client, timeout, output)
-    agent = Agent(Options(specs, state_dir, watch=False, policy=policy))
+    agent = Agent(options)
     try:
         document = plan_of(agent)
         _agree(document, saved, yes)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from agent.model.units import UnitError, parse_duration
+from agent.specs.select import EVERYTHING, Selector, parse
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,6 +49,25 @@ def policy(function: F) -> F:
         default="",
         callback=lambda _ctx, _param, value: os.path.abspath(value) if value else "",
         help="File that bounds what the specs may name; see docs/policy.md.",
+    )(function)
+
+
+def _selector(_ctx: click.Context, param: click.Parameter, value: str) -> Selector:
+    if not value:
+        return EVERYTHING
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=param) from error
+
+
+def select(function: F) -> F:
+    return click.option(
+        "--select",
+        metavar="LABELS",
+        default="",
+        callback=_selector,
+        help="Only objects with these labels, for example site=paris,kind!=test.",
     )(function)
 
 

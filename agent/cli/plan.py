@@ -10,14 +10,15 @@ import click
 
 from agent.cli import logs
 from agent.cli.client import Client, running
-from agent.cli.options import output, policy, specs, state_dir
-from agent.cli.problems import DONE, PENDING, InvalidSpecsError
+from agent.cli.options import output, policy, select, specs, state_dir
+from agent.cli.problems import DONE, PENDING, FailedError, InvalidSpecsError
 from agent.planning.describe import plan_document
 from agent.planning.words import count
 from agent.reconcile.agent import Agent, Options
 from agent.reconcile.preview import plan_digest, preview
 from agent.specs.load import Loaded, load
 from agent.specs.policy import load_policy
+from agent.specs.select import Selector
 
 Document = dict[str, Any]
 FORMAT = 1
@@ -28,10 +29,17 @@ FORMAT = 1
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when the plan is not empty.")
 @click.option("--out", type=click.Path(dir_okay=False, writable=True), help="Save the plan for `apply`.")
 @policy
+@select
 @output
 @state_dir
 def command(
-    paths: tuple[str, ...], exit_code: bool, out: str | None, policy: str, output: str, state_dir: str
+    paths: tuple[str, ...],
+    exit_code: bool,
+    out: str | None,
+    policy: str,
+    select: Selector,
+    output: str,
+    state_dir: str,
 ) -> int:
     """Show what would be created, changed, sent and deleted. Nothing is changed by asking.
 
@@ -41,11 +49,12 @@ def command(
     Example: lanesync plan specs --exit-code
     """
     logs.configure("warning")
-    read(paths, policy)
+    options = Options(paths, state_dir, watch=False, policy=policy, select=select)
+    read(options)
     client = running(state_dir)
-    document = ask(client, paths) if client is not None else look(Options(paths, state_dir, False, policy))
+    document = ask(client, options) if client is not None else look(options)
     if out is not None:
-        save(document, paths, out)
+        save(document, options, out)
     if output == "json":
         click.echo(json.dumps(document, ensure_ascii=True, indent=2))
     else:
@@ -53,9 +62,10 @@ def command(
     return PENDING if exit_code and not document["empty"] else DONE
 
 
-def read(paths: tuple[str, ...], policy: str) -> None:
+def read(options: Options) -> None:
     """Refuse what is invalid, and what the policy does not allow."""
-    refuse_invalid(load(list(paths), load_policy(policy, paths) if policy else None))
+    policy = load_policy(options.policy, options.paths) if options.policy else None
+    refuse_invalid(load(list(options.paths), policy, options.select))
 
 
 def refuse_invalid(loaded: Loaded) -> None:
@@ -67,8 +77,14 @@ def refuse_invalid(loaded: Loaded) -> None:
         raise InvalidSpecsError(f"the specs are invalid ({errors}); nothing was done")
 
 
-def ask(client: Client, paths: tuple[str, ...]) -> Document:
-    return client.post("/api/v1/plan", {"paths": list(paths)})
+def ask(client: Client, options: Options) -> Document:
+    """The plan of the agent that runs, which selects what it was started with."""
+    if options.select:
+        theirs = client.get("/api/v1/status")["agent"].get("select")
+        if theirs != options.select.text:
+            runs = f"--select {theirs}" if theirs else "without --select"
+            raise FailedError(f"the agent that runs on this state directory was started {runs}")
+    return client.post("/api/v1/plan", {"paths": list(options.paths)})
 
 
 def look(options: Options) -> Document:
@@ -91,9 +107,14 @@ def plan_text(document: Document) -> list[str]:
     return [*document["lines"], *([""] if document["lines"] else []), document["summary"]]
 
 
-def save(document: Document, paths: tuple[str, ...], out: str) -> None:
+def save(document: Document, options: Options, out: str) -> None:
     """Atomically, so that a half-written plan is never applied."""
-    saved = {"lanesyncPlan": FORMAT, "specs": list(paths), "plan": document}
+    saved = {
+        "lanesyncPlan": FORMAT,
+        "specs": list(options.paths),
+        "select": options.select.text,
+        "plan": document,
+    }
     temporary = f"{out}.{os.getpid()}.new"
     with open(temporary, "w", encoding="ascii") as file:
         json.dump(saved, file, ensure_ascii=True, indent=2)

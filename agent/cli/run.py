@@ -16,7 +16,7 @@ import structlog
 
 from agent.api.serve import Face
 from agent.cli import logs
-from agent.cli.options import Duration, HostPort, output, policy, specs, state_dir
+from agent.cli.options import Duration, HostPort, output, policy, select, specs, state_dir
 from agent.cli.problems import BLOCKED, DONE, INTERRUPTED, PENDING
 from agent.cli.text import answer, delivered_lines
 from agent.model.outcome import LaneSyncError, PermanentError
@@ -24,6 +24,7 @@ from agent.reconcile.agent import Agent, Options
 from agent.reconcile.notify import Notifier
 from agent.reconcile.service import AgentService
 from agent.reconcile.status import State
+from agent.specs.select import Selector
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,7 @@ SAVE_SECONDS = 60.0
 )
 @click.option("--log-level", type=click.Choice(list(logs.LEVELS)), default="info", show_default=True)
 @policy
+@select
 @output
 @state_dir
 def command(
@@ -52,6 +54,7 @@ def command(
     listen: tuple[str, int] | None,
     log_level: str,
     policy: str,
+    select: Selector,
     output: str,
     state_dir: str,
 ) -> int:
@@ -65,7 +68,7 @@ def command(
     """
     live = sys.stdout.isatty() and output == "text"
     with _logging(log_level, state_dir, live):
-        agent = Agent(Options(paths, state_dir, watch=not once, policy=policy))
+        agent = Agent(Options(paths, state_dir, watch=not once, policy=policy, select=select))
         try:
             face = _serve(agent, state_dir, listen, once)
             try:

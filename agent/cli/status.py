@@ -6,14 +6,16 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from agent.cli.client import Client, running
-from agent.cli.options import Duration, output, state_dir
+from agent.cli.options import Duration, output, select, state_dir
 from agent.cli.problems import BLOCKED, DONE, PENDING, FailedError
 from agent.cli.text import status_lines
+from agent.specs.select import Selector
 from agent.state.db import open_state
 from agent.state.lock import StateLock
 
@@ -27,10 +29,17 @@ POLL_SECONDS = 0.3
 @click.option("--watch", is_flag=True, help="Stay and show changes as they happen.")
 @click.option("--wait", is_flag=True, help="Return when all is in sync, or blocked.")
 @click.option("--timeout", type=Duration(), help="Give up waiting after this long, for example 5m.")
+@select
 @output
 @state_dir
 def command(
-    name: str | None, watch: bool, wait: bool, timeout: float | None, output: str, state_dir: str
+    name: str | None,
+    watch: bool,
+    wait: bool,
+    timeout: float | None,
+    select: Selector,
+    output: str,
+    state_dir: str,
 ) -> int:
     """Is everything in sync? One plain answer, then one line per object.
 
@@ -45,9 +54,11 @@ def command(
     if watch and client is not None:
         from agent.cli.screen import follow
 
-        return follow(lambda: _select(client.get("/api/v1/status"), name))
-    document = _wait(client, timeout) if wait and client is not None else _read(client, state_dir)
-    document = _select(document, name)
+        return follow(lambda: _chosen(client.get("/api/v1/status"), name, select))
+    if wait and client is not None:
+        document = _wait(lambda: _chosen(client.get("/api/v1/status"), name, select), timeout)
+    else:
+        document = _chosen(_read(client, state_dir), name, select)
     if output == "json":
         click.echo(json.dumps(document, ensure_ascii=True, indent=2))
     else:
@@ -56,10 +67,10 @@ def command(
     return CODES.get(document["state"], PENDING)
 
 
-def _wait(client: Client, timeout: float | None) -> Document:
+def _wait(look: Callable[[], Document], timeout: float | None) -> Document:
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
-        document = client.get("/api/v1/status")
+        document = look()
         if document["state"] != "converging" or (deadline is not None and time.monotonic() > deadline):
             return document
         time.sleep(POLL_SECONDS)
@@ -79,7 +90,41 @@ def _read(client: Client | None, state_dir: str) -> Document:
     return document
 
 
-def _select(document: Document, name: str | None) -> Document:
+def _chosen(document: Document, name: str | None, selector: Selector) -> Document:
+    """The part of the document that was asked for, with its own answer."""
+    if selector:
+        document = _selected(document, selector)
+    return _named(document, name)
+
+
+def _selected(document: Document, selector: Selector) -> Document:
+    found = [
+        o
+        for o in document["objects"]
+        if o["kind"] in ("Mapping", "Destination") and selector.matches(o.get("labels", {}))
+    ]
+    if not found:
+        raise FailedError(f"no mapping and no destination has labels with {selector.text}")
+    waiting = [o for o in found if not o["ready"] and not _has(o, "Suspended")]
+    moving = [o for o in waiting if not _has(o, "Stalled")]
+    state = "converging" if moving else "blocked" if waiting else "inSync"
+    names = ", ".join(f"{o['kind']}/{o['name']}" for o in waiting[:5])
+    message = f"not in sync: {names}" if waiting else f"everything with {selector.text} is in sync"
+    return {
+        **document,
+        "objects": found,
+        "inSync": not waiting,
+        "state": state,
+        "message": message,
+        "invalid": {},
+    }
+
+
+def _has(document: Document, condition: str) -> bool:
+    return any(c["type"] == condition and c["status"] for c in document["conditions"])
+
+
+def _named(document: Document, name: str | None) -> Document:
     """One object's part of the document, with its own answer."""
     if name is None:
         return document
@@ -89,6 +134,6 @@ def _select(document: Document, name: str | None) -> Document:
         known = ", ".join(f"{o['kind']}/{o['name']}" for o in document["objects"]) or "none"
         raise FailedError(f"there is no {name}; known: {known}")
     ready = bool(found[0]["ready"])
-    stalled = any(c["type"] == "Stalled" and c["status"] for c in found[0]["conditions"])
+    stalled = _has(found[0], "Stalled")
     state = "inSync" if ready else "blocked" if stalled else "converging"
     return {**document, "objects": found, "inSync": ready, "state": state, "invalid": {}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -30,6 +30,7 @@ from agent.reconcile.status import Board, ObjectStatus, Overall, State, overall
 from agent.specs.errors import SpecError
 from agent.specs.load import Loaded, load
 from agent.specs.policy import Policy, load_policy
+from agent.specs.select import EVERYTHING, Selector
 from agent.state.db import open_state
 from agent.state.lock import StateLock
 
@@ -49,6 +50,7 @@ class Options:
     state_dir: str
     watch: bool = True  # react to changes; without it one pass is made
     policy: str = ""  # file; empty = none
+    select: Selector = EVERYTHING
 
 
 class Agent:
@@ -100,7 +102,7 @@ class Agent:
     def prepare_plan(self) -> Loaded:
         """Only look: connect to the servers that exist already, and read the specs. No key is reconciled."""
         self.context.desired = before = self.last_applied()
-        loaded = load(list(self.options.paths), self.context.policy)
+        loaded = self.load(self.options.paths)
         wanted = loaded.desired or DesiredState("")
         self.context.desired = wanted
         names = [
@@ -144,7 +146,7 @@ class Agent:
         with self._reloading:
             if not self._take_policy():
                 return
-            loaded = load(list(self.options.paths), self.context.policy)
+            loaded = self.load(self.options.paths)
             before = self.context.desired
             after = loaded.effective(before)
             if self._loaded is None or loaded.revision != self._loaded.revision:
@@ -157,6 +159,10 @@ class Agent:
             if self._held:
                 log.warning("revision held", why=self._held)
             self._take(before, before if self._held else after)
+
+    def load(self, paths: Sequence[str]) -> Loaded:
+        """Specs as this agent sees them: within its policy, and what it selects."""
+        return load(list(paths), self.context.policy, self.options.select)
 
     def _read_policy(self) -> Policy | None:
         return load_policy(self.options.policy, self.options.paths) if self.options.policy else None
@@ -255,11 +261,13 @@ class Agent:
                 "startedAt": self._started_at,
                 "stateDir": self.options.state_dir,
                 "specs": list(self.options.paths),
+                "select": self.options.select.text or None,
                 "policy": self.options.policy or None,
                 "policyError": self._policy_error or None,
                 "http": ":".join(str(part) for part in self.http_address) if self.http_address else None,
             },
             now=self._clock.time(),
+            labels=self._loaded.labels if self._loaded is not None else {},
         )
         return status_document(statuses, facts, self.context.delivered)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent.model.condition import Condition, ConditionType, Reason
@@ -25,10 +25,13 @@ class Facts:
     invalid: Mapping[str, list[str]]  # object or file -> its errors
     agent: Document
     now: float
+    labels: Mapping[Key, Mapping[str, str]] = field(default_factory=dict)
 
 
 def status_document(statuses: Iterable[ObjectStatus], facts: Facts, delivered: Delivered) -> Document:
-    objects = [object_document(status) for status in statuses]
+    objects = [
+        {**object_document(status), "labels": dict(facts.labels.get(status.key, {}))} for status in statuses
+    ]
     return {
         "inSync": facts.overall.state == "inSync",
         "state": str(facts.overall.state),

@@ -13,7 +13,6 @@ from agent.reconcile.document import Document
 from agent.reconcile.mapping import suspect_digest
 from agent.reconcile.preview import plan_digest, preview
 from agent.reconcile.queue import WHOLE
-from agent.specs.load import load
 
 
 class InvalidError(LaneSyncError):
@@ -36,7 +35,7 @@ class AgentService:
         context = self._agent.context
         desired = context.desired
         if paths:
-            loaded = load([os.path.abspath(path) for path in paths], context.policy)
+            loaded = self._agent.load([os.path.abspath(path) for path in paths])
             if loaded.desired is None:
                 raise InvalidError("the specs are invalid; run `lanesync validate`")
             desired = loaded.desired

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -50,6 +51,10 @@ class Collector:
             self.errors.append(error)
         else:
             self.omitted += 1
+
+    def forget(self, errors: Iterable[SpecError]) -> None:
+        gone = set(errors)
+        self.errors = [error for error in self.errors if error not in gone]
 
     def shown(self) -> tuple[tuple[SpecError, ...], int]:
         """The errors by place, without repeats, at most MAX_SHOWN of them, and the number of the others."""

@@ -27,6 +27,7 @@ from agent.specs.permitted import refusals
 from agent.specs.places import Path, at, path_text
 from agent.specs.policy import Policy
 from agent.specs.references import Index, Objects, dependents, problems, references
+from agent.specs.select import EVERYTHING, Candidate, Selector, chosen
 from agent.specs.yamltext import Node, documents
 
 
@@ -53,6 +54,7 @@ class Loaded:
     complete: bool
     revision: str
     candidates: dict[Key, Spec] = field(default_factory=dict, repr=False)  # valid by themselves
+    labels: dict[Key, dict[str, str]] = field(default_factory=dict, repr=False)
 
     def effective(self, last_good: DesiredState | None) -> DesiredState:
         """`valid`, with the last good version of each object that is invalid or cannot be read now."""
@@ -85,10 +87,11 @@ class _Document:
     remnant: Spec | None = None  # what is left of an invalid one when its errors are cut out
 
 
-def load(paths: Sequence[str], policy: Policy | None = None) -> Loaded:
-    """Read files and directories. What `policy` does not allow is an error like any other."""
+def load(paths: Sequence[str], policy: Policy | None = None, select: Selector = EVERYTHING) -> Loaded:
+    """Read files and directories. What `policy` does not allow is an error like any other; what `select` does
+    not choose is as if it were not there, errors included."""
     with _without_collection():
-        return _Loader(policy).load(paths)
+        return _Loader(policy, select).load(paths)
 
 
 @contextmanager
@@ -104,8 +107,9 @@ def _without_collection() -> Iterator[None]:
 
 
 class _Loader:
-    def __init__(self, policy: Policy | None) -> None:
+    def __init__(self, policy: Policy | None, select: Selector) -> None:
         self._policy = policy
+        self._select = select
         self._errors = Collector()
         self._warnings = Collector()
         self._invalid: dict[Key | str, list[SpecError]] = {}
@@ -118,6 +122,7 @@ class _Loader:
         for file in read_files(paths, self._file_error):
             self._files.append(file.name)
             self._read(file)
+        self._leave_out()
         objects = self._unique()
         self._check_together(objects)
         broken = {key for key in self._invalid if isinstance(key, Key)}
@@ -139,6 +144,7 @@ class _Loader:
             complete=self._complete,
             revision=revision,
             candidates=candidates,
+            labels={key: _labels(docs[0].root) or {} for key, docs in self._declared.items()},
         )
 
     # -- one file --
@@ -199,6 +205,20 @@ class _Loader:
             )
 
     # -- all together --
+
+    def _leave_out(self) -> None:
+        """Forget what is not selected, and what is wrong with it."""
+        if not self._select:
+            return
+        documents = [d for found in self._declared.values() for d in found if d.key is not None]
+        mine = chosen(
+            self._select,
+            (Candidate(d.key, _labels(d.root), d.spec or d.remnant) for d in documents if d.key is not None),
+        )
+        for key in self._declared.keys() - mine:
+            del self._declared[key]
+            self._errors.forget(self._invalid.pop(key, []))
+        self._hash.append(f"select {self._select.text}")
 
     def _unique(self) -> Objects:
         """Objects that are valid by themselves and whose name is there once."""
@@ -271,6 +291,14 @@ def _blocked(
         if not new:
             return found
         broken |= {key for key, _ in new}
+
+
+def _labels(root: Node) -> dict[str, str] | None:
+    """None when they cannot be read."""
+    found = root.data["metadata"].get("labels", {})
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        return None
+    return found
 
 
 def _key_of(root: Node) -> Key | None:
