@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+import requests
 
 from agent.engines.fts3.settings import Settings
 from agent.fts3 import Client, Context, new_job, new_transfer
@@ -21,6 +23,8 @@ from bench import ours, processes
 from bench.measure import Result, say
 from bench.workload import Scale
 from tests.fts3_double.run import Double, start_double
+
+T = TypeVar("T")
 
 NAME = "fts3"
 BARE = "bare client, same jobs"
@@ -120,13 +124,13 @@ def _measure(result: Result, double: Double, agent: Agent, shape: Shape, still: 
     say(f"  {NAME}: {shape.window:,} files submitted in {submitting:.1f} s; {full}")
 
     time.sleep(still / 2)  # so that the pauses of polling have grown
-    double.admin("DELETE", "/requests")
+    _patiently(lambda: double.admin("DELETE", "/requests"))
     before = agent.usage()
     time.sleep(still)
-    waited, looks = agent.usage() - before, len(double.requests())
+    waited, looks = agent.usage() - before, len(_patiently(double.requests))
 
     resumed = time.time()
-    double.settings(engine_paused=False)
+    _patiently(lambda: double.settings(engine_paused=False))
     _until(lambda: _count(double, "FINISHED") >= shape.total, "all files are finished", agent)
     finished = time.time() - resumed
     processes.run([*agent.status, "--wait", "--timeout", f"{LATEST_SECONDS:.0f}s"], agent.log)
@@ -193,7 +197,7 @@ def _agent(work: Path) -> Iterator[Agent]:
         yield Agent(process.pid, started, log, [*ours.LANESYNC, "status", *state])
 
 
-def _until(true: Any, what: str, agent: Agent) -> None:
+def _until(true: Callable[[], bool], what: str, agent: Agent) -> None:
     """RuntimeError when the agent ended instead."""
     deadline, pause = time.monotonic() + LATEST_SECONDS, 0.2
     while not true():
@@ -203,8 +207,19 @@ def _until(true: Any, what: str, agent: Agent) -> None:
         pause = min(pause * 1.2, 5.0)  # counting a million rows costs the service something, too
 
 
+def _patiently(ask: Callable[[], T]) -> T:
+    """The double answers nobody while it writes down the end of hundreds of thousands of files."""
+    deadline = time.monotonic() + LATEST_SECONDS
+    while True:
+        try:
+            return ask()
+        except requests.Timeout:
+            if time.monotonic() > deadline:
+                raise
+
+
 def _count(double: Double, state: str = "") -> int:
-    files: dict[str, int] = double.state()["files"]
+    files: dict[str, int] = _patiently(double.state)["files"]
     return files.get(state, 0) if state else sum(files.values())
 
 
