@@ -151,7 +151,12 @@ def test_one_bad_file_of_a_hundred_is_the_only_one_sent_again(site: GridWorld) -
     site.world.start()
     good = {path: body for path, body in contents(site.source).items() if "f00042" not in path}
     eventually(lambda: site.files() == good, what="the others")
-    text = site.condition("Mapping", "dailies", "Ready", "Retrying")
+
+    def last_error() -> str:
+        (delivery,) = site.world.object("Mapping", "dailies")["deliveries"]
+        return str(delivery["lastError"] or "")
+
+    text = eventually(last_error, seconds=60, what="the failure is told")
     assert "f00042.bin: TRANSFER [5] Input/output error" in text
     site.grid.service.clear_faults()
     site.delivered()

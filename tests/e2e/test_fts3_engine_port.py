@@ -16,7 +16,7 @@ from agent.engines.fts3.engine import Fts3Engine, Settings
 from agent.engines.port import DestinationRequest, Entry, TransferRequest
 from agent.model.observed import FileOutcome, ObservedTransfer, Tag, TransferState
 from agent.model.outcome import UnreachableError
-from agent.model.spec import Overwrite
+from agent.model.spec import Lane, Overwrite
 
 pytestmark = pytest.mark.e2e
 
@@ -230,6 +230,27 @@ def test_what_was_asked_survives_the_engine(grid: Grid, tmp_path: Path) -> None:
     assert [r.outcome for r in results] == [FileOutcome.DELIVERED] * 2
     assert bench.engine.results(seen.id, cursor) == ((), cursor)
     assert len(grid.jobs()) == 1
+    bench.engine.close()
+
+
+def test_lanes_share_what_goes_through_and_the_service_is_kept_shallow(grid: Grid, tmp_path: Path) -> None:
+    """Ever so many files wait: a window of ten goes out at a time, four of five from the lane of 80%."""
+    bench = Bench(grid, tmp_path / "engine", replace(QUICK, window=10, batch=2))
+    bench.engine.set_lanes(bench.destination, (Lane("A", 0.8), Lane("B", 0.2)))
+    grid.service.settings(engine_paused=True)
+    transfers = [
+        bench.start(*(bench.put(f"{lane}{n}") for n in range(60)), lane=lane, priority=priority)
+        for lane, priority in (("A", 100), ("B", 1))
+    ]
+    bench.at_service(SUBMITTED=10)
+    grid.service.settings(engine_paused=False)
+    for transfer in transfers:
+        bench.delivered(transfer)
+    with grid.client() as client:
+        files = [file for job in grid.jobs() for file in client.jobs.files(job.job_id)]
+    order = [file.activity for file in sorted(files, key=lambda file: file.file_id or 0)]
+    assert len(order) == 120
+    assert 36 <= order[10:60].count("A") <= 44
     bench.engine.close()
 
 
