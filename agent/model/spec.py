@@ -293,6 +293,7 @@ class MappingSpec:
     retry: RetryPolicy = RetryPolicy()
     suspend: bool = False
     on_remove: OnRemove = OnRemove.ORPHAN
+    depends_on: tuple[str, ...] = ()  # mappings that must be in sync first
 
 
 Spec = ServerSpec | PriorityLanesSpec | DestinationSpec | MappingSpec

@@ -23,6 +23,7 @@ from agent.model.spec import (
 )
 from agent.planning.destination import destination_digest
 from agent.reconcile.delivered import Delivered
+from agent.reconcile.dependencies import Awaited
 from agent.reconcile.queue import WorkQueue
 from agent.reconcile.status import Board
 from agent.source.filters import Filter, KeepOut
@@ -67,6 +68,7 @@ class Context:
     delivered: Delivered
     desired: DesiredState = field(default_factory=lambda: DesiredState(revision=""))
     policy: Policy | None = None
+    awaited: Awaited = field(default_factory=Awaited)
     _servers: dict[str, Connected] = field(default_factory=dict)
     _destination_ids: dict[str, tuple[int, str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)

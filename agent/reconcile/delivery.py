@@ -85,6 +85,8 @@ def judge(found: Findings, now: float) -> Outcome:
     if found.in_flight or found.active or found.deleting:
         reason = Reason.DESTINATION_UNREACHABLE if found.destination_error else Reason.TRANSFERRING
         return Wait(reason)
+    if found.blocked_by:
+        return Wait(Reason.DEPENDENCY_NOT_READY)
     if found.held:
         return Stalled(Reason.DELETIONS_HELD, _held_text(found))
     if found.suspects:

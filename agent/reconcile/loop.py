@@ -24,6 +24,7 @@ from agent.model.outcome import (
 from agent.model.spec import Key, Kind, Spec, digest, key_of
 from agent.planning.backoff import delay
 from agent.reconcile.context import Context
+from agent.reconcile.dependencies import tell
 from agent.reconcile.destination import reconcile_destination
 from agent.reconcile.mapping import Mappings
 from agent.reconcile.queue import Hints
@@ -69,7 +70,12 @@ class Loop:
             try:
                 self.run(key, hints)
             finally:
-                self.context.queue.done(key)
+                self.finished(key)
+
+    def finished(self, key: Key) -> None:
+        """It may be taken again; those who wait for it look whether they may go on."""
+        self.context.queue.done(key)
+        tell(self.context, key)
 
     def run(self, key: Key, hints: Hints) -> Outcome:
         """Reconcile one key, write its status, and enqueue it for when it is due again."""

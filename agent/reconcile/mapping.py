@@ -37,6 +37,7 @@ from agent.reconcile.act import Scene, execute
 from agent.reconcile.collect import Collected, collect
 from agent.reconcile.context import Context
 from agent.reconcile.delivery import RECHECK, Findings, Memory, describe, judge, message
+from agent.reconcile.dependencies import waits_for
 from agent.reconcile.destination import unsupported_text
 from agent.reconcile.queue import WHOLE, Hints
 from agent.reconcile.removal import leave_destinations, remove_mapping
@@ -89,6 +90,7 @@ class Mappings:
         memory = self.memories.setdefault((spec.name, destination), Memory())
         memory.pending |= hints
         found = Findings(destination, suspended=delivery_suspension(context, spec, destination))
+        found.blocked_by = waits_for(context, spec)
         delivery = _Delivery(context.desired.destinations[destination], memory, found)
         self._due(spec, memory)
         connected = context.connected(delivery.destination.server)
@@ -261,7 +263,7 @@ class Mappings:
 
     def _next_in(self, spec: MappingSpec, deliveries: list[_Delivery]) -> float:
         now = self.context.clock.monotonic()
-        reachable = [d.memory.survey_due - now for d in deliveries if d.scene is not None]
+        reachable = [d.memory.survey_due - now for d in deliveries if d.surveys]
         ends = suspension_ends(self.context, spec)
         resumes = [] if ends is None else [ends - self.context.clock.time()]
         return max(0.05, min([*reachable, *resumes], default=spec.trigger.interval))
@@ -278,7 +280,9 @@ class _Delivery:
 
     @property
     def surveys(self) -> bool:
-        return self.scene is not None and not self.found.suspended and not self.found.error
+        """Nothing stands in the way of looking for what there is to send."""
+        found = self.found
+        return self.scene is not None and not (found.suspended or found.error or found.blocked_by)
 
     @property
     def live_scene(self) -> Scene:

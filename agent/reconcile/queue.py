@@ -105,6 +105,10 @@ class Schedule:
             heapq.heappop(self._later)
         return self._later[0][0] if self._later else None
 
+    def busy(self, key: Key, now: float) -> bool:
+        waiting = self._waiting.get(key)
+        return key in self._running or (waiting is not None and waiting.at <= now)
+
     def idle(self, now: float) -> bool:
         """Nothing runs and nothing is due."""
         due = self.next_due()
@@ -150,6 +154,11 @@ class WorkQueue:
     def forget(self, key: Key) -> None:
         with self._changed:
             self._schedule.forget(key)
+
+    def busy(self, key: Key) -> bool:
+        """It is being reconciled, or due to be."""
+        with self._changed:
+            return self._schedule.busy(key, self._clock())
 
     def idle(self) -> bool:
         with self._changed:

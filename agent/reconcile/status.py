@@ -58,6 +58,7 @@ class Overall:
 def overall(statuses: Iterable[ObjectStatus], problems: tuple[str, ...] = ()) -> Overall:
     """The plain answer. `problems` are what stands in the way beside the objects: invalid specs, a held
     revision. A suspended object is not asked to be in sync."""
+    statuses = list(statuses)
     waiting = [s for s in statuses if not s.ready and not s.suspended]
     stalled = [s for s in waiting if s.stalled is not None]
     # A mapping that waits for a stalled destination is blocked by it, not on its way.
@@ -69,7 +70,9 @@ def overall(statuses: Iterable[ObjectStatus], problems: tuple[str, ...] = ()) ->
     if stalled:
         return Overall(State.BLOCKED, _first_reason(stalled, len(waiting)))
     if waiting:
-        return Overall(State.CONVERGING, _first_reason(waiting, len(waiting)))
+        # Nothing moves and nothing is stalled: what they wait for is suspended, and only a person ends that.
+        state = State.BLOCKED if any(s.suspended for s in statuses) else State.CONVERGING
+        return Overall(state, _first_reason(waiting, len(waiting)))
     return Overall(State.IN_SYNC, "everything is in sync")
 
 

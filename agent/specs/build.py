@@ -177,6 +177,7 @@ class _Mapping:
             retry=self._retry(spec.get("retry", {})),
             suspend=spec.get("suspend", False),
             on_remove=OnRemove(spec.get("onRemove", implicit.on_remove)),
+            depends_on=tuple(spec.get("dependsOn", ())),
         )
 
     def _destination_path(self, where: Path, text: str) -> str:

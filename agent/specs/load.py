@@ -117,6 +117,7 @@ class _Loader:
         self._hash: list[str] = []
         self._declared: dict[Key, list[_Document]] = {}
         self._files: list[str] = []
+        self._left_out: frozenset[Key] = frozenset()
 
     def load(self, paths: Sequence[str]) -> Loaded:
         for file in read_files(paths, self._file_error):
@@ -215,7 +216,8 @@ class _Loader:
             self._select,
             (Candidate(d.key, _labels(d.root), d.spec or d.remnant) for d in documents if d.key is not None),
         )
-        for key in self._declared.keys() - mine:
+        self._left_out = frozenset(self._declared.keys() - mine)
+        for key in self._left_out:
             del self._declared[key]
             self._errors.forget(self._invalid.pop(key, []))
         self._hash.append(f"select {self._select.text}")
@@ -242,7 +244,7 @@ class _Loader:
 
     def _check_together(self, objects: Objects) -> None:
         broken = frozenset(key for key in self._declared if key not in objects)
-        index = Index.of(objects, broken)
+        index = Index.of(objects, broken, self._left_out)
         remnants = [
             problem
             for key in broken

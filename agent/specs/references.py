@@ -36,17 +36,21 @@ class Problem(NamedTuple):
 
 @dataclass(slots=True)
 class Index:
-    """Objects by kind. `broken` are keys that exist but are invalid themselves: not reported as missing."""
+    """Objects by kind. `broken` are keys that exist but are invalid themselves: not reported as missing.
+    `left_out` are those that are not selected."""
 
     servers: dict[str, ServerSpec] = field(default_factory=dict)
     lanes: dict[str, PriorityLanesSpec] = field(default_factory=dict)
     destinations: dict[str, DestinationSpec] = field(default_factory=dict)
     mappings: dict[str, MappingSpec] = field(default_factory=dict)
     broken: frozenset[Key] = frozenset()
+    left_out: frozenset[Key] = frozenset()
 
     @classmethod
-    def of(cls, objects: Objects, broken: frozenset[Key] = frozenset()) -> Index:
-        index = cls(broken=broken)
+    def of(
+        cls, objects: Objects, broken: frozenset[Key] = frozenset(), left_out: frozenset[Key] = frozenset()
+    ) -> Index:
+        index = cls(broken=broken, left_out=left_out)
         for key, spec in objects.items():
             match spec:
                 case ServerSpec():
@@ -77,6 +81,7 @@ def problems(index: Index) -> Iterator[Problem]:
     for name, mapping in index.mappings.items():
         yield from references(index, Key(Kind.MAPPING, name), mapping)
     yield from _overlaps(index)
+    yield from _cycles(index)
 
 
 def references(index: Index, key: Key, spec: Spec) -> Iterator[Problem]:
@@ -98,7 +103,8 @@ def dependents(index: Index) -> Iterator[tuple[Key, Key]]:
             if needed in index.broken:
                 yield key, needed
     for name, mapping in index.mappings.items():
-        for needed in (Key(Kind.DESTINATION, d) for d in mapping.destinations):
+        destinations = [Key(Kind.DESTINATION, d) for d in mapping.destinations]
+        for needed in [*destinations, *(Key(Kind.MAPPING, m) for m in mapping.depends_on)]:
             if needed in index.broken:
                 yield Key(Kind.MAPPING, name), needed
 
@@ -182,6 +188,42 @@ def _mapping(index: Index, key: Key, mapping: MappingSpec) -> Iterator[Problem]:
             if problem:
                 yield Problem(key, ("spec", "lane"), f"{problem} (destination {name})")
     yield from _unserved(index, key, mapping)
+    for number, name in enumerate(mapping.depends_on):
+        where = ("spec", "dependsOn", number)
+        if Key(Kind.MAPPING, name) in index.left_out:
+            yield Problem(
+                key,
+                where,
+                f"Mapping/{name} is not selected here: this agent cannot know when it is in sync; "
+                "select both, or neither",
+            )
+        elif message := _missing(index, Kind.MAPPING, name):
+            yield Problem(key, where, message)
+
+
+def _cycles(index: Index) -> Iterator[Problem]:
+    """Mappings that wait for themselves, one problem for each."""
+    done: set[str] = set()
+    for start in sorted(index.mappings):
+        path: list[str] = []
+        pending = [(start, 0)]
+        while pending:
+            name, depth = pending.pop()
+            del path[depth:]
+            if name in path:
+                yield from _cycle(index, path[path.index(name) :])
+            elif name not in done and name in index.mappings:
+                path.append(name)
+                done.add(name)
+                pending += [(needed, depth + 1) for needed in index.mappings[name].depends_on]
+
+
+def _cycle(index: Index, names: list[str]) -> Iterator[Problem]:
+    for at, name in enumerate(names):
+        needed = names[(at + 1) % len(names)]
+        way = " → ".join([*names[at:], *names[: at + 1]])
+        where = ("spec", "dependsOn", index.mappings[name].depends_on.index(needed))
+        yield Problem(Key(Kind.MAPPING, name), where, f"waits for itself: {way}")
 
 
 def _unserved(index: Index, key: Key, mapping: MappingSpec) -> Iterator[Problem]:

@@ -85,7 +85,7 @@ class Bench:
             if found is None:
                 return
             self.agent.loop.run(*found)
-            queue.done(found[0])
+            self.agent.loop.finished(found[0])
         raise AssertionError("the queue does not come to rest")
 
     def pass_time(self, seconds: float) -> None:

@@ -122,5 +122,5 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.
 def test_starter_has_no_field_of_a_later_version() -> None:
     """What would be refused is not offered."""
     text = "".join(content for name, content in starter_files().items() if name.endswith(".yaml"))
-    assert "dependsOn" not in text
+    assert "schedule" not in text
     assert "controlServer" not in text
