@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from agent.api.hook import HEADER, Allowance, signed
 from agent.model.outcome import LaneSyncError
 
 MAX_BODY = 1 << 20
@@ -31,6 +32,7 @@ class Service(Protocol):
     def apply(self, paths: list[str]) -> Document: ...
     def events(self, since: int, limit: int) -> Document: ...
     def reconcile(self, name: str) -> Document: ...
+    def look_for_specs(self) -> None: ...
     def suspend(self, name: str, reason: str, author: str, seconds: float | None) -> Document: ...
     def resume(self, name: str) -> Document: ...
     def approve(self, name: str, author: str) -> Document: ...
@@ -42,6 +44,10 @@ class BadRequestError(LaneSyncError):
     """The request's body or parameters are not what the route takes."""
 
 
+class TooLargeError(BadRequestError):
+    """The body is larger than is read."""
+
+
 class AsciiJson(JSONResponse):
     """JSON that survives names which are not UTF-8."""
 
@@ -49,9 +55,10 @@ class AsciiJson(JSONResponse):
         return json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode("ascii")
 
 
-def make_app(service: Service, token: str, *, trusted: bool) -> Starlette:
-    """`trusted`: the socket that this app is served on is protected by its file mode."""
-    faces = _Faces(service, token, trusted)
+def make_app(service: Service, token: str, *, trusted: bool, hook_secret: bytes | None = None) -> Starlette:
+    """`trusted`: the socket that this app is served on is protected by its file mode. `hook_secret`: whoever
+    signs with it may have the agent look for new specs."""
+    faces = _Faces(service, token, trusted, hook_secret)
     return Starlette(
         routes=[
             Route("/healthz", faces.health),
@@ -60,7 +67,7 @@ def make_app(service: Service, token: str, *, trusted: bool) -> Starlette:
             Route("/api/v1/events", faces.events),
             Route("/api/v1/plan", faces.guarded(faces.plan), methods=["POST"]),
             Route("/api/v1/apply", faces.guarded(faces.apply), methods=["POST"]),
-            Route("/api/v1/reconcile", faces.guarded(faces.reconcile), methods=["POST"]),
+            Route("/api/v1/reconcile", faces.reconcile_or_hook, methods=["POST"]),
             Route("/api/v1/suspend", faces.guarded(faces.suspend), methods=["POST"]),
             Route("/api/v1/resume", faces.guarded(faces.resume), methods=["POST"]),
             Route("/api/v1/approve", faces.guarded(faces.approve), methods=["POST"]),
@@ -69,10 +76,12 @@ def make_app(service: Service, token: str, *, trusted: bool) -> Starlette:
 
 
 class _Faces:
-    def __init__(self, service: Service, token: str, trusted: bool) -> None:
+    def __init__(self, service: Service, token: str, trusted: bool, hook_secret: bytes | None) -> None:
         self._service = service
         self._token = token
         self._trusted = trusted
+        self._hook_secret = hook_secret
+        self._allowance = Allowance()
 
     def guarded(self, verb: Callable[[Document], Document]) -> Callable[[Request], Awaitable[Response]]:
         """A changing call: authorised, its body read within bounds, its error told in words."""
@@ -82,12 +91,35 @@ class _Faces:
                 text = "this call needs `Authorization: Bearer TOKEN` with the token in the state directory"
                 return AsciiJson({"error": text}, status_code=401)
             try:
-                body = await _body(request)
+                body = _document(await _body(request))
                 return AsciiJson(await run_in_threadpool(verb, body))
+            except TooLargeError as error:
+                return AsciiJson({"error": str(error)}, status_code=413)
             except LaneSyncError as error:
                 return AsciiJson({"error": str(error)}, status_code=400)
 
         return face
+
+    async def reconcile_or_hook(self, request: Request) -> Response:
+        """With the token an object's, or everything's, reconcile; with a signature a push hook."""
+        if HEADER in request.headers and self._hook_secret is not None:
+            return await self._hook(request, self._hook_secret)
+        return await self.guarded(self.reconcile)(request)
+
+    async def _hook(self, request: Request, secret: bytes) -> Response:
+        try:
+            body = await _body(request)
+        except TooLargeError as error:
+            return AsciiJson({"error": str(error)}, status_code=413)
+        if not signed(body, request.headers[HEADER], secret):
+            text = "the signature does not fit the body; is the secret the same at both ends?"
+            return AsciiJson({"error": text}, status_code=401)
+        seconds = self._allowance.take()
+        if seconds:
+            text = f"too many hooks; the next one is taken in {seconds} s"
+            return AsciiJson({"error": text}, status_code=429, headers={"Retry-After": str(seconds)})
+        self._service.look_for_specs()
+        return AsciiJson({"enqueued": ["specs"]}, status_code=202)
 
     def _authorised(self, request: Request) -> bool:
         given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
@@ -133,12 +165,20 @@ class _Faces:
         return self._service.approve(_text(body, "name"), _text(body, "author", ""))
 
 
-async def _body(request: Request) -> Document:
-    data = b""
+async def _body(request: Request) -> bytes:
+    too_large = f"the body is larger than {MAX_BODY} bytes"
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > MAX_BODY:
+        raise TooLargeError(too_large)
+    data = bytearray()
     async for chunk in request.stream():
         data += chunk
         if len(data) > MAX_BODY:
-            raise BadRequestError(f"the body is larger than {MAX_BODY} bytes")
+            raise TooLargeError(too_large)
+    return bytes(data)
+
+
+def _document(data: bytes) -> Document:
     try:
         found = json.loads(data or b"{}")
     except ValueError as error:

@@ -21,7 +21,13 @@ TOKEN_NAME = "token"  # noqa: S105 - a file name
 class Face:
     """Both listeners. `address` is None when no TCP port was asked for."""
 
-    def __init__(self, service: Service, state_dir: str, listen: tuple[str, int] | None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        state_dir: str,
+        listen: tuple[str, int] | None,
+        hook_secret: bytes | None = None,
+    ) -> None:
         token = read_token(state_dir)
         self._path = os.path.join(state_dir, SOCKET_NAME)
         self._servers: list[tuple[uvicorn.Server, threading.Thread]] = []
@@ -29,7 +35,7 @@ class Face:
         tcp = _tcp(listen) if listen is not None else None
         if tcp is not None:
             self.address = tcp.getsockname()[:2]
-            self._start(make_app(service, token, trusted=False), tcp)
+            self._start(make_app(service, token, trusted=False, hook_secret=hook_secret), tcp)
         self._start(make_app(service, token, trusted=True), _unix(state_dir))
 
     def _start(self, app: object, listener: socket.socket) -> None:

@@ -14,16 +14,21 @@ from types import FrameType
 import click
 import structlog
 
+from agent.api.hook import check_secret
 from agent.api.serve import Face
 from agent.cli import logs
-from agent.cli.options import Duration, HostPort, output, policy, select, specs, state_dir
+from agent.cli.gitoptions import spec_source
+from agent.cli.options import Duration, HostPort, output, policy, select, state_dir
 from agent.cli.problems import BLOCKED, DONE, INTERRUPTED, PENDING
 from agent.cli.text import answer, delivered_lines
 from agent.model.outcome import LaneSyncError, PermanentError
+from agent.model.spec import SecretRef, SecretSource
 from agent.reconcile.agent import Agent, Options
 from agent.reconcile.notify import Notifier
 from agent.reconcile.service import AgentService
 from agent.reconcile.status import State
+from agent.specs.git.options import GitOptions
+from agent.specs.secrets import resolve
 from agent.specs.select import Selector
 
 log = structlog.get_logger(__name__)
@@ -33,15 +38,17 @@ TICK = 0.2
 PAUSE = 0.05
 """The answer is worked out at most so often: thousands of objects may change in one breath."""
 SAVE_SECONDS = 60.0
+HOOK_HELP = "Secret that a repository's host signs its push hook with (POST /api/v1/reconcile)."
 
 
 @click.command()
-@specs
+@spec_source
 @click.option("--once", is_flag=True, help="Exit when all is in sync (0) or blocked (4).")
 @click.option("--timeout", type=Duration(), help="With --once: give up after this long (3).")
 @click.option(
     "--listen", type=HostPort(), help="HTTP face. Default 127.0.0.1:8890 if it is free; port 0: any."
 )
+@click.option("--hook-secret-file", metavar="FILE", type=click.Path(dir_okay=False), help=HOOK_HELP)
 @click.option("--log-level", type=click.Choice(list(logs.LEVELS)), default="info", show_default=True)
 @policy
 @select
@@ -49,28 +56,32 @@ SAVE_SECONDS = 60.0
 @state_dir
 def command(
     paths: tuple[str, ...],
+    git: GitOptions | None,
     once: bool,
     timeout: float | None,
     listen: tuple[str, int] | None,
+    hook_secret_file: str | None,
     log_level: str,
     policy: str,
     select: Selector,
     output: str,
     state_dir: str,
 ) -> int:
-    """Deliver what the specs at PATH say and keep it in sync.
+    """Deliver what the specs at PATH, or in a git repository, say and keep it in sync.
 
     Specs are read again when they change, and on SIGHUP. SIGTERM and Ctrl-C end it cleanly; transfers go
     on from where they were when it starts again.
 
     \b
     Example: lanesync run specs/01-quickstart
+    Example: lanesync run --git https://git.example.org/site.git --ref main --subdir paris
     """
+    hook_secret = _hook_secret(hook_secret_file)
     live = sys.stdout.isatty() and output == "text"
     with _logging(log_level, state_dir, live):
-        agent = Agent(Options(paths, state_dir, watch=not once, policy=policy, select=select))
+        agent = Agent(Options(paths, state_dir, watch=not once, policy=policy, select=select, git=git))
         try:
-            face = _serve(agent, state_dir, listen, once)
+            face = _serve(agent, state_dir, listen, once, hook_secret)
             try:
                 agent.start()
                 return Runner(agent, once, timeout, output, live).run()
@@ -93,10 +104,18 @@ def _logging(level: str, state_dir: str, live: bool) -> Iterator[None]:
         yield
 
 
-def _serve(agent: Agent, state_dir: str, listen: tuple[str, int] | None, once: bool) -> Face:
+def _hook_secret(path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    return check_secret(resolve(SecretRef(SecretSource.FILE, os.path.abspath(path)), {}, None))
+
+
+def _serve(
+    agent: Agent, state_dir: str, listen: tuple[str, int] | None, once: bool, hook_secret: bytes | None
+) -> Face:
     service = AgentService(agent)
     try:
-        face = Face(service, state_dir, listen or (None if once else DEFAULT_LISTEN))
+        face = Face(service, state_dir, listen or (None if once else DEFAULT_LISTEN), hook_secret)
     except PermanentError as error:
         if listen is not None:
             raise
@@ -140,7 +159,7 @@ class Runner:
         self._signal = number
 
     def _reload(self, _number: int, _frame: FrameType | None) -> None:
-        self._agent.sources.reload_soon()
+        self._agent.reload_soon()
 
     def _watch_plain(self) -> int:
         version = 0

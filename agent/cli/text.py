@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from agent.model.units import format_size
+from agent.model.units import format_duration, format_size
 from agent.planning.describe import printable
 
 Document = Mapping[str, Any]
@@ -57,12 +57,33 @@ def status_lines(document: Document, width: int = 80) -> list[str]:
             lines += entry("    !", printable(note["message"]), width, whole=True)
     for name, errors in document.get("invalid", {}).items():
         lines += ["", f"invalid: {printable(name)}", *(f"  {printable(error)}" for error in errors[:NAMED])]
-    revision = document["revision"]
-    lines += ["", f"revision {revision['applied'] or 'none yet'}"]
-    if revision["attempted"] != revision["applied"]:
-        lines.append(f"attempted {revision['attempted']}")
+    lines += ["", *revision_lines(document, width)]
     if not document["agent"].get("running"):
         lines.append("no agent is running; this is what the last one knew")
+    return lines
+
+
+def revision_lines(document: Document, width: int) -> list[str]:
+    """What is applied and what was read last; of a repository with the commit's subject and its troubles."""
+    revision, source = document["revision"], document.get("source", {})
+    commits = {f"git:{c['commit']}": c for name in ("applied", "inForce") if (c := source.get(name))}
+
+    def shown(identity: str) -> str:
+        commit = commits.get(identity)
+        return f"{identity}  {printable(commit['subject'])}" if commit else identity
+
+    lines = [cut(f"revision {shown(revision['applied']) or 'none yet'}", width)]
+    if revision["attempted"] and revision["attempted"] != revision["applied"]:
+        lines.append(cut(f"attempted {shown(revision['attempted'])}", width))
+    if source.get("type") != "git":
+        return lines
+    ago = ""
+    if source["lastFetch"]:
+        ago = f", fetched {format_duration(max(0.0, document['time'] - source['lastFetch']))} ago"
+    lines.append(cut(f"from {printable(source['ref'])} of {printable(source['url'])}{ago}", width))
+    for condition in source["conditions"]:
+        if condition["type"] == "Ready" and not condition["status"] and source["lastError"]:
+            lines += entry("!", printable(condition["message"]), width, whole=True)
     return lines
 
 

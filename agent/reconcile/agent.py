@@ -18,6 +18,7 @@ from agent.reconcile.context import Clock, Context, SystemClock
 from agent.reconcile.delivered import Delivered
 from agent.reconcile.document import Document, Facts, status_document, with_invalid
 from agent.reconcile.engines import EngineFactory, make_engine
+from agent.reconcile.gitspecs import GitSpecs
 from agent.reconcile.loop import Loop
 from agent.reconcile.mapping import Mappings
 from agent.reconcile.progress import refreshed
@@ -28,6 +29,8 @@ from agent.reconcile.servers import Servers
 from agent.reconcile.sources import Sources
 from agent.reconcile.status import Board, ObjectStatus, Overall, State, overall
 from agent.specs.errors import SpecError
+from agent.specs.git.checkout import Checkout
+from agent.specs.git.options import GitOptions
 from agent.specs.load import Loaded, load
 from agent.specs.policy import Policy, load_policy
 from agent.specs.select import EVERYTHING, Selector
@@ -51,6 +54,7 @@ class Options:
     watch: bool = True  # react to changes; without it one pass is made
     policy: str = ""  # file; empty = none
     select: Selector = EVERYTHING
+    git: GitOptions | None = None  # instead of paths
 
 
 class Agent:
@@ -81,6 +85,7 @@ class Agent:
         self.sources = Sources(self.context, self.reload)
         self.mappings = Mappings(self.context, self.sources)
         self.loop = Loop(self.context, self.servers, self.mappings)
+        self.git = GitSpecs(options.git, options.state_dir, self._clock, self._event) if options.git else None
         self.http_address: tuple[str, int] | None = None
         self._loaded: Loaded | None = None
         self._held = ""
@@ -96,7 +101,11 @@ class Agent:
         if self.options.watch:
             policy = (self.options.policy,) if self.options.policy else ()
             self.sources.watch_specs((*self.options.paths, *policy))
+        if self.git is not None and not self.options.watch:
+            self.git.first()
         self.reload()
+        if self.git is not None and self.options.watch:
+            self.git.start(self.reload)
         self.loop.start()
 
     def prepare_plan(self) -> Loaded:
@@ -116,6 +125,8 @@ class Agent:
 
     def stop(self) -> None:
         """Stop taking work, end the children, keep what is known. Transfers go on when it starts again."""
+        if self.git is not None:
+            self.git.stop()
         self.sources.stop()
         self.loop.stop(DRAIN_SECONDS)
         if self._loaded is not None:
@@ -146,8 +157,11 @@ class Agent:
         with self._reloading:
             if not self._take_policy():
                 return
-            loaded = self.load(self.options.paths)
+            loaded = self._read()
             before = self.context.desired
+            if loaded is None:  # nothing was ever fetched: what was in force goes on
+                self._take(before, before)
+                return
             after = loaded.effective(before)
             if self._loaded is None or loaded.revision != self._loaded.revision:
                 log.info("specs read", revision=loaded.revision, errors=len(loaded.errors) + loaded.omitted)
@@ -160,9 +174,9 @@ class Agent:
                 log.warning("revision held", why=self._held)
             self._take(before, before if self._held else after)
 
-    def load(self, paths: Sequence[str]) -> Loaded:
+    def load(self, paths: Sequence[str], checkout: Checkout | None = None) -> Loaded:
         """Specs as this agent sees them: within its policy, and what it selects."""
-        return load(list(paths), self.context.policy, self.options.select)
+        return load(list(paths), self.context.policy, self.options.select, checkout)
 
     def _read_policy(self) -> Policy | None:
         return load_policy(self.options.policy, self.options.paths) if self.options.policy else None
@@ -179,6 +193,24 @@ class Agent:
             self._state.events.append(now, None, "Warning", reason, error, self.context.desired.revision)
         self._policy_error = error
         return not error
+
+    def reload_soon(self) -> None:
+        """Look for new specs, from another thread; safe in a signal handler."""
+        self.sources.reload_soon()
+        if self.git is not None:
+            self.git.look_soon()
+
+    def _read(self) -> Loaded | None:
+        """None: no commit was ever fetched."""
+        if self.git is None:
+            return self.load(self.options.paths)
+        with self.git.reading() as checkout:
+            return None if checkout is None else self.load([checkout.specs], checkout)
+
+    def _event(self, kind: str, reason: Reason, message: str) -> None:
+        """One about the specs themselves."""
+        now = self._clock.time()
+        self._state.events.append(now, None, kind, str(reason), message, self.context.desired.revision)
 
     def _take(self, before: DesiredState, after: DesiredState) -> None:
         found = difference(before, after)
@@ -217,6 +249,8 @@ class Agent:
 
     def overall(self, statuses: list[ObjectStatus] | None = None) -> Overall:
         """The plain answer. Objects that were not looked at yet make it converging."""
+        if self.git is not None and (waiting := self.git.waiting()):
+            return Overall(State.BLOCKED if self.git.problems() else State.CONVERGING, waiting)
         statuses = self.statuses() if statuses is None else statuses
         seen = {status.key for status in statuses}
         wanted = (*self.context.desired.all_keys(), *(key_of(s) for s in self.context.removing()))
@@ -240,7 +274,8 @@ class Agent:
 
     def _problems(self) -> tuple[str, ...]:
         broken = tuple(str(error) for error in self._loaded.errors) if self._loaded is not None else ()
-        return tuple(text for text in (self._policy_error, self._held) if text) + broken
+        refused = self.git.problems() if self.git is not None else ()
+        return tuple(text for text in (self._policy_error, self._held, *refused) if text) + broken
 
     def status(self) -> Document:
         desired = self.context.desired
@@ -253,6 +288,7 @@ class Agent:
             attempted_revision=self.attempted_revision,
             applied_revision=self._applied,
             held_revision=self._held,
+            source=self._source(),
             invalid={str(name): [str(error) for error in errors] for name, errors in self._invalid().items()},
             agent={
                 "running": True,
@@ -260,7 +296,7 @@ class Agent:
                 "version": agent.__version__,
                 "startedAt": self._started_at,
                 "stateDir": self.options.state_dir,
-                "specs": list(self.options.paths),
+                "specs": [str(self.options.git)] if self.options.git else list(self.options.paths),
                 "select": self.options.select.text or None,
                 "policy": self.options.policy or None,
                 "policyError": self._policy_error or None,
@@ -270,6 +306,11 @@ class Agent:
             labels=self._loaded.labels if self._loaded is not None else {},
         )
         return status_document(statuses, facts, self.context.delivered)
+
+    def _source(self) -> Document:
+        if self.git is not None:
+            return self.git.document(self._applied)
+        return {"type": "files", "paths": list(self.options.paths), "conditions": []}
 
     def save_status(self) -> None:
         """For `status` without a running agent. LaneSyncError when the state cannot be written."""

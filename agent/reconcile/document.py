@@ -22,6 +22,7 @@ class Facts:
     attempted_revision: str
     applied_revision: str
     held_revision: str
+    source: Document  # where the specs come from, and how reading them goes
     invalid: Mapping[str, list[str]]  # object or file -> its errors
     agent: Document
     now: float
@@ -41,6 +42,7 @@ def status_document(statuses: Iterable[ObjectStatus], facts: Facts, delivered: D
             "applied": facts.applied_revision,
             "held": facts.held_revision,
         },
+        "source": facts.source,
         "agent": facts.agent,
         "time": facts.now,
         "objects": objects,

@@ -44,6 +44,11 @@ class AgentService:
 
     def apply(self, paths: list[str]) -> Document:
         """Reconcile now; only the specs that this agent runs."""
+        git = self._agent.options.git
+        if git is not None:
+            raise LaneSyncError(
+                f"the agent with pid {os.getpid()} runs {git}; push to it, or use another --state-dir"
+            )
         mine = [os.path.abspath(path) for path in self._agent.options.paths]
         if [os.path.abspath(path) for path in paths] != mine:
             raise LaneSyncError(
@@ -67,6 +72,8 @@ class AgentService:
         """Look at one object, or with an empty name at all and at the specs."""
         context = self._agent.context
         if not name:
+            if self._agent.git is not None:
+                self._agent.git.look_soon()
             self._agent.reload()
             self._enqueue_all()
             return {"enqueued": [str(key) for key in context.desired.all_keys()]}
@@ -76,6 +83,10 @@ class AgentService:
             raise LaneSyncError(f"{key} is suspended; `lanesync resume {key}` first")
         context.queue.add(key, hints=WHOLE, urgent=True)
         return {"enqueued": [str(key)]}
+
+    def look_for_specs(self) -> None:
+        """Soon, from another thread: the push hook only says that there may be something."""
+        self._agent.reload_soon()
 
     def suspend(self, name: str, reason: str, author: str, seconds: float | None) -> Document:
         key = self._agent.find(name)

@@ -39,7 +39,8 @@ RESERVED = ".lanesync"
 
 
 def build(kind: Kind, data: dict[str, Any], directory: str, fail: Report, warn: Report) -> Spec:
-    """The typed spec; it is valid when `fail` was not called. Relative sources are below `directory`."""
+    """The typed spec; it is valid when `fail` was not called. Relative sources are below `directory`; with an
+    empty one, of specs that have no place of their own, they are refused."""
     name, spec = data["metadata"]["name"], data["spec"]
     match kind:
         case Kind.SERVER:
@@ -207,6 +208,8 @@ class _Mapping:
             self._fail(where, "`~` is not expanded; write the absolute path")
         elif not text.strip():
             self._fail(where, "must not be blank")
+        elif not self._directory and not text.startswith("/"):
+            self._fail(where, "must be an absolute path: specs from git have no directory of their own")
         elif "$" in text:
             self._warn(where, "variables are not expanded: `$` is taken as part of the path")
         # abspath also removes `..`: what a person means by it beside a symbolic link is what the text says

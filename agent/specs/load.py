@@ -23,6 +23,7 @@ from agent.specs.build import build, destination_path
 from agent.specs.check import check, is_name, without_errors
 from agent.specs.errors import Collector, SpecError
 from agent.specs.files import SpecFile, read_files
+from agent.specs.git.checkout import Checkout
 from agent.specs.permitted import refusals
 from agent.specs.places import Path, at, path_text
 from agent.specs.policy import Policy
@@ -87,11 +88,16 @@ class _Document:
     remnant: Spec | None = None  # what is left of an invalid one when its errors are cut out
 
 
-def load(paths: Sequence[str], policy: Policy | None = None, select: Selector = EVERYTHING) -> Loaded:
+def load(
+    paths: Sequence[str],
+    policy: Policy | None = None,
+    select: Selector = EVERYTHING,
+    checkout: Checkout | None = None,
+) -> Loaded:
     """Read files and directories. What `policy` does not allow is an error like any other; what `select` does
-    not choose is as if it were not there, errors included."""
+    not choose is as if it were not there, errors included. `checkout`: the commit that the paths are of."""
     with _without_collection():
-        return _Loader(policy, select).load(paths)
+        return _Loader(policy, select, checkout).load(paths)
 
 
 @contextmanager
@@ -107,9 +113,10 @@ def _without_collection() -> Iterator[None]:
 
 
 class _Loader:
-    def __init__(self, policy: Policy | None, select: Selector) -> None:
+    def __init__(self, policy: Policy | None, select: Selector, checkout: Checkout | None) -> None:
         self._policy = policy
         self._select = select
+        self._checkout = checkout
         self._errors = Collector()
         self._warnings = Collector()
         self._invalid: dict[Key | str, list[SpecError]] = {}
@@ -121,8 +128,9 @@ class _Loader:
 
     def load(self, paths: Sequence[str]) -> Loaded:
         for file in read_files(paths, self._file_error):
-            self._files.append(file.name)
-            self._read(file)
+            shown = SpecFile(self._name(file.name), file.data)
+            self._files.append(shown.name)
+            self._read(shown)
         self._leave_out()
         objects = self._unique()
         self._check_together(objects)
@@ -151,7 +159,11 @@ class _Loader:
     # -- one file --
 
     def _file_error(self, file: str, message: str) -> None:
-        self._report(None, SpecError(file, 0, 0, "", message))
+        self._report(None, SpecError(self._name(file), 0, 0, "", message))
+
+    def _name(self, file: str) -> str:
+        """As people know it: what comes from a commit is named as in its repository."""
+        return file if self._checkout is None else os.path.relpath(file, self._checkout.root)
 
     def _report(self, key: Key | None, error: SpecError) -> None:
         self._errors.add(error)
@@ -193,7 +205,7 @@ class _Loader:
         spec = None
         data = root.data if whole and not paths else without_errors(root.data, kind, paths) if kind else None
         if kind is not None and data is not None:
-            directory = os.path.dirname(os.path.abspath(file))
+            directory = os.path.dirname(os.path.abspath(file)) if self._checkout is None else ""
             spec = build(Kind(kind), data, directory, lambda p, m: report(at(root, p), None, p, m), warn)
             for path, message in refusals(spec, self._policy):
                 written, node = _place(root, path)
@@ -274,6 +286,8 @@ class _Loader:
                         )
 
     def _revision(self, objects: Objects) -> str:
+        if self._checkout is not None:
+            return self._checkout.revision
         parts = sorted([*self._hash, *(f"{key} {spec!r}" for key, spec in objects.items())])
         return "digest:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
