@@ -201,8 +201,9 @@ def _credential_settings(options: GitOptions) -> tuple[str, ...]:
 def _message(stderr: bytes) -> str:
     """The line that says why; what the other end said is text of strangers."""
     lines = [line for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    reasons = [line for line in lines if line.startswith(("fatal:", "error:", "ERROR:", "remote: error:"))]
-    # ssh says it in its own words, before git's «could not read from remote repository»
-    first = [line for line in lines if "Permission denied" in line or "Host key verification" in line]
-    text = (first or reasons or lines or ["it did not say why"])[0]
+    reasons = [n for n, line in enumerate(lines) if line.startswith(("fatal:", "error:", "remote: error:"))]
+    at = reasons[0] if reasons else 0
+    if at and "Could not read from remote repository" in lines[at]:
+        at -= 1  # ssh has said it, in its own words
+    text = lines[at] if lines else "it did not say why"
     return printable(text.removeprefix("fatal:").removeprefix("error:").strip()[:MESSAGE_LIMIT])

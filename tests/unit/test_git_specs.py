@@ -1,0 +1,355 @@
+"""Specs from git, piece by piece: what may be asked for, how git is held, what is exported, when to look."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import stat
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from gitserver import Repo
+from hypothesis import given
+from hypothesis import strategies as st
+from servers import eventually
+
+from agent.api.hook import BURST, Allowance, check_secret, signed
+from agent.model.outcome import PermanentError
+from agent.reconcile.gitspecs import FIRST_RETRY, MAX_RETRY, pause
+from agent.specs.git.checkout import Checkout
+from agent.specs.git.export import CommitRefusedError, export
+from agent.specs.git.follow import Follower
+from agent.specs.git.options import GitOptions, GitUsageError
+from agent.specs.git.program import Git, GitError, StoppedError
+from agent.specs.git.repository import AccessError
+from agent.specs.git.signatures import is_ssh
+from agent.specs.load import load
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://robot:{SECRET}@git.example.org/site.git",
+        f"https://{SECRET}@git.example.org/site.git",
+        f"https://git.example.org/site.git?private_token={SECRET}",
+        f"https://git.example.org/site.git#{SECRET}",
+        f"ssh://git:{SECRET}@git.example.org/site.git",
+        f"ext::sh -c {SECRET}",
+        f"http://git.example.org/{SECRET}",
+        f"git://git.example.org/{SECRET}",
+        f"ftp://git.example.org/{SECRET}",
+        f"--upload-pack={SECRET}",
+        f"-oProxyCommand={SECRET}:x",
+        f"ssh://-oProxyCommand={SECRET}/x",
+        f"relative/{SECRET}",
+        f"https:///{SECRET}",
+        f"https://[{SECRET}/x",
+        f"/a\n{SECRET}",
+        "",
+    ],
+)
+def test_a_url_that_is_no_repository_or_holds_a_secret_is_refused_without_being_shown(url: str) -> None:
+    """What is refused may be a secret: the message does not repeat it."""
+    with pytest.raises(GitUsageError) as refused:
+        GitOptions(url)
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "scheme"),
+    [
+        ("https://git.example.org:8443/site.git", "https"),
+        ("ssh://git@git.example.org:2222/site.git", "ssh"),
+        ("git@git.example.org:team/site.git", "ssh"),
+        ("git.example.org:site.git", "ssh"),
+        ("file:///srv/site.git", "file"),
+        ("/srv/site.git", "file"),
+        ("http://127.0.0.1:3000/site.git", "http"),
+        ("git://[::1]/site.git", "git"),
+    ],
+)
+def test_git_may_speak_the_one_protocol_of_its_url(url: str, scheme: str) -> None:
+    """A repository that sends us elsewhere cannot choose another."""
+    assert GitOptions(url).scheme == scheme
+
+
+def test_unencrypted_repositories_are_for_signed_commits() -> None:
+    """Then it does not matter who hands them out."""
+    assert GitOptions("git://git.example.org/site.git", keyring="/keys").scheme == "git"
+
+
+@pytest.mark.parametrize("ref", ["", "-x", "a b", "a..b", "a:b", "@", "x@{1}", "/x", "x/", "a^", "a~1", "*"])
+def test_refs_that_git_would_read_as_something_else_are_refused(ref: str) -> None:
+    """A ref is a name, never an expression, an option or a pair of names."""
+    with pytest.raises(GitUsageError):
+        GitOptions("/srv/site.git", ref)
+
+
+def test_the_directory_stays_within_the_repository() -> None:
+    """Normalised, relative, without a way out."""
+    assert GitOptions("/srv/site.git", subdir="./site//paris/").subdir == "site/paris"
+    for wrong in ("/etc", "..", "a/../..", ".git", "a/.hidden"):
+        with pytest.raises(GitUsageError):
+            GitOptions("/srv/site.git", subdir=wrong)
+
+
+# -- the program
+
+
+def fake_git(directory: Path, script: str) -> dict[str, str]:
+    """An environment whose `git` is this script."""
+    program = directory / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n" + script)
+    program.chmod(0o755)
+    return {"PATH": f"{program.parent}:/usr/bin:/bin", "GIT_DIR": "/elsewhere", "SECRET": SECRET}
+
+
+def test_a_git_that_hangs_is_ended_with_its_helpers(tmp_path: Path) -> None:
+    """They are one process group, and nothing of it stays."""
+    environ = fake_git(tmp_path, f"sleep 100 & echo $! > {tmp_path}/helper\nwait\n")
+    git = Git(str(tmp_path), GitOptions("/srv/x"), environ)
+    with pytest.raises(GitError, match="took too long"):
+        git.run("fetch", seconds=1.0)
+    helper = (tmp_path / "helper").read_text().strip()
+    eventually(lambda: not Path(f"/proc/{helper}").exists() or _is_zombie(helper), what="the helper is gone")
+
+
+def _is_zombie(pid: str) -> bool:
+    try:
+        return ") Z" in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+
+
+def test_a_git_that_talks_without_end_is_ended(tmp_path: Path) -> None:
+    """Memory is bounded by what is read, on both streams."""
+    git = Git(str(tmp_path), GitOptions("/srv/x"), fake_git(tmp_path, "yes; exit 0\n"))
+    with pytest.raises(GitError, match="says more than"):
+        git.run("ls-remote", limit=100_000)
+
+
+def test_what_the_other_end_says_is_bounded_and_escaped(tmp_path: Path) -> None:
+    """An error is one short line without control characters."""
+    script = "printf 'noise\\nfatal: \\033[2Jremote says %0500d\\n' 0 >&2\nexit 128\n"
+    git = Git(str(tmp_path), GitOptions("/srv/x"), fake_git(tmp_path, script))
+    with pytest.raises(GitError) as failed:
+        git.run("fetch")
+    text = str(failed.value)
+    assert text.startswith("git fetch: \\x1b[2Jremote says 000")
+    assert text.isprintable() and len(text) < 400
+
+
+def test_git_sees_neither_settings_nor_secrets_of_the_environment(tmp_path: Path) -> None:
+    """Only what it needs is handed on; it asks nobody."""
+    git = Git(str(tmp_path), GitOptions("https://git.example.org/x"), fake_git(tmp_path, "env\n"))
+    shown = dict(line.split("=", 1) for line in git.run("env").decode().splitlines())
+    assert SECRET not in shown.values() and "GIT_DIR" not in shown
+    assert shown["GIT_TERMINAL_PROMPT"] == "0" and shown["GIT_ALLOW_PROTOCOL"] == "https"
+
+
+def test_a_stopped_git_runs_nothing_any_more(tmp_path: Path) -> None:
+    """The end of the agent waits for no network."""
+    git = Git(str(tmp_path), GitOptions("/srv/x"))
+    git.stop()
+    with pytest.raises(StoppedError):
+        git.run("version")
+
+
+# -- following
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    made = Repo(tmp_path / "repo")
+    made.write("site/a.yaml", "a: 1\n")
+    made.commit("first")
+    return made
+
+
+def follower(repo: Repo, tmp_path: Path, **options: object) -> Follower:
+    wanted = GitOptions(str(repo.directory), "main", "site")
+    return Follower(replace(wanted, **options), str(tmp_path / "state"))  # type: ignore[arg-type]
+
+
+def specs(found: Follower) -> dict[str, bytes]:
+    assert found.checkout is not None
+    root = Path(found.checkout.specs)
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def test_a_lock_that_a_killed_git_left_is_overcome_at_the_next_look(repo: Repo, tmp_path: Path) -> None:
+    """What we keep of the repository can always be fetched again."""
+    f = follower(repo, tmp_path)
+    assert f.look()
+    assert not f.look()
+    repo.write("site/a.yaml", "a: 2\n")
+    repo.commit("second")
+    (tmp_path / "state/repository.git/shallow.lock").touch()
+    with pytest.raises(GitError):
+        f.look()
+    assert specs(f) == {"a.yaml": b"a: 1\n"}, "the last good one stays"
+    assert f.look()
+    assert specs(f) == {"a.yaml": b"a: 2\n"}
+
+
+def test_the_last_commit_is_found_at_the_next_start_unless_something_else_is_asked(
+    repo: Repo, tmp_path: Path
+) -> None:
+    """Another ref, another directory or a keyring make it another thing; so does damage."""
+    follower(repo, tmp_path).look()
+    assert specs(follower(repo, tmp_path)) == {"a.yaml": b"a: 1\n"}
+    keyring = tmp_path / "keyring"
+    keyring.write_text("a@example.org ssh-ed25519 AAAA\n")
+    for options in ({"ref": "other"}, {"subdir": ""}, {"keyring": str(keyring)}):
+        assert follower(repo, tmp_path, **options).checkout is None, options
+    record = tmp_path / "state/current.json"
+    for damage in (b"", b"[]", b"{", b'{"format": 1, "commit": {}}', b"\xff"):
+        record.write_bytes(damage)
+        assert follower(repo, tmp_path).checkout is None
+
+
+def test_a_tree_made_to_write_elsewhere_writes_nothing_there(repo: Repo, tmp_path: Path) -> None:
+    """Names that git itself never makes, and a link with the name of a directory."""
+    blob = repo.git("hash-object", "-w", "--stdin", stdin="evil: 1\n")
+    target = tmp_path / "outside"
+    target.mkdir()
+    link = repo.git("hash-object", "-w", "--stdin", stdin=str(target))
+
+    def tree(*entries: tuple[bytes, bytes, str]) -> str:
+        data = b"".join(mode + b" " + name + b"\0" + bytes.fromhex(oid) for mode, name, oid in entries)
+        command = ["git", "hash-object", "-t", "tree", "--literally", "-w", "--stdin"]
+        done = subprocess.run(command, cwd=repo.directory, input=data, capture_output=True, check=True)
+        return done.stdout.decode().strip()
+
+    inner = tree((b"100644", b"x.yaml", blob))
+    trees = [
+        tree((b"40000", b"..", inner), (b"100644", b"ok.yaml", blob)),
+        tree((b"100644", b"../../x.yaml", blob)),
+        tree((b"120000", b"d", link), (b"40000", b"d", inner)),
+        tree((b"120000", b"d", link), (b"100644", b"d/x.yaml", blob)),
+    ]
+    git = Git(str(repo.directory / ".git"), GitOptions(str(repo.directory)))
+    for number, root in enumerate(trees):
+        commit = repo.git("commit-tree", root, "-m", "x")
+        try:
+            export(git, commit, "", str(tmp_path / "exports" / str(number)))
+        except (OSError, CommitRefusedError):
+            pass
+        assert list(target.iterdir()) == []
+    outside = [p for p in tmp_path.rglob("x.yaml") if "exports" not in p.parts]
+    assert outside == []
+    assert len(list(tmp_path.glob("*.yaml"))) == 0
+
+
+def test_only_spec_files_are_exported_and_a_huge_one_costs_no_space(repo: Repo, tmp_path: Path) -> None:
+    """The reader of specs says what is wrong with it."""
+    repo.write("site/huge.yaml", "x" * (2 << 20))
+    repo.write("site/film.bin", "x" * 1000)
+    repo.write("site/.hidden.yaml", "a: 1\n")
+    repo.write("site/run.yml", "b: 1\n")
+    (repo.directory / "site/run.yml").chmod(0o755)
+    repo.commit("more")
+    f = follower(repo, tmp_path)
+    f.look()
+    assert f.checkout is not None
+    assert set(specs(f)) == {"a.yaml", "huge.yaml", "run.yml"}
+    huge = os.stat(Path(f.checkout.specs) / "huge.yaml")
+    assert huge.st_size == 2 << 20 and huge.st_blocks == 0
+    assert not os.stat(Path(f.checkout.specs) / "run.yml").st_mode & stat.S_IXUSR
+    loaded = load([f.checkout.specs], checkout=f.checkout)
+    assert loaded.revision == f"git:{f.checkout.commit.id}"
+    assert any(str(error).startswith("site/huge.yaml: is larger than") for error in loaded.errors)
+
+
+def test_ssh_asks_nobody_and_uses_the_key_that_was_named(repo: Repo, tmp_path: Path) -> None:
+    """Git's own ssh transport, with a program in the place of ssh that serves the repository."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    ssh = programs / "ssh"
+    ssh.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/argv\nfor last; do :; done\neval "exec $last"\n')
+    ssh.chmod(0o755)
+    before = os.environ["PATH"]
+    options = GitOptions(f"git@localhost:{repo.directory}", "main", "site", ssh_key="/keys/of the agent")
+    try:
+        os.environ["PATH"] = f"{programs}:{before}"
+        f = Follower(options, str(tmp_path / "state"))
+    finally:
+        os.environ["PATH"] = before
+    assert f.look()
+    assert specs(f) == {"a.yaml": b"a: 1\n"}
+    argv = (tmp_path / "argv").read_text()
+    assert "-oBatchMode=yes" in argv and "-i /keys/of the agent" in argv
+    ssh.write_text("#!/bin/sh\necho 'git@localhost: Permission denied (publickey).' >&2\nexit 255\n")
+    with pytest.raises(AccessError, match=r"Permission denied.*--git-ssh-key"):
+        f.look()
+
+
+# -- when to look, who may ask
+
+
+@given(st.integers(1, 100), st.floats(1, 10_000), st.floats(0, 0.999))
+def test_pauses_after_failures_grow_within_bounds(failures: int, interval: float, chance: float) -> None:
+    """Never a storm, never forgotten."""
+    wait = pause(failures, interval, chance)
+    first, most = min(FIRST_RETRY, interval), max(MAX_RETRY, interval)
+    assert first / 2 <= wait <= min(most, first * 2 ** (failures - 1))
+    assert interval * 0.9 <= pause(0, interval, chance) <= interval * 1.1
+
+
+@given(st.binary(max_size=200), st.text(max_size=80))
+def test_only_the_mac_of_the_body_is_a_signature(body: bytes, other: str) -> None:
+    """Whatever else the header holds is refused, without an error."""
+    secret = check_secret("0123456789abcdef")
+    right = "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest()
+    assert signed(body, right, secret)
+    assert not signed(body + b"x", right, secret)
+    assert not signed(body, right, secret + b"x")
+    assert signed(body, other.encode("utf-8", "replace").decode(), secret) == (other == right)
+
+
+def test_hooks_are_taken_in_a_burst_and_then_at_their_pace() -> None:
+    """And a short secret is no secret."""
+    now = [0.0]
+    allowance = Allowance(lambda: now[0])
+    assert [allowance.take() for _ in range(BURST)] == [0] * BURST
+    wait = allowance.take()
+    assert wait > 0
+    now[0] += wait
+    assert allowance.take() == 0
+    with pytest.raises(PermanentError, match="shorter than"):
+        check_secret("short")
+
+
+def test_the_keyring_says_what_kind_it_is() -> None:
+    """Neither kind is an error, never «no signature asked for»."""
+    assert is_ssh(b'# c\na@b.c namespaces="git" ssh-ed25519 AAAAC3 x\n')
+    assert is_ssh(b"* sk-ssh-ed25519@openssh.com AAAA\n")
+    assert not is_ssh(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n")
+    assert not is_ssh(b"\x98\x33\x04")
+    for neither in (b"", b"root:x:0:0:root:/root:/bin/sh\n", b"# only a comment ssh-ed25519 AAAA\n"):
+        with pytest.raises(PermanentError):
+            is_ssh(neither)
+
+
+def test_relative_sources_of_a_commit_are_refused(repo: Repo, tmp_path: Path) -> None:
+    """They would lie in the agent's own state, and move with each commit."""
+    repo.write(
+        "site/a.yaml",
+        "apiVersion: lanesync/v1\nkind: Mapping\nmetadata: {name: m}\n"
+        "spec: {destination: d, paths: {/: data}}\n---\n"
+        "apiVersion: lanesync/v1\nkind: Destination\nmetadata: {name: d}\nspec: {address: h.example.org}\n",
+    )
+    repo.commit("relative")
+    f = follower(repo, tmp_path)
+    f.look()
+    checkout = f.checkout
+    assert isinstance(checkout, Checkout)
+    (error,) = load([checkout.specs], checkout=checkout).errors
+    assert str(error).startswith("site/a.yaml:4:") and "absolute path" in error.message
+    assert load([checkout.specs]).errors == ()
