@@ -150,6 +150,8 @@ class Runner:
             code = self._watch_live() if self._live else self._watch_plain()
         finally:
             self._notifier.send("STOPPING=1")
+            if self._once and not self._signal:
+                self._agent.hooks.drain()  # what was delivered is told before we go
             for number, handler in before.items():
                 signal.signal(number, handler)
         self._report()

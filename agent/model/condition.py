@@ -54,6 +54,7 @@ class Reason(StrEnum):
     # limits
     UNSUPPORTED = "Unsupported"  # the engine cannot do what a field asks for
     NOT_PERMITTED = "NotPermitted"  # the service does not let us do it
+    HOOK_FAILED = "HookFailed"
     STORAGE_BANNED = "StorageBanned"
     CREDENTIAL_EXPIRES_SOON = "CredentialExpiresSoon"
     # ours

@@ -274,6 +274,14 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class Hooks:
+    """Names of commands of the policy."""
+
+    on_delivered: str | None = None
+    on_stalled: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MappingSpec:
     name: str
     destinations: tuple[str, ...]
@@ -294,6 +302,7 @@ class MappingSpec:
     suspend: bool = False
     on_remove: OnRemove = OnRemove.ORPHAN
     depends_on: tuple[str, ...] = ()  # mappings that must be in sync first
+    hooks: Hooks = Hooks()
 
 
 Spec = ServerSpec | PriorityLanesSpec | DestinationSpec | MappingSpec

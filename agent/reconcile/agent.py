@@ -19,6 +19,7 @@ from agent.reconcile.delivered import Delivered
 from agent.reconcile.document import Document, Facts, status_document, with_invalid
 from agent.reconcile.engines import EngineFactory, make_engine
 from agent.reconcile.gitspecs import GitSpecs
+from agent.reconcile.hooks import HookRunner
 from agent.reconcile.loop import Loop
 from agent.reconcile.mapping import Mappings
 from agent.reconcile.progress import refreshed
@@ -85,6 +86,7 @@ class Agent:
         self.sources = Sources(self.context, self.reload)
         self.mappings = Mappings(self.context, self.sources)
         self.loop = Loop(self.context, self.servers, self.mappings)
+        self.hooks = HookRunner(self.context)
         self.git = GitSpecs(options.git, options.state_dir, self._clock, self._event) if options.git else None
         self.http_address: tuple[str, int] | None = None
         self._loaded: Loaded | None = None
@@ -107,6 +109,7 @@ class Agent:
         if self.git is not None and self.options.watch:
             self.git.start(self.reload)
         self.loop.start()
+        self.hooks.start()
 
     def prepare_plan(self) -> Loaded:
         """Only look: connect to the servers that exist already, and read the specs. No key is reconciled."""
@@ -129,6 +132,7 @@ class Agent:
             self.git.stop()
         self.sources.stop()
         self.loop.stop(DRAIN_SECONDS)
+        self.hooks.stop()
         if self._loaded is not None:
             try:
                 self.save_status()

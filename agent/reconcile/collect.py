@@ -113,12 +113,22 @@ def _settle(
             ],
             context.clock.time(),
         )
-    sizes = [
-        (p, delivered[p].size or (s.size if s else 0)) for p, (s, _) in planned.items() if p in delivered
-    ]
+        sizes = [
+            (p, delivered[p].size or (s.size if s else 0)) for p, (s, _) in planned.items() if p in delivered
+        ]
+        sent = [(p, size) for p, size in sizes if delivered[p].outcome is FileOutcome.DELIVERED]
+        _tell_later(context, attempt, sent)
     context.delivered.add(attempt.mapping, attempt.destination, sizes, context.clock.time())
     found.delivered += len(sizes)
     found.failures += [f"{r.path}: {r.error}" for r in results if r.outcome is FileOutcome.FAILED]
+
+
+def _tell_later(context: Context, attempt: Attempt, files: list[tuple[str, int]]) -> None:
+    """In the transaction that records the delivery, so that no hook misses one."""
+    spec = context.desired.mappings.get(attempt.mapping)
+    if files and spec is not None and spec.hooks.on_delivered is not None:
+        now = context.clock.time()
+        context.state.hooks.gather(attempt.mapping, attempt.destination, attempt.revision, files, now)
 
 
 def as_read(planned: FileStat, result: FileResult) -> FileStat:

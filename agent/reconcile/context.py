@@ -69,6 +69,7 @@ class Context:
     desired: DesiredState = field(default_factory=lambda: DesiredState(revision=""))
     policy: Policy | None = None
     awaited: Awaited = field(default_factory=Awaited)
+    hooks_changed: threading.Event = field(default_factory=threading.Event)  # there may be one to call
     _servers: dict[str, Connected] = field(default_factory=dict)
     _destination_ids: dict[str, tuple[int, str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)

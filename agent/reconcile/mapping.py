@@ -28,7 +28,7 @@ from agent.model.outcome import (
     Wait,
 )
 from agent.model.plan import CancelTransfer, DeletePaths, Plan
-from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec, digest
+from agent.model.spec import DestinationSpec, Hooks, Key, Kind, MappingSpec, digest
 from agent.planning.backoff import delay
 from agent.planning.mapping import plan_mapping
 from agent.planning.unsupported import unsupported_of_mapping
@@ -39,6 +39,7 @@ from agent.reconcile.context import Context
 from agent.reconcile.delivery import RECHECK, Findings, Memory, describe, judge, message
 from agent.reconcile.dependencies import waits_for
 from agent.reconcile.destination import unsupported_text
+from agent.reconcile.hooks import settled
 from agent.reconcile.queue import WHOLE, Hints
 from agent.reconcile.removal import leave_destinations, remove_mapping
 from agent.reconcile.report import Report
@@ -69,6 +70,8 @@ class Mappings:
         self._survey(spec, [d for d in deliveries if d.surveys])
         for delivery in deliveries:
             self._guarded(delivery, lambda d: self._act(spec, d))
+        for delivery in deliveries:
+            settled(self.context, spec, delivery.destination.name, delivery.found.in_flight)
         outcome = self._conclude(spec, deliveries, report)
         waiting = leave_destinations(self.context, spec)
         return Retry(f"being removed at {', '.join(waiting)}", Reason.PROGRESSING) if waiting else outcome
@@ -257,6 +260,8 @@ class Mappings:
                     beyond[unsupported_text(connected, found)] = None
         for text in beyond:
             report.add(ConditionType.LIMITED, Reason.UNSUPPORTED, text)
+        if spec.hooks != Hooks() and (failing := self.context.state.hooks.failing(spec.name)) is not None:
+            report.add(ConditionType.LIMITED, Reason.HOOK_FAILED, f"{failing.last_error}; trying on")
         for suspended in {d.found.suspended for d in deliveries if d.found.suspended is not None}:
             report.add(ConditionType.SUSPENDED, suspended.reason, suspended.text)
         return _with_next(outcome, self._next_in(spec, deliveries))

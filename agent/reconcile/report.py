@@ -7,7 +7,7 @@ from typing import Any
 
 from agent.model.condition import Condition, ConditionType, Reason
 from agent.model.outcome import Done, Outcome, Retry, Stalled, Wait
-from agent.model.spec import Key
+from agent.model.spec import Key, MappingSpec
 from agent.reconcile.context import Context
 from agent.reconcile.status import ObjectStatus
 
@@ -46,10 +46,26 @@ class Report:
         before, after = context.board.write(status)
         if before is None or _facts(before) != _facts(after):
             _record(context, after)
+            if before is None or _why_stalled(before) != _why_stalled(after):
+                _tell_stalled(context, after)
 
 
 def _facts(status: ObjectStatus) -> set[tuple[ConditionType, bool, Reason]]:
     return {(c.type, c.status, c.reason) for c in status.conditions}
+
+
+def _why_stalled(status: ObjectStatus) -> Reason | None:
+    return status.stalled.reason if status.stalled is not None else None
+
+
+def _tell_stalled(context: Context, status: ObjectStatus) -> None:
+    """The mapping's hook is to hear of it."""
+    spec = context.desired.get(status.key)
+    if status.stalled is None or not isinstance(spec, MappingSpec) or spec.hooks.on_stalled is None:
+        return
+    why, now = status.stalled, context.clock.time()
+    context.state.hooks.stalled(spec.name, status.revision, str(why.reason), why.message, now)
+    context.hooks_changed.set()
 
 
 def _record(context: Context, status: ObjectStatus) -> None:

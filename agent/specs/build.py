@@ -14,6 +14,7 @@ from agent.model.spec import (
     Credentials,
     Deletions,
     DestinationSpec,
+    Hooks,
     Kind,
     Lane,
     MappingSpec,
@@ -150,6 +151,11 @@ def _is_pattern(text: str) -> bool:
     return True
 
 
+def _hooks(given: dict[str, Any]) -> Hooks:
+    names = (given.get(event, {}).get("command") for event in ("onDelivered", "onStalled"))
+    return Hooks(*names)
+
+
 class _Mapping:
     def __init__(self, directory: str, fail: Report, warn: Report) -> None:
         self._directory, self._fail, self._warn = directory, fail, warn
@@ -179,6 +185,7 @@ class _Mapping:
             suspend=spec.get("suspend", False),
             on_remove=OnRemove(spec.get("onRemove", implicit.on_remove)),
             depends_on=tuple(spec.get("dependsOn", ())),
+            hooks=_hooks(spec.get("hooks", {})),
         )
 
     def _destination_path(self, where: Path, text: str) -> str:

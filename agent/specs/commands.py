@@ -40,11 +40,12 @@ def run(
     *,
     limit: int,
     keep_open: Sequence[int] = (),
+    stop: int | None = None,
 ) -> Ended:
     """Run it to its end, with `data` as its input. Raises CommandError.
 
     It has a process group of its own, which is ended as a whole when the time is over. `keep_open`:
-    descriptors that it inherits.
+    descriptors that it inherits. `stop`: a descriptor; the program is ended when it becomes readable.
     """
     try:
         process = subprocess.Popen(
@@ -60,7 +61,7 @@ def run(
     except OSError as error:
         raise CommandError(f"{command.argv[0]} cannot be run: {error.strerror}") from None
     with process:
-        return _Running(process, data, limit).finish(command)
+        return _Running(process, data, limit, stop).finish(command)
 
 
 def environment(command: Command, environ: Mapping[str, str]) -> dict[str, str]:
@@ -69,10 +70,11 @@ def environment(command: Command, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class _Running:
-    def __init__(self, process: subprocess.Popen[bytes], data: bytes, limit: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], data: bytes, limit: int, stop: int | None) -> None:
         self._process = process
         self._data = memoryview(data)
         self._limit = limit
+        self._stop = stop
         self._read: dict[int, bytearray] = {}
         self._dropped = 0
 
@@ -83,7 +85,9 @@ class _Running:
         ended = os.pidfd_open(process.pid)
         try:
             with selectors.DefaultSelector() as selector:
-                selector.register(ended, selectors.EVENT_READ)
+                for awaited in (ended, self._stop):
+                    if awaited is not None:
+                        selector.register(awaited, selectors.EVENT_READ)
                 selector.register(process.stdin.fileno(), selectors.EVENT_WRITE)
                 for stream in (out, err):
                     os.set_blocking(stream, False)
@@ -107,13 +111,15 @@ class _Running:
             for stream in ready:
                 if stream in self._read:
                     self._take(selector, stream)
-                elif stream != ended:
+                elif stream not in (ended, self._stop):
                     self._give(selector, stream)
             if ended in ready:
                 for stream in self._read:
                     while stream in selector.get_map() and self._take(selector, stream):
                         pass
                 return
+            if self._stop in ready:
+                raise CommandError(f"{command.argv[0]} was ended, because the agent is")
             if time.monotonic() >= deadline:
                 raise CommandError(
                     f"{command.argv[0]} did not end within {command.timeout:g} s and was ended"

@@ -52,10 +52,20 @@ def secrets_of(spec: Spec) -> Iterator[tuple[Path, SecretRef]]:
         yield ("spec", "credentials", "password"), spec.credentials.password
 
 
+def hooks_of(spec: Spec) -> Iterator[tuple[Path, str]]:
+    """Every hook of a spec."""
+    if isinstance(spec, MappingSpec):
+        for event, name in (("onDelivered", spec.hooks.on_delivered), ("onStalled", spec.hooks.on_stalled)):
+            if name is not None:
+                yield ("spec", "hooks", event, "command"), name
+
+
 def _without_policy(spec: Spec) -> Iterator[Refusal]:
     for where, ref in secrets_of(spec):
         if ref.source is SecretSource.COMMAND:
             yield (*where, "command"), _needs_policy("spec.secrets.commands")
+    for where, _ in hooks_of(spec):
+        yield where, _needs_policy("spec.hooks")
 
 
 def _needs_policy(rule: str) -> str:
@@ -106,6 +116,9 @@ def _destination(spec: DestinationSpec, policy: Policy) -> Iterator[Refusal]:
 def _mapping(spec: MappingSpec, policy: Policy) -> Iterator[Refusal]:
     for entry in spec.paths:
         yield from _path(policy, "sources", ("spec", "paths", entry.destination), entry.source)
+    for where, name in hooks_of(spec):
+        if name not in policy.hooks:
+            yield where, f"{name} is not allowed by {_by(policy, 'hooks', ', '.join(sorted(policy.hooks)))}"
 
 
 # -- one rule each --

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from agent.specs.schemas import UNSUPPORTED, Schema
+from agent.specs.schemas import NEEDS_POLICY, UNSUPPORTED, Schema
 
 _TYPE_WORDS = {
     "object": "mapping",
@@ -57,6 +57,8 @@ def _paragraph(field: dict[str, Any]) -> str:
         facts.append(f"from {schema['minimum']} to {schema['maximum']}")
     if "x-lanesync-engines" in schema:
         facts.append("engine " + " or ".join(f"`{e}`" for e in schema["x-lanesync-engines"]))
+    if schema.get(NEEDS_POLICY):
+        facts.append("needs a policy")
     later = schema.get("x-lanesync-unsupportedValues", [])
     if later:
         facts.append("not supported yet: " + ", ".join(f"`{_value(v)}`" for v in later))

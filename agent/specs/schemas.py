@@ -8,6 +8,7 @@ Keywords of our own, beside draft 2020-12:
 `x-lanesync-unit: NAME`             text of a unit: rate, duration or proportion
 `x-lanesync-positive: true`, `x-lanesync-maximum: N`   bounds of the parsed value
 `x-lanesync-rule: TEXT`             what a `pattern` demands, in words
+`x-lanesync-policy: true`           a property that is refused without a policy that allows it
 `x-lanesync-kind: false`            not a kind of spec: the policy, which is a file of its own
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 Schema = dict[str, Any]
 
 UNSUPPORTED = "x-lanesync-unsupported"
+NEEDS_POLICY = "x-lanesync-policy"
 
 
 def data_directory(name: str) -> str:

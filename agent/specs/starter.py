@@ -10,7 +10,7 @@ import json
 import textwrap
 from typing import Any
 
-from agent.specs.schemas import UNSUPPORTED, Schema, combined, schemas
+from agent.specs.schemas import NEEDS_POLICY, UNSUPPORTED, Schema, combined, schemas
 
 SCHEMA_FILE = "lanesync.schema.json"
 _HEAD = f"# yaml-language-server: $schema=../{SCHEMA_FILE}\n"
@@ -83,7 +83,8 @@ def _document(kind: str, name: str, given: dict[str, Any], *, off: bool = False)
     engine = given.get("engine")
     for key, field in spec["properties"].items():
         other_engine = engine and engine not in field.get("x-lanesync-engines", [engine])
-        if key in alternatives or field.get(UNSUPPORTED) or other_engine:
+        refused = field.get(UNSUPPORTED) or field.get(NEEDS_POLICY)
+        if key in alternatives or refused or other_engine:
             continue
         if not lines[-1].endswith("spec:"):
             lines.append("#" if off else "")

@@ -7,7 +7,7 @@ import secrets
 from contextlib import AbstractContextManager
 
 from agent.model.outcome import PermanentError
-from agent.state import approvals, attempts, events, ledger, overrides, roots, specs, status
+from agent.state import approvals, attempts, events, hooks, ledger, overrides, roots, specs, status
 from agent.state.connection import Database
 
 DATABASE_NAME = "agent.db"
@@ -15,7 +15,7 @@ SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x4C534147  # "LSAG"
 
 _SCHEMA = "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;" + "".join(
-    module.SCHEMA for module in (ledger, attempts, roots, approvals, overrides, specs, status, events)
+    module.SCHEMA for module in (ledger, attempts, roots, approvals, overrides, specs, status, events, hooks)
 )
 
 
@@ -33,6 +33,7 @@ class State:
         self.specs = specs.AppliedSpecs(db)
         self.status = status.StatusStore(db)
         self.events = events.Events(db)
+        self.hooks = hooks.Hooks(db)
 
     @property
     def path(self) -> str:
@@ -84,6 +85,7 @@ def _prepare(db: Database) -> str:
     db.execute("PRAGMA temp_store=MEMORY")
     if not tables:
         _create(db)
+    db.script(hooks.SCHEMA)  # a state that was made before there were hooks
     db.execute("PRAGMA synchronous=NORMAL")
     return _read(db)
 

@@ -75,6 +75,12 @@ CROSSINGS: dict[tuple[str, str], str] = {
         "{address: a.good.example, credentials: {userName: u, password: ",
         "}}",
     ),
+    ("Mapping", "spec.hooks.onDelivered.command"): (
+        "{destination: d, paths: {/a: OK}, hooks: {onDelivered: {command: other}}}"
+    ),
+    ("Mapping", "spec.hooks.onStalled.command"): (
+        "{destination: d, paths: {/a: OK}, hooks: {onStalled: {command: other}}}"
+    ),
     ("Mapping", "spec.paths.*"): "{destination: d, paths: {/a: /etc}}",
     ("Mapping", "spec.paths.*.source"): "{destination: d, paths: {/a: {source: /etc}}}",
 }
@@ -127,6 +133,7 @@ def tight(tmp_path: Path) -> Policy:
                     "credentials": ["archive"],
                     "commands": [{"argv": ["/bin/echo", "secret"], "timeout": "5s"}],
                 },
+                "hooks": {"notify": {"argv": ["/bin/true"]}},
             },
         )
     )
@@ -161,7 +168,8 @@ def document(kind: str, spec: str, name: str = "x") -> str:
 @pytest.mark.parametrize(("kind", "path"), CROSSINGS, ids=lambda value: str(value))
 def test_no_field_names_what_the_policy_does_not_allow(kind: str, path: str, tmp_path: Path) -> None:
     """The error has its place, its field and the rule, and the object is not in force."""
-    loaded = read(tmp_path, GOOD + document(kind, CROSSINGS[kind, path]), tight(tmp_path))
+    crossing = CROSSINGS[kind, path].replace("OK}", f"{tmp_path}/data}}")
+    loaded = read(tmp_path, GOOD + document(kind, crossing), tight(tmp_path))
     found = [error for error in loaded.errors if "policy" in error.message]
     assert len(found) == 1, [str(error) for error in loaded.errors]
     assert re.search(r"policy\.yaml: `spec\.[a-zA-Z.]+` allows ", found[0].message)
@@ -208,7 +216,11 @@ def test_what_the_policy_allows_is_in_force(tmp_path: Path) -> None:
                 "e",
             ),
             document("Destination", "{server: grid, url: 'davs://se.good.example/data/x'}", "f"),
-            document("Mapping", f"{{destination: d, paths: {{/a: {tmp_path}/data/raw}}}}"),
+            document(
+                "Mapping",
+                f"{{destination: d, paths: {{/a: {tmp_path}/data/raw}}, "
+                "hooks: {onDelivered: {command: notify}, onStalled: {command: notify}}}",
+            ),
         ]
     )
     loaded = read(tmp_path, text, tight(tmp_path))
@@ -230,6 +242,12 @@ def test_without_a_policy_commands_are_refused_and_the_rest_is_allowed(tmp_path:
     assert len(errors) == 1
     assert errors[0].path == "spec.auth.token.command"
     assert "--policy" in errors[0].message
+    hook = document(
+        "Mapping", "{destination: x, paths: {/b: /b}, hooks: {onStalled: {command: notify}}}", "y"
+    )
+    [error] = read(tmp_path, text + hook, None).errors
+    assert error.path == "spec.hooks.onStalled.command"
+    assert "--policy" in error.message
 
 
 @pytest.mark.parametrize("turn", ["source", "above"])
@@ -343,6 +361,8 @@ def test_a_path_is_covered_only_by_what_it_is_below(text: str) -> None:
             "{apiVersion: lanesync/v1, kind: Policy, spec: {secrets: {commands: [{argv: [cat]}]}}}",
             "absolute path",
         ),
+        ("{apiVersion: lanesync/v1, kind: Policy, spec: {hooks: {a: {argv: [a]}}}}", "absolute path"),
+        ("{apiVersion: lanesync/v1, kind: Policy, spec: {hooks: {../a: {argv: [/a]}}}}", "lower-case"),
         ("{apiVersion: lanesync/v1, kind: Mapping, spec: {}}", "Policy"),
         ("", "one document"),
         ("{apiVersion: lanesync/v1, kind: Policy, spec: {}}\n---\n{kind: Policy}", "one document"),
