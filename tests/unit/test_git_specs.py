@@ -19,12 +19,13 @@ from servers import eventually
 from agent.api.hook import BURST, Allowance, check_secret, signed
 from agent.model.outcome import PermanentError
 from agent.reconcile.gitspecs import FIRST_RETRY, MAX_RETRY, pause
+from agent.specs.git import repository
 from agent.specs.git.checkout import Checkout
 from agent.specs.git.export import CommitRefusedError, export
 from agent.specs.git.follow import Follower
 from agent.specs.git.options import GitOptions, GitUsageError
 from agent.specs.git.program import Git, GitError, StoppedError
-from agent.specs.git.repository import AccessError
+from agent.specs.git.repository import AccessError, RefNotFoundError
 from agent.specs.git.signatures import is_ssh
 from agent.specs.load import load
 
@@ -288,6 +289,52 @@ def test_ssh_asks_nobody_and_uses_the_key_that_was_named(repo: Repo, tmp_path: P
     ssh.write_text("#!/bin/sh\necho 'git@localhost: Permission denied (publickey).' >&2\nexit 255\n")
     with pytest.raises(AccessError, match=r"Permission denied.*--git-ssh-key"):
         f.look()
+
+
+def test_a_ref_is_looked_up_in_full(repo: Repo, tmp_path: Path) -> None:
+    """The default branch, full names, and no guess between a branch and a tag of one name."""
+    first = repo.git("rev-parse", "HEAD")
+    repo.git("tag", "-a", "-m", "x", "release")
+    repo.write("site/a.yaml", "a: 2\n")
+    second = repo.commit("second")
+    repo.git("branch", "release")
+    wanted = {"HEAD": second, "refs/tags/release": first, "refs/heads/release": second, first: first}
+    for ref, commit in wanted.items():
+        f = follower(repo, tmp_path, ref=ref)
+        f.look()
+        assert f.checkout is not None and f.checkout.commit.id == commit, ref
+    with pytest.raises(RefNotFoundError, match="refs/heads/release and refs/tags/release"):
+        follower(repo, tmp_path, ref="release").look()
+    kept = tmp_path / "state/repository.git/HEAD"
+    for missing in ("elease", first[:12], "0123456789" * 4):
+        with pytest.raises(RefNotFoundError):
+            follower(repo, tmp_path, ref=missing).look()
+        assert kept.exists(), "what was fetched is still good"
+
+
+def test_objects_of_earlier_commits_are_dropped_when_there_are_many(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept does not grow with the number of commits, and following goes on."""
+    monkeypatch.setattr(repository, "MAX_PACKS", 5)
+    f = follower(repo, tmp_path)
+    packs = tmp_path / "state/repository.git/objects/pack"
+    for number in range(8):
+        repo.write("site/a.yaml", f"a: {number}\n")
+        repo.commit(f"number {number}")
+        assert f.look()
+    assert len(list(packs.glob("*.pack"))) > 5
+    f.tidy()
+    assert len(list(packs.glob("*.pack"))) == 1
+    listed = ["git", "-C", str(packs.parent.parent), "cat-file", "--batch-check", "--batch-all-objects"]
+    found = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert sum(" commit " in line for line in found) == 1, "the one that is in force"
+    repo.write("site/a.yaml", "a: last\n")
+    repo.commit("last")
+    assert f.look()
+    assert specs(f) == {"a.yaml": b"a: last\n"}
+    f.remove_others()
+    assert len(list((tmp_path / "state/checkouts").iterdir())) == 1
 
 
 # -- when to look, who may ask

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import selectors
 import shlex
@@ -43,6 +44,10 @@ _SETTINGS = (
     "gc.auto=0", "maintenance.auto=false", "log.showSignature=false", "i18n.logOutputEncoding=UTF-8",
     "http.lowSpeedLimit=100", "http.lowSpeedTime=60", "advice.detachedHead=false",
 )  # fmt: skip
+
+
+_VARYING = re.compile(r" after \d+ ms")
+"""What makes two failures of one kind look different: they would be told twice."""
 
 
 class GitError(RetryableError):
@@ -206,4 +211,5 @@ def _message(stderr: bytes) -> str:
     if at and "Could not read from remote repository" in lines[at]:
         at -= 1  # ssh has said it, in its own words
     text = lines[at] if lines else "it did not say why"
-    return printable(text.removeprefix("fatal:").removeprefix("error:").strip()[:MESSAGE_LIMIT])
+    text = _VARYING.sub("", text.removeprefix("fatal:").removeprefix("error:").strip())
+    return printable(text[:MESSAGE_LIMIT])
