@@ -237,7 +237,7 @@ class Agent:
     def _make_receive_roots(self) -> None:
         """They must be there to be told apart from sources that contain them."""
         for server in self.context.desired.servers.values():
-            if server.engine is EngineKind.EMBEDDED:
+            if server.engine is EngineKind.EMBEDDED and not self.context.refusal(server):
                 with contextlib.suppress(OSError):  # the server will say what is wrong with it
                     os.makedirs(self.context.receive_root(server), exist_ok=True)
 
