@@ -38,7 +38,8 @@ class Storage:
         return Stat.read(self._context.get("/dm/stat", {"surl": surl}))
 
     def list(self, surl: str) -> dict[str, Stat]:
-        """Name -> stat of what is in a directory; names of directories end with a slash."""
+        """Name -> stat of what is in a directory; names of directories end with a slash. Those of WebDAV
+        storages are percent-encoded, as in URLs."""
         found = self._context.get("/dm/list", {"surl": surl})
         if not isinstance(found, dict):
             raise ServerError("the service did not answer with a listing")
@@ -48,12 +49,14 @@ class Storage:
         self._do("mkdir", {"surl": surl})
 
     def rmdir(self, surl: str) -> None:
+        """Look inside first: many a WebDAV storage deletes a directory with all that is in it."""
         self._do("rmdir", {"surl": surl})
 
     def unlink(self, surl: str) -> None:
         self._do("unlink", {"surl": surl})
 
     def rename(self, old: str, new: str) -> None:
+        """What is at the new place may be replaced."""
         self._do("rename", {"old": old, "new": new})
 
     def _do(self, operation: str, body: dict[str, Any]) -> None:

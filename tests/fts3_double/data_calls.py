@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat as modes
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from .app import App, input_of, need
 from .front import Answer, Request, json_answer
@@ -28,51 +29,64 @@ STATUS = {
 def stat(app: App, request: Request) -> Answer:
     surl = _surl(request)
     entry = _call(app, request, lambda storage: storage.stat(surl))
-    times = dict.fromkeys(("atime", "mtime", "ctime"), entry.mtime)
-    return json_answer({"mode": _mode(entry), "nlink": 1, "size": entry.size, **times})
+    times = {"atime": 0, "mtime": entry.mtime, "ctime": 0}
+    return json_answer({"mode": _mode(entry), "nlink": 0, "size": entry.size, **times})
 
 
 def listing(app: App, request: Request) -> Answer:
-    """An object by name; folders' names end with a slash."""
+    """An object by name; folders' names end with a slash. Names are as in URLs: the library decodes none."""
     surl = _surl(request)
-    entries = _call(app, request, lambda storage: storage.listing(surl))
+
+    def entries(storage: Storage) -> list[Entry]:
+        if not storage.stat(surl).folder:
+            raise StorageError(errno.ENOTDIR, f"{surl} is not a collection, listing impossible")
+        return storage.listing(surl)
+
     return json_answer(
         {
-            e.name + "/" * e.folder: {"size": e.size, "mode": _mode(e), "mtime": e.mtime}
-            for e in sorted(entries, key=lambda e: e.name)
+            quote(os.fsencode(e.name)) + "/" * e.folder: {"size": e.size, "mode": _mode(e), "mtime": e.mtime}
+            for e in sorted(_call(app, request, entries), key=lambda e: e.name)
         }
     )
 
 
 def mkdir(app: App, request: Request) -> Answer:
     (surl,) = _given(request, "surl")
-    _call(app, request, lambda storage: storage.make_folder(surl))
-    return json_answer(None)
+    return _done(app, request, lambda storage: storage.make_folder(surl))
 
 
 def unlink(app: App, request: Request) -> Answer:
     (surl,) = _given(request, "surl")
-    _call(app, request, lambda storage: storage.delete(surl))
-    return json_answer(None)
+
+    def remove(storage: Storage) -> None:
+        if storage.stat(surl).folder:
+            raise StorageError(errno.EISDIR, f"{surl} is a directory, impossible to unlink")
+        storage.delete(surl)
+
+    return _done(app, request, remove)
 
 
 def rmdir(app: App, request: Request) -> Answer:
-    """Only an empty folder goes."""
+    """One DELETE, without a look inside: a storage that deletes trees loses a tree."""
     (surl,) = _given(request, "surl")
 
     def remove(storage: Storage) -> None:
-        if storage.listing(surl):
-            raise StorageError(errno.ENOTEMPTY, "Directory not empty")
+        if not storage.stat(surl).folder:
+            raise StorageError(errno.ENOTDIR, "Can not rmdir a file")
         storage.delete(surl)
 
-    _call(app, request, remove)
-    return json_answer(None)
+    return _done(app, request, remove)
 
 
 def rename(app: App, request: Request) -> Answer:
+    """What is at the new place is replaced."""
     old, new = _given(request, "old", "new")
-    _call(app, request, lambda storage: storage.move(old, new))
-    return json_answer(None)
+    return _done(app, request, lambda storage: storage.move(old, new))
+
+
+def _done(app: App, request: Request, action: Callable[[Storage], None]) -> Answer:
+    _call(app, request, action)
+    return json_answer(0)
 
 
 def _surl(request: Request) -> str:
@@ -113,4 +127,4 @@ def _call(app: App, request: Request, action: Callable[[Storage], Any]) -> Any:
 
 
 def _mode(entry: Entry) -> int:
-    return (modes.S_IFDIR | 0o755) if entry.folder else (modes.S_IFREG | 0o644)
+    return (modes.S_IFDIR | 0o777) if entry.folder else (modes.S_IFREG | 0o777)

@@ -376,16 +376,23 @@ def test_storages_are_worked_on_with_the_delegated_proxy(
 ) -> None:
     with start_webdav(tmp_path / "se", pki=double.pki, require_certificate=True) as storage:
         surl = {"surl": storage.url("d")}
-        assert status(alice, "POST", "/dm/mkdir", json=surl) == 200
+        made = alice.ask("POST", "/dm/mkdir", json=surl)
+        assert (made.status_code, made.json()) == (200, 0)
         (storage.root / "d/x").write_bytes(b"abc")
-        assert alice.get("/dm/stat", params={"surl": storage.url("d/x")})["size"] == 3
+        (storage.root / "d/two words").write_bytes(b"")
+        looked = alice.get("/dm/stat", params={"surl": storage.url("d/x")})
+        assert (looked["size"], looked["mode"]) == (3, 0o100777)
         assert set(alice.get("/dm/list", params={"surl": storage.url("")})) == {"d/"}
+        assert set(alice.get("/dm/list", params=surl)) == {"x", "two%20words"}
+        assert status(alice, "GET", "/dm/list", params={"surl": storage.url("d/x")}) == 400
         moved = {"old": storage.url("d/x"), "new": storage.url("d/y")}
         assert status(alice, "POST", "/dm/rename", json=moved) == 200
-        assert status(alice, "POST", "/dm/rmdir", json=surl) == 500
+        assert status(alice, "POST", "/dm/unlink", json=surl) == 500
+        assert status(alice, "POST", "/dm/rmdir", json={"surl": storage.url("d/y")}) == 400
+        assert status(alice, "POST", "/dm/rmdir", json={"surl": storage.url("d/none")}) == 404
         assert status(alice, "POST", "/dm/unlink", json={"surl": storage.url("d/y")}) == 200
         assert status(alice, "POST", "/dm/rmdir", json=surl) == 200
         assert status(alice, "GET", "/dm/stat", params=surl) == 404
-        assert not any(storage.root.iterdir())
+        assert not any(storage.root.iterdir()), "with what was in it, as the storage deletes trees"
     with Caller(double, "frank") as frank:
         assert status(frank, "GET", "/dm/stat", params=surl) == 419

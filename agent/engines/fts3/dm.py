@@ -9,9 +9,11 @@ from __future__ import annotations
 import stat as modes
 from collections.abc import Callable, Iterator
 from typing import TypeVar
+from urllib.parse import unquote
 
 from agent.engines.fts3 import urls
 from agent.engines.fts3.destination import ExistsError, NotEmptyError, Root, Stat, translated
+from agent.engines.fts3.webdav_http import SCHEMES
 from agent.fts3 import Client, FTS3ClientException
 from agent.fts3 import storage as service_storage
 from agent.model.outcome import LaneSyncError, NotFoundError, PermanentError
@@ -82,8 +84,11 @@ class ServiceStorage:
     # -- parts of the above
 
     def _child(self, url: str, name: str) -> str:
-        """Raw where the scheme cannot carry the name: it is told, and refused when it comes back."""
+        """WebDAV's names come as they stand in URLs, others plain. Raw where the scheme cannot carry the name:
+        it is told, and refused when it comes back."""
         plain = name.rstrip("/")
+        if self._root.scheme in SCHEMES:
+            plain = unquote(plain, errors="surrogateescape")
         try:
             return f"{url}/{urls.encoded(self._root.scheme, plain)}"
         except PermanentError:
