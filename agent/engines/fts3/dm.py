@@ -84,8 +84,8 @@ class ServiceStorage:
     # -- parts of the above
 
     def _child(self, url: str, name: str) -> str:
-        """WebDAV's names come as they stand in URLs, others plain. Raw where the scheme cannot carry the name:
-        it is told, and refused when it comes back."""
+        """WebDAV's names come as they stand in URLs, others plain. Raw where the scheme
+        cannot carry the name: it is told, and refused when it comes back."""
         plain = name.rstrip("/")
         if self._root.scheme in SCHEMES:
             plain = unquote(plain, errors="surrogateescape")
