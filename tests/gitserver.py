@@ -6,10 +6,13 @@ import base64
 import contextlib
 import os
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 ENVIRON = {
     "PATH": os.environ["PATH"],
@@ -70,7 +73,13 @@ class GitServer(ThreadingHTTPServer):
         self.password = ""
         self.down = False
         self.dumb = False
+        self.hang = threading.Event()  # set: requests are not answered until it is cleared
         self.requests: list[str] = []
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has gone is part of what is tested."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def url(self) -> str:
@@ -100,6 +109,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self, body: bytes) -> None:
         path, _, query = self.path.partition("?")
         self.server.requests.append(f"{self.command} {self.path}")
+        while self.server.hang.is_set():
+            time.sleep(0.05)
         if self.server.down:
             self.send_error(503)
         elif not self._admitted():
@@ -164,6 +175,7 @@ def git_server(root: Path) -> Iterator[GitServer]:
     try:
         yield server
     finally:
+        server.hang.clear()
         server.shutdown()
         server.server_close()
         thread.join(5)

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -203,6 +204,36 @@ def test_relative_sources_and_missing_directories_are_refused_with_a_reason(g: G
     wrong = g.once()
     assert wrong.returncode == 1
     assert "has no directory nothere" in wrong.stderr
+
+
+def test_an_emptied_repository_removes_nothing_until_that_is_approved(g: GitWorld) -> None:
+    """Whoever empties a repository by accident has lost nothing."""
+    first = g.commit(g.w.mapping())
+    g.start()
+    g.applied(first)
+    g.repo.git("rm", "--quiet", "site/specs.yaml")
+    g.repo.write("site/README", "gone")
+    emptied = g.repo.commit("emptied")
+    held = eventually(lambda: g.w.status()["revision"]["held"], what="held")
+    assert emptied in held and "lanesync approve revision" in held
+    assert g.w.same()
+    assert g.source()["inForce"]["commit"] == emptied and g.source()["applied"]["commit"] == first
+    assert g.w.call("approve", "revision").returncode == 0
+    eventually(lambda: not any(o["kind"] == "Mapping" for o in g.w.status()["objects"]), what="carried out")
+
+
+def test_the_agent_ends_at_once_although_its_repository_does_not_answer(g: GitWorld) -> None:
+    """And git ends with it."""
+    first = g.commit(g.w.mapping())
+    g.start()
+    g.applied(first)
+    g.server.hang.set()
+    before = len(g.server.requests)
+    eventually(lambda: len(g.server.requests) > before, what="a look has begun")
+    assert g.w.agent is not None
+    g.w.agent.send_signal(signal.SIGTERM)
+    assert g.w.agent.wait(15) == 0
+    eventually(lambda: not g.w.family(), what="no git is left")
 
 
 def test_tags_and_commits_can_be_followed(g: GitWorld) -> None:
