@@ -140,7 +140,10 @@ class Context:
             except OSError:
                 continue
             identities.add((info.st_dev, info.st_ino))
-        return Filter(entry.include, entry.exclude, KeepOut(entry.source, frozenset(identities)))
+        within = None
+        if self.policy is not None:
+            within = tuple(os.path.realpath(rule.path) for rule in self.policy.sources)
+        return Filter(entry.include, entry.exclude, KeepOut(entry.source, frozenset(identities), within))
 
     def removing(self) -> list[Spec]:
         """Objects that left the specs and whose removal has not been carried out yet."""

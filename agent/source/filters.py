@@ -23,10 +23,12 @@ _MAX_LENGTH = 1000
 
 class KeepOut(NamedTuple):
     """Directories below `root` that are never delivered, whatever they are called and however they are
-    reached: (device, inode) of the agent's own."""
+    reached: (device, inode) of the agent's own. With `within`, links that lead to nowhere below one of these
+    real paths are not followed."""
 
     root: str
     identities: frozenset[tuple[int, int]]
+    within: tuple[str, ...] | None = None
 
     def holds(self, path: str) -> bool:
         try:
@@ -34,6 +36,12 @@ class KeepOut(NamedTuple):
         except OSError:
             return False
         return (info.st_dev, info.st_ino) in self.identities
+
+    def leads_out(self, path: str) -> bool:
+        if self.within is None:
+            return False
+        real = os.path.realpath(self.root + "/" + path)
+        return not any(real == top or real.startswith(top.rstrip("/") + "/") for top in self.within)
 
 
 class Filter:
@@ -73,6 +81,10 @@ class Filter:
         if self._may_prune and self._exclude.match_file(path + "/"):
             return True
         return self.keep_out is not None and self.keep_out.holds(path)
+
+    def leads_out(self, path: str) -> bool:
+        """Is there a link on this path that must not be followed?"""
+        return self.keep_out is not None and self.keep_out.leads_out(path)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Filter):

@@ -57,6 +57,8 @@ def _look(scanner: Scanner, root: str, path: str, filter_: Filter, symlinks: Sym
         info = os.stat(full)
         if symlinks is Symlinks.IGNORE and _through_link(root, path):
             return Found(path)
+        if path and filter_.leads_out(path):
+            return Found(path)
     except (FileNotFoundError, NotADirectoryError):
         return _absent(root, path)
     except OSError as error:

@@ -169,7 +169,7 @@ class Scanner:
 
     def _counts(self, entry: os.DirEntry[str], base: str) -> bool:
         path = base + entry.name
-        if entry.is_symlink() and not self._follow:
+        if entry.is_symlink() and (not self._follow or self._filter.leads_out(path)):
             return False
         if entry.is_dir():
             return not self._filter.prunes(path)
@@ -223,6 +223,10 @@ class _Reading:
 
     def _link(self, entry: os.DirEntry[str]) -> None:
         path = self.base + entry.name
+        if self._filter.leads_out(path):
+            if self._filter.includes(path, False):
+                self.problems.append(Problem(path, "link leads out of what the policy allows"))
+            return
         try:
             info = os.stat(entry.path)
         except OSError as error:

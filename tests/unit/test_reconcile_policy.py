@@ -104,3 +104,32 @@ def test_a_server_that_is_no_longer_allowed_is_not_connected(bench: Bench) -> No
     assert str(stalled.reason) == "RefusedByPolicy"
     assert bench.agent.context.connected("s") is None
     assert bench.status(DESTINATION).ready is False
+
+
+def test_links_within_a_source_are_followed_only_to_what_the_policy_allows(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Files and directories, met by a scan or named by an event."""
+    outside, other = tmp_path / "outside", tmp_path / "other"
+    for directory in (outside, other, bench.source / "deep", bench.source / "only"):
+        directory.mkdir()
+        (directory / "f").write_text(directory.name)
+    (bench.source / "only" / "f").unlink()
+    (bench.source / "only" / "secret").symlink_to(outside / "f")
+    (bench.source / "file").symlink_to(outside / "f")
+    (bench.source / "deep" / "directory").symlink_to(outside)
+    (bench.source / "allowed").symlink_to(other)
+    (bench.source / "inside").symlink_to(bench.source / "deep" / "f")
+    rules = (PathRule(str(bench.source)), PathRule(str(other)))
+    put_in_force(bench, replace(policy_of(bench), sources=rules))
+    bench.converge()
+    bench.touch("file", "deep/directory", "deep/directory/f", "only/secret")
+    bench.converge()
+    assert set(bench.at_destination) == {"/deep/f", "/allowed/f", "/inside", "/only"}
+
+
+def test_without_a_policy_links_lead_anywhere(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "outside").write_text("x")
+    (bench.source / "file").symlink_to(tmp_path / "outside")
+    bench.converge()
+    assert set(bench.at_destination) == {"/file"}
