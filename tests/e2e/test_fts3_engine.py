@@ -380,7 +380,7 @@ def test_two_agents_share_one_service_and_never_touch_each_others_jobs(
         shared.service.settings(engine_paused=False)
         site.delivered()
         other.delivered()
-        assert site.files_at_service(CANCELED=0, FINISHED=50)
+        eventually(lambda: site.files_at_service(CANCELED=0, FINISHED=50), what="each once, none cancelled")
 
 
 def test_what_the_engine_cannot_do_is_told_and_the_rest_is_delivered(site: GridWorld) -> None:
