@@ -55,8 +55,9 @@ def command(
     logs.configure(log_level)
     saved = _saved_plan(paths)
     specs = tuple(os.path.abspath(p) for p in (saved["specs"] if saved else paths))
-    if saved and saved.get("select"):
-        select = parse(saved["select"])
+    if saved is not None:  # the plan is that of this selection, within this policy
+        select = parse(saved["select"]) if saved.get("select") else select
+        policy = policy or str(saved.get("policy") or "")
     options = Options(specs, state_dir, watch=False, policy=policy, select=select)
     read(options)
     client = running(state_dir)

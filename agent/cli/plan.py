@@ -113,6 +113,7 @@ def save(document: Document, options: Options, out: str) -> None:
         "lanesyncPlan": FORMAT,
         "specs": list(options.paths),
         "select": options.select.text,
+        "policy": options.policy,
         "plan": document,
     }
     temporary = f"{out}.{os.getpid()}.new"

@@ -56,7 +56,7 @@ def command(
 
         return follow(lambda: _chosen(client.get("/api/v1/status"), name, select))
     if wait and client is not None:
-        document = _wait(lambda: _chosen(client.get("/api/v1/status"), name, select), timeout)
+        document = _wait(client, timeout, lambda found: _chosen(found, name, select))
     else:
         document = _chosen(_read(client, state_dir), name, select)
     if output == "json":
@@ -67,12 +67,20 @@ def command(
     return CODES.get(document["state"], PENDING)
 
 
-def _wait(look: Callable[[], Document], timeout: float | None) -> Document:
+def _wait(client: Client, timeout: float | None, choose: Callable[[Document], Document]) -> Document:
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
-        document = look()
-        if document["state"] != "converging" or (deadline is not None and time.monotonic() > deadline):
-            return document
+        document = client.get("/api/v1/status")
+        late = deadline is not None and time.monotonic() > deadline
+        try:
+            chosen = choose(document)
+        except FailedError:
+            # An agent that has just begun has not looked at every object yet.
+            if late or document["state"] != "converging":
+                raise
+        else:
+            if late or chosen["state"] != "converging":
+                return chosen
         time.sleep(POLL_SECONDS)
 
 

@@ -43,3 +43,25 @@ def test_a_plan_is_that_of_the_selection(tmp_path: Path) -> None:
         wrong = w.call("plan", str(w.specs), "--select", "site=")
         assert wrong.returncode == 0
         assert w.call("plan", str(w.specs), "--select", "site>1").returncode == 2
+
+
+def test_a_saved_plan_keeps_its_selection_and_its_policy(tmp_path: Path) -> None:
+    """`apply PLAN` carries out what was shown, and refuses when the policy no longer allows it."""
+    with world(tmp_path) as w:
+        w.write(labelled(w, "paris", "paris"), labelled(w, "rome", "rome"))
+        text = (
+            f"apiVersion: lanesync/v1\nkind: Policy\nspec:\n  sources: [{tmp_path}]\n"
+            "  addresses: [{network: 127.0.0.0/8}]\n  listen: [{network: 127.0.0.0/8}]\n"
+            "  receiveRoots: [received]\n"
+        )
+        policy, saved = tmp_path / "policy.yaml", tmp_path / "saved"
+        policy.write_text(text)
+        options = ("--select", "site!=rome", "--policy", str(policy), "--out", str(saved))
+        assert w.call("plan", str(w.specs), *options).returncode == 0
+        policy.write_text(text.replace(f"[{tmp_path}]", "[/elsewhere]"))
+        refused = w.call("apply", str(saved))
+        assert (refused.returncode, "`spec.sources` allows /elsewhere" in refused.stdout) == (5, True)
+        policy.write_text(text)
+        done = w.call("apply", str(saved))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert ((w.received / "paris/file").exists(), (w.received / "rome").exists()) == (True, False)

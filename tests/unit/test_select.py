@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.cli.status import _selected
+from agent.cli.problems import FailedError
+from agent.cli.status import _selected, _wait
 from agent.model.spec import IMPLICIT_SERVER, Key, Kind
 from agent.specs.load import Loaded, load
 from agent.specs.select import EVERYTHING, Selector, parse
@@ -157,3 +158,26 @@ def test_status_answers_for_what_is_selected() -> None:
     paris, rome = _selected(document, parse("site=paris")), _selected(document, parse("site=rome"))
     assert ([o["name"] for o in paris["objects"]], paris["inSync"], paris["state"]) == (["a"], True, "inSync")
     assert (rome["inSync"], rome["state"]) == (False, "blocked")
+
+
+def test_waiting_for_a_selection_begins_before_its_objects_are_known() -> None:
+    """An agent that has just started has not looked at them yet; one that is at rest never will."""
+    answers: list[dict[str, object]] = [
+        {"objects": [], "state": "converging"},
+        {
+            "objects": [{"kind": "Mapping", "labels": {"a": "b"}, "ready": True, "conditions": []}],
+            "state": "x",
+        },
+        {"objects": [], "state": "inSync"},
+    ]
+
+    class Agent:
+        def get(self, _path: str) -> dict[str, object]:
+            return answers.pop(0)
+
+    def choose(document: dict[str, object]) -> dict[str, object]:
+        return _selected(document, parse("a=b"))
+
+    assert _wait(Agent(), None, choose)["state"] == "inSync"  # type: ignore[arg-type]
+    with pytest.raises(FailedError, match="a=b"):
+        _wait(Agent(), None, choose)  # type: ignore[arg-type]
