@@ -13,6 +13,7 @@ Document = Mapping[str, Any]
 
 MARKS = {"ready": "✓", "busy": "↻", "stalled": "✗", "suspended": "‖"}
 NAMED = 10
+SHORT_COMMIT = len("git:") + 12
 
 
 def answer(document: Document) -> str:
@@ -70,7 +71,7 @@ def revision_lines(document: Document, width: int) -> list[str]:
 
     def shown(identity: str) -> str:
         commit = commits.get(identity)
-        return f"{identity}  {printable(commit['subject'])}" if commit else identity
+        return f"{identity[:SHORT_COMMIT]}  {printable(commit['subject'])}" if commit else identity
 
     lines = [cut(f"revision {shown(revision['applied']) or 'none yet'}", width)]
     if revision["attempted"] and revision["attempted"] != revision["applied"]:

@@ -94,7 +94,7 @@ def test_each_commit_takes_effect_and_is_named_everywhere(g: GitWorld) -> None:
     assert source["applied"]["subject"] == "first \\x1b[31m light"
     assert source["lastFetch"] and source["lastError"] == ""
     text = g.w.call("status").stdout
-    assert f"revision git:{first}" in text and "from main of http://" in text
+    assert f"revision git:{first[:12]}  first" in text and "from main of http://" in text
 
     second = g.commit(g.w.mapping(path="/rome"))
     g.applied(second)
