@@ -7,6 +7,8 @@ import hmac
 import os
 import stat
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from agent.specs.git.follow import Follower
 from agent.specs.git.options import GitOptions, GitUsageError
 from agent.specs.git.program import Git, GitError, StoppedError
 from agent.specs.git.repository import AccessError, RefNotFoundError
-from agent.specs.git.signatures import is_ssh
+from agent.specs.git.signatures import UnsignedError, is_ssh
 from agent.specs.load import load
 
 SECRET = "hunter2"
@@ -335,6 +337,92 @@ def test_objects_of_earlier_commits_are_dropped_when_there_are_many(
     assert specs(f) == {"a.yaml": b"a: last\n"}
     f.remove_others()
     assert len(list((tmp_path / "state/checkouts").iterdir())) == 1
+
+
+# -- signatures
+
+
+class Signers:
+    """Keys of one kind, and the keyring of those that are known."""
+
+    def __init__(self, kind: str, repo: Repo, directory: Path) -> None:
+        self.kind, self.repo, self.directory = kind, repo, directory
+        self.keyring = directory / "keyring"
+        repo.git("config", "gpg.format", "ssh" if kind == "ssh" else "openpgp")
+        repo.environ["GNUPGHOME"] = str(directory)
+
+    def make(self, name: str) -> str:
+        """What git calls the new key."""
+        if self.kind == "ssh":
+            path = str(self.directory / name)
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+            return path
+        self._gpg("--quick-generate-key", f"{name}@example.org", "ed25519", "sign", "never")
+        return f"{name}@example.org"
+
+    def know(self, *keys: str) -> None:
+        if self.kind == "ssh":
+            lines = [f"a@example.org {Path(key + '.pub').read_text()}" for key in keys]
+            self.keyring.write_text("".join(lines))
+        else:
+            armour = ["--armor"] if self.kind == "gpg" else []
+            self.keyring.write_bytes(b"".join(self._gpg(*armour, "--export", key) for key in keys))
+
+    def _gpg(self, *arguments: str) -> bytes:
+        unattended = ["--batch", "--pinentry-mode", "loopback", "--passphrase", ""]
+        command = ["gpg", "--homedir", str(self.directory), *unattended, *arguments]
+        return subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
+
+    def end(self) -> None:
+        subprocess.run(["gpgconf", "--homedir", str(self.directory), "--kill", "all"], check=False)
+
+
+@pytest.fixture(params=["ssh", "gpg", "gpg-binary"])
+def signers(request: pytest.FixtureRequest, repo: Repo) -> Iterator[Signers]:
+    with tempfile.TemporaryDirectory(prefix="k", dir="/tmp") as short:  # gpg's agent listens there
+        made = Signers(request.param, repo, Path(short))
+        yield made
+        made.end()
+
+
+def test_the_tip_must_be_signed_by_a_key_of_the_keyring(signers: Signers, tmp_path: Path) -> None:
+    """No signature, a stranger's, another kind's: refused each time; a key that is added counts at once."""
+    repo, known, stranger = signers.repo, signers.make("known"), signers.make("stranger")
+    signers.know(known)
+    f = follower(repo, tmp_path, keyring=str(signers.keyring))
+    for _ in range(2):
+        with pytest.raises(UnsignedError):
+            f.look()
+    assert f.checkout is None
+    good = repo.commit("good", f"-S{known}")
+    assert f.look()
+    strange = repo.commit("strange", f"-S{stranger}")
+    with pytest.raises(UnsignedError, match=strange[:12]):
+        f.look()
+    assert f.checkout is not None and f.checkout.commit.id == good
+    signers.know(known, stranger)
+    assert f.look()
+    assert f.checkout.commit.id == strange
+    other = tmp_path / "other-kind"
+    pgp = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEAA==\n-----END PGP PUBLIC KEY BLOCK-----\n"
+    other.write_bytes(pgp if signers.kind == "ssh" else b"a@example.org ssh-ed25519 AAAA\n")
+    wrong = follower(repo, tmp_path, keyring=str(other))
+    assert wrong.checkout is None, "what another keyring vouched for is not taken over"
+    with pytest.raises(UnsignedError):
+        wrong.look()
+
+
+def test_a_signed_tag_vouches_for_its_commit_under_its_own_name(signers: Signers, tmp_path: Path) -> None:
+    """Pushed under another name it says nothing; a tag that nobody signed neither."""
+    repo, known = signers.repo, signers.make("known")
+    signers.know(known)
+    repo.git("tag", "-u", known, "-m", "release", "v1")
+    repo.git("tag", "-a", "-m", "unsigned", "v0")
+    repo.git("update-ref", "refs/tags/v2", "refs/tags/v1")
+    assert follower(repo, tmp_path, ref="v1", keyring=str(signers.keyring)).look()
+    for ref in ("v0", "v2"):
+        with pytest.raises(UnsignedError):
+            follower(repo, tmp_path, ref=ref, keyring=str(signers.keyring)).look()
 
 
 # -- when to look, who may ask
