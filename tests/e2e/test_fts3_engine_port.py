@@ -105,6 +105,15 @@ def test_a_copy_that_was_spoiled_on_the_way_is_made_again(bench: Bench) -> None:
     assert bench.there("file") == b"precious"
 
 
+def test_a_storage_that_refuses_is_not_taken_for_one_that_has_the_file(bench: Bench) -> None:
+    """A refused PUT comes with the number of "file exists": it is no reason to skip the file."""
+    bench.grid.target.fault("status", method="PUT", path="*file", status=403, times=-1)
+    ended = bench.ended(bench.start(bench.put("file", b"new"), overwrite=Overwrite.NEVER))
+    assert ended.state is not TransferState.COMPLETE
+    assert "HTTP 403" in ended.error
+    assert not (bench.grid.target.root / "in" / "file").exists()
+
+
 def test_a_job_cancelled_by_an_operator_is_sent_again(bench: Bench) -> None:
     """Only our own cancels are ours: any other may pass."""
     bench.grid.service.settings(engine_paused=True)

@@ -109,7 +109,15 @@ class Storage:
                 self._drop(urlsplit(url))
 
     def write(self, url: str, blocks: Iterable[bytes], size: int) -> None:
-        self._ask("PUT", url, {"Content-Length": str(size)}, blocks)
+        try:
+            self._ask("PUT", url, {"Content-Length": str(size)}, blocks)
+        except StorageError as error:
+            if "HTTP 403" not in error.text:
+                raise
+            text = f"TRANSFER ERROR: Copy failed (streamed). Last attempt: {error.text} (destination)"
+            raise StorageError(
+                errno.EEXIST, text
+            ) from None  # the library's own number for a refusal is that one
 
     def delete(self, url: str) -> None:
         self._ask("DELETE", url)

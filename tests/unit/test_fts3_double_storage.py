@@ -176,7 +176,7 @@ def test_a_strict_copy_looks_at_nothing(alice: Caller, storage: WebDav) -> None:
     [
         ({"method": "HEAD", "path": "/a", "status": 503}, "SOURCE [5] Result HTTP 503"),
         ({"method": "PUT", "path": "/b", "status": 507}, "TRANSFER [28] Result HTTP 507"),
-        ({"method": "PUT", "path": "/b", "status": 403}, "TRANSFER [13] Result HTTP 403"),
+        ({"method": "PUT", "path": "/b", "status": 403}, "TRANSFER [17] TRANSFER ERROR: Copy failed"),
     ],
 )
 def test_a_storages_refusal_is_told_with_its_side(

@@ -60,6 +60,15 @@ def test_a_word_that_nobody_knows_is_never_success(word: object) -> None:
     ("reason", "expected"),
     [
         ("DESTINATION [17] Destination file exists and overwrite is not enabled", Cause.EXISTS),
+        ("TRANSFER [17] TRANSFER ERROR: Copy failed. Last attempt: The file exists", Cause.EXISTS),
+        (
+            "TRANSFER [17] TRANSFER ERROR: Copy failed (streamed). "
+            "Last attempt: HTTP 403 : Permission refused  (destination)",
+            Cause.PERMANENT,
+        ),
+        ("SOURCE [1] HTTP 403 : Permission refused ", Cause.PERMANENT),
+        ("SOURCE [112] Result Could not connect to server after 1 attempts", Cause.UNREACHABLE),
+        ("SOURCE [38] checksum calculation for ADLER32 not supported for davs://a/b", Cause.NO_CHECKSUM),
         ("SOURCE [2] No such file or directory", Cause.SOURCE_GONE),
         ("SOURCE [2] Result HTTP 404 : File not found  after 1 attempts", Cause.SOURCE_GONE),
         ("DESTINATION [2] Result HTTP 409 : Conflict  after 1 attempts", Cause.PERMANENT),

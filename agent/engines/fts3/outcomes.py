@@ -59,6 +59,8 @@ class Cause(StrEnum):
     PASSING = "passing"  # everything else: worth another try
 
 
+_THERE = re.compile(r"\bexists?\b", re.IGNORECASE)
+"""The number alone does not tell: a refused write comes with that of "file exists", too."""
 _NOBODY_THERE = frozenset(
     {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
 )
@@ -86,7 +88,7 @@ def cause(reason: Reason) -> Cause:
         return Cause.CREDENTIAL
     if _NO_CHECKSUM.search(text):
         return Cause.NO_CHECKSUM
-    if reason.code == errno.EEXIST and reason.side is not Side.SOURCE:
+    if reason.code == errno.EEXIST and reason.side is not Side.SOURCE and _THERE.search(text):
         return Cause.EXISTS
     if reason.code == errno.ENOENT and reason.side is Side.SOURCE:
         return Cause.SOURCE_GONE
