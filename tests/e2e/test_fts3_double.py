@@ -353,7 +353,7 @@ def test_a_storage_that_knows_nobody_refuses_the_copy(alice: Caller, double: Dou
     with start_webdav(tmp_path / "closed", pki=double.pki, token="secret") as closed:
         put(closed, "a", b"a")
         ended = alice.ended(alice.submit(pair_of(closed.url("a"), closed.url("b"))))
-    assert ended["files"][0]["reason"].startswith("SOURCE [13] Result HTTP 403")
+    assert ended["files"][0]["reason"].startswith("SOURCE [1] Result HTTP 403")
 
 
 def test_a_copy_by_token_carries_the_tokens_of_its_file(double: Double, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ LIST_LIMIT = 64 << 20
 SAFE = "/%:@!$&'()*+,;=~"
 ERRORS = {
     401: (errno.EACCES, "Authentication Error"),
-    403: (errno.EACCES, "Permission refused"),
+    403: (errno.EPERM, "Permission refused"),
     404: (errno.ENOENT, "File not found"),
     405: (errno.EEXIST, "Method not allowed"),
     409: (errno.ENOENT, "Conflict"),
@@ -115,9 +115,8 @@ class Storage:
             if "HTTP 403" not in error.text:
                 raise
             text = f"TRANSFER ERROR: Copy failed (streamed). Last attempt: {error.text} (destination)"
-            raise StorageError(
-                errno.EEXIST, text
-            ) from None  # the library's own number for a refusal is that one
+            # The library's own number for a refusal, which is that of EEXIST.
+            raise StorageError(errno.EEXIST, text) from None
 
     def delete(self, url: str) -> None:
         self._ask("DELETE", url)
