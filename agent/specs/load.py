@@ -257,15 +257,15 @@ class _Loader:
     def _check_together(self, objects: Objects) -> None:
         broken = frozenset(key for key in self._declared if key not in objects)
         index = Index.of(objects, broken, self._left_out)
-        remnants = [
-            problem
+        found = [(problem, self._declared[problem.key][0]) for problem in problems(index)]
+        found += [
+            (problem, document)
             for key in broken
             for document in self._declared[key]
             if document.remnant is not None
             for problem in references(index, key, document.remnant)
         ]
-        for key, path, message in [*problems(index), *remnants]:
-            document = self._declared[key][0]
+        for (key, path, message), document in found:
             written, node = _place(document.root, path)
             self._report(key, SpecError(document.file, node.line, node.column, path_text(written), message))
 

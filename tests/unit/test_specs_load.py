@@ -522,3 +522,12 @@ def test_positions_name_each_object(tmp_path: Path) -> None:
         Key(Kind.DESTINATION, "archive"): f"{tmp_path}/specs.yaml:1",
         Key(Kind.MAPPING, "dailies"): f"{tmp_path}/specs.yaml:6",
     }
+
+
+def test_a_broken_namesake_does_not_hide_what_is_wrong_with_another(tmp_path: Path) -> None:
+    """Two documents of one name, one without a spec: the other's wrong reference is told at its own place."""
+    empty = "apiVersion: lanesync/v1\nkind: Mapping\nmetadata: {name: x}\nspec:\n---\n"
+    head = "apiVersion: lanesync/v0\nkind: Mapping\nmetadata: {name: x}\n"
+    wrong = head + "spec: {destination: nowhere, paths: {/: /a}}\n"
+    found = messages(read(tmp_path, empty + wrong))
+    assert any("there is no Destination" in message for message in found)
