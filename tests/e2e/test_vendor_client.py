@@ -79,7 +79,9 @@ def test_what_the_server_cannot_do_is_said(
     (w.source / "c").write_text("three")
     eventually((target / "c").exists, what="new files still go")
     found = eventually(
-        lambda: next((c for c in w.object("Mapping", "dailies")["conditions"] if "prune" in c["message"]), None),
+        lambda: next(
+            (c for c in w.object("Mapping", "dailies")["conditions"] if "prune" in c["message"]), None
+        ),
         what="the condition names the field",
     )
     assert "cannot delete" in found["message"]
