@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from servers import eventually
 
 from agent.model.outcome import PermanentError
 from agent.model.spec import SecretRef, SecretSource
@@ -53,8 +54,14 @@ def test_a_command_that_does_not_end_is_ended_with_what_it_started(tmp_path: Pat
     with pytest.raises(CommandError, match=r"did not end within 0\.5 s"):
         resolve(ref(*argv), os.environ, None, allowing(*argv, timeout="500ms"))
     pid = int((tmp_path / "pid").read_text())
-    state = Path(f"/proc/{pid}/stat")
-    assert not state.exists() or state.read_text().split()[2] == "Z"
+
+    def gone() -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    eventually(gone, what="what it started has ended, too")
 
 
 @pytest.mark.parametrize(
