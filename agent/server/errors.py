@@ -12,7 +12,6 @@ from agent.jetstream.constants import (
     ERROR_AUTHENTICATION,
     ERROR_COMMAND,
     ERROR_NOT_FOUND,
-    ERROR_NOT_SUPPORTED,
 )
 
 
@@ -49,10 +48,6 @@ class CommandError(RpcError):
 
 def not_found(kind: str, object_id: int) -> CommandError:
     return CommandError(f"{kind} {object_id} was not found", ERROR_NOT_FOUND, kind=kind, id=str(object_id))
-
-
-def not_supported(what: str) -> CommandError:
-    return CommandError(f"{what} is not supported yet", ERROR_NOT_SUPPORTED, what=what)
 
 
 def not_authenticated(message: str) -> CommandError:
