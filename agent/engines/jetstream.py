@@ -32,11 +32,12 @@ from agent.engines.jetstream_watch import (
     stop_quietly,
 )
 from agent.engines.port import (
-    DeletionState,
     DestinationRequest,
     ReceiverCredentials,
+    RemoteState,
     TransferRequest,
 )
+from agent.engines.unable import NoFarVerbs
 from agent.jetstream import CommandError, Jetstream, JetstreamError, constants
 from agent.jetstream.structures import Transfer
 from agent.model import outcome
@@ -64,7 +65,7 @@ class _Deletion:
     error: str = ""
 
 
-class JetstreamEngine:
+class JetstreamEngine(NoFarVerbs):
     """Implements agent.engines.port.Engine. Reconnects by itself; may be used from several threads.
 
     login: credentials, or what gives them at each log-in. make_api: makes the unconnected client; the
@@ -287,7 +288,7 @@ class JetstreamEngine:
             )
         return deletion_id(self._session, request["requestId"])
 
-    def deletion(self, deletion_id: str) -> DeletionState:
+    def deletion(self, deletion_id: str) -> RemoteState:
         api = self._session.api()
         request = request_id_of(self._session, deletion_id)
         if request is None:

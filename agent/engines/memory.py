@@ -9,15 +9,22 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from agent.engines.memory_far import Answer, Deleting, FarVerbs, Listing, Renaming, Request
 from agent.engines.memory_transfer import MemoryTransfer, progress, publish
-from agent.engines.port import DeletionState, DestinationRequest, Entry, ReceiverCredentials, TransferRequest
+from agent.engines.port import (
+    DestinationRequest,
+    Entry,
+    InventoryState,
+    ReceiverCredentials,
+    RemoteState,
+    TransferRequest,
+)
 from agent.lanes import validate_lanes
 from agent.model.observed import (
     Capabilities,
     EngineState,
-    FileOutcome,
     FileResult,
     ObservedDefaults,
     ObservedDestination,
@@ -29,13 +36,6 @@ from agent.model.outcome import NotFoundError, PermanentError, RetryableError, U
 from agent.model.spec import DEFAULT_LANES, Lane, TransferDefaults, default_lane
 
 UNLIMITED_BYTES_PER_SECOND = 1e9
-
-
-@dataclass(frozen=True, slots=True)
-class _Deletion:
-    done: bool
-    results: tuple[FileResult, ...] = ()
-    error: str = ""
 
 
 class MemoryEngine:
@@ -55,8 +55,7 @@ class MemoryEngine:
         self._destinations: dict[str, ObservedDestination] = {}
         self._transfers: dict[str, MemoryTransfer] = {}
         self._manifests: dict[str, tuple[Entry, ...]] = {}
-        self._deletions: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {}
-        self._deleted: dict[str, tuple[FileResult, ...]] = {}
+        self._far = FarVerbs()
         self._trees: dict[tuple[str, int], dict[str, FileResult]] = {}
         self._changed: Callable[[str, str], None] = _tell_nobody
         self.cancelled: dict[str, str] = {}
@@ -86,7 +85,8 @@ class MemoryEngine:
             self._transfers.pop(transfer_id, None)
 
     def _work(self, destination: ObservedDestination, seconds: float) -> list[tuple[str, str]]:
-        events = [("deletion", found) for found in self._delete_at(destination)]
+        tree = self._trees.setdefault((destination.address, destination.port), {})
+        events = [("deletion", found) for found in self._far.work(destination.id, tree)]
         rate = destination.send_rate_max
         budget = seconds * (UNLIMITED_BYTES_PER_SECOND if rate is None else rate * 125)
         idle = {lane.name for lane in destination.lanes or () if lane.share == 0}
@@ -125,31 +125,18 @@ class MemoryEngine:
         transfer.seen = progress(transfer)
         return used
 
-    def _delete_at(self, destination: ObservedDestination) -> list[str]:
-        done = [
-            number
-            for number, (owner, _, _) in self._deletions.items()
-            if owner == destination.id and number not in self._deleted
-        ]
-        tree = self._trees.setdefault((destination.address, destination.port), {})
-        for number in done:
-            _, files, directories = self._deletions[number]
-            for path in files:
-                tree.pop(path, None)
-            kept = [d for d in directories if any(p.startswith(d + "/") for p in tree)]
-            for path in set(directories) - set(kept):
-                tree.pop(path, None)
-            self._deleted[number] = tuple(
-                FileResult(p, FileOutcome.SKIPPED if p in kept else FileOutcome.DELIVERED)
-                for p in (*files, *directories)
-            )
-        return done
-
     # The port
 
     def connect(self) -> Capabilities:
         self._reach()
-        return Capabilities(delete=True, file_results=True, events=True, names={"version": "memory"})
+        return Capabilities(
+            delete=True,
+            rename=True,
+            inventory=True,
+            file_results=True,
+            events=True,
+            names={"version": "memory"},
+        )
 
     def close(self) -> None:
         self._changed = _tell_nobody
@@ -299,20 +286,54 @@ class MemoryEngine:
         directories: tuple[str, ...],
         credentials: ReceiverCredentials | None = None,  # noqa: ARG002 - everybody may here
     ) -> str:
+        return self._ask(destination_id, Deleting(files, directories))
+
+    def deletion(self, deletion_id: str) -> RemoteState:
+        return self._answer(deletion_id)
+
+    def start_renaming(
+        self,
+        destination_id: str,
+        renames: tuple[tuple[str, str], ...],
+        credentials: ReceiverCredentials | None = None,  # noqa: ARG002
+    ) -> str:
+        return self._ask(destination_id, Renaming(renames))
+
+    def renaming(self, renaming_id: str) -> RemoteState:
+        return self._answer(renaming_id)
+
+    def start_inventory(
+        self,
+        destination_id: str,
+        directory: str,
+        after: str = "",
+        *,
+        checksum: bool = False,
+        credentials: ReceiverCredentials | None = None,  # noqa: ARG002
+    ) -> str:
+        return self._ask(destination_id, Listing(directory, after, checksum))
+
+    def inventory(self, inventory_id: str) -> InventoryState:
+        return self._answer(inventory_id)
+
+    @property
+    def asked(self) -> dict[str, tuple[str, Request]]:
+        """Every deletion, renaming and inventory so far: id -> (destination, what)."""
+        return self._far.asked
+
+    # Inside
+
+    def _ask(self, destination_id: str, request: Request) -> str:
         with self._lock:
             self._destination(destination_id)
             made = str(next(self._ids))
-            self._deletions[made] = (destination_id, files, directories)
+            self._far.asked[made] = (destination_id, request)
             return made
 
-    def deletion(self, deletion_id: str) -> DeletionState:
+    def _answer(self, number: str) -> Answer:
         with self._lock:
             self._reach()
-            if deletion_id not in self._deletions:
-                raise NotFoundError(f"deletion {deletion_id} was not found")
-            return _Deletion(deletion_id in self._deleted, self._deleted.get(deletion_id, ()))
-
-    # Inside
+            return self._far.answer(number)
 
     def _reach(self) -> None:
         if not self.reachable:

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from agent.model.observed import Capabilities, EngineState, FileResult, ObservedTransfer, Tag
-from agent.model.spec import Lane, Overwrite, Route, TransferDefaults
+from agent.model.observed import Capabilities, EngineState, FarFile, FileResult, ObservedTransfer, Tag
+from agent.model.spec import Durability, Lane, Overwrite, Route, TransferDefaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Entry:
     size: int
     is_directory: bool
     executable: bool
+    link: str = ""  # what a symbolic link says; empty for everything else
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,9 @@ class TransferRequest:
     timeout: float
     tag: Tag
     credentials: ReceiverCredentials | None = None
+    durability: Durability = Durability.CHECKPOINT
+    as_set: bool = False  # nothing appears at the destination before all of it is there …
+    marker: str = ""  # … and the files of this name appear last
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +69,28 @@ class DestinationRequest:
     route: Route = Route()
 
 
-class DeletionState(Protocol):
-    """How a deletion at the destination is doing."""
+class RemoteState(Protocol):
+    """How a deletion or a renaming at the destination is doing."""
 
     @property
     def done(self) -> bool: ...
     @property
     def results(self) -> tuple[FileResult, ...]: ...
+    @property
+    def error(self) -> str: ...
+
+
+class InventoryState(Protocol):
+    """One page of what is at the destination, in the byte order of the paths."""
+
+    @property
+    def done(self) -> bool: ...
+    @property
+    def files(self) -> tuple[FarFile, ...]: ...
+    @property
+    def next(self) -> str | None:
+        """The path after which the next page begins; None when this is the last one."""
+
     @property
     def error(self) -> str: ...
 
@@ -140,7 +159,37 @@ class Engine(Protocol):
     ) -> str:
         """Ask the destination to delete files, then directories if empty (deepest first); returns an id."""
 
-    def deletion(self, deletion_id: str) -> DeletionState:
+    def deletion(self, deletion_id: str) -> RemoteState:
+        """NotFoundError when the server was restarted and forgot it: ask again."""
+
+    def start_renaming(
+        self,
+        destination_id: str,
+        renames: tuple[tuple[str, str], ...],
+        credentials: ReceiverCredentials | None = None,
+    ) -> str:
+        """Ask the destination to rename files, (old, new) in this order, making the directories above the
+        new ones; what is there already is never replaced. Returns an id. With capability `rename`."""
+
+    def renaming(self, renaming_id: str) -> RemoteState:
+        """Results are by the new path: delivered (it is there now), vanished (the old one is not), skipped
+        (something else is at the new one), failed. NotFoundError when the server was restarted and forgot
+        it: look at the destination before asking again."""
+
+    def start_inventory(
+        self,
+        destination_id: str,
+        directory: str,
+        after: str = "",
+        *,
+        checksum: bool = False,
+        credentials: ReceiverCredentials | None = None,
+    ) -> str:
+        """Ask for a page of what is at the destination at or below `directory`, from the path that follows
+        `after`; with `checksum`, digests of the contents as the destination reads them. Returns an id. With
+        capability `inventory`. The engine bounds the page, by files and by time."""
+
+    def inventory(self, inventory_id: str) -> InventoryState:
         """NotFoundError when the server was restarted and forgot it: ask again."""
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 class FileKind(StrEnum):
     FILE = "file"
     EMPTY_DIRECTORY = "directory"
+    SYMLINK = "symlink"
 
 
 class FileStat(NamedTuple):

@@ -1,7 +1,7 @@
 """Conditions and their reasons: the closed vocabulary in which the agent says how an object is doing.
 
-`Ready` is always present. `Reconciling`, `Stalled`, `Suspended`, `WatchDegraded` and `Limited` are present
-only when true.
+`Ready` is always present. `Reconciling`, `Stalled`, `Suspended`, `Drifted`, `WatchDegraded` and `Limited`
+are present only when true.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ class ConditionType(StrEnum):
     STALLED = "Stalled"
     SUSPENDED = "Suspended"
     WATCH_DEGRADED = "WatchDegraded"
+    DRIFTED = "Drifted"  # the destination is not as we left it
     LIMITED = "Limited"  # works, but not all of what was asked for, or not for long
 
 
@@ -51,6 +52,9 @@ class Reason(StrEnum):
     WATCH_LIMIT = "WatchLimit"
     WATCHER_DIED = "WatcherDied"
     POLLING = "Polling"
+    NETWORK_FILE_SYSTEM = "NetworkFileSystem"
+    # drift
+    CHANGED_AT_DESTINATION = "ChangedAtDestination"
     # limits
     UNSUPPORTED = "Unsupported"  # the engine cannot do what a field asks for
     NOT_PERMITTED = "NotPermitted"  # the service does not let us do it

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
+from agent.model.change import FileKind
 from agent.model.condition import Reason
 from agent.model.spec import Lane, MinCipher, Overwrite, Route
 
@@ -138,6 +140,17 @@ class FileResult:
     error: str = ""
 
 
+class FarFile(NamedTuple):
+    """One file, link or empty directory as it is at the destination."""
+
+    path: str  # full destination path
+    kind: FileKind
+    size: int
+    mtime_ns: int
+    digest: str = ""  # of the content, as in FileResult; empty when it was not asked for
+    executable: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class EngineState:
     """One observation of a server; only what carries this agent's tag."""
@@ -160,6 +173,12 @@ class Capabilities:
     ciphers: bool = True  # `minCipher` and the route: how data on the wire is protected and guided
     credentials: bool = True  # an account on the receiving server
     fine_times: bool = True  # `modificationTimeTolerance` and `checkpointInterval` mean something
+    rename: bool = False  # rename at the destination
+    inventory: bool = False  # tell what is at the destination, with digests
+    links: bool = False  # make symbolic links at the destination
+    sets: bool = False  # publish a change set as a whole
+    strict: bool = False  # `durability: strict`
+    shares: bool = False  # shared tokens: see agent.engines.port.Sharing
     hold: bool = False  # a destination can be held at the server: see agent.engines.port.Holding
     notices: tuple[Notice, ...] = ()
     names: dict[str, str] = field(default_factory=dict)  # free facts for `describe`: version, server id

@@ -16,6 +16,9 @@ DEFAULT_PRIORITY = 100
 IMPLICIT_SERVER = "embedded"
 """Name of the embedded server that sends for destinations which name none."""
 
+TRASH = ".lanesync-trash"
+"""Directory at the destination's root below which deleted files are kept, by day."""
+
 
 class Kind(StrEnum):
     SERVER = "Server"
@@ -151,6 +154,13 @@ class MinCipher(StrEnum):
     ENCRYPTED_256 = "encrypted256"
 
 
+class Durability(StrEnum):
+    """When what was delivered is safe from a power cut at the destination."""
+
+    CHECKPOINT = "checkpoint"  # at each checkpoint, and before the transfer is complete
+    STRICT = "strict"  # before each file appears under its name
+
+
 class OnRemove(StrEnum):
     """What happens on the server when an object leaves the specs."""
 
@@ -168,6 +178,7 @@ class TransferDefaults:
     modification_time_tolerance: float = 0.0
     timeout: float = 0.0  # seconds disconnected before a transfer fails; 0 = wait for ever
     min_cipher: MinCipher | None = None  # None = none on loopback, else encrypted256
+    durability: Durability = Durability.CHECKPOINT
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +237,7 @@ class DestinationSpec:
     route: Route = Route()
     credentials: Credentials | None = None
     windows: tuple[Window, ...] = ()
+    control_server: str | None = None  # a Server that reaches the API of the receiving side
 
     @property
     def place(self) -> str:
@@ -235,6 +247,7 @@ class DestinationSpec:
 class Symlinks(StrEnum):
     COPY_CONTENTS = "copyContents"
     IGNORE = "ignore"
+    PRESERVE = "preserve"
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +263,7 @@ class PathMapping:
 class Ready(StrEnum):
     CLOSED = "closed"
     QUIET = "quiet"
+    SENTINEL = "sentinel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,12 +273,61 @@ class Trigger:
     settle: float = 0.2
     max_wait: float = 600.0
     interval: float = 600.0
+    sentinel: str | None = None  # of Ready.SENTINEL: a directory is ready once it holds a file of this name
+    schedule: str | None = None  # cron expression of further whole looks
+    timezone: str = "UTC"  # of the schedule
 
 
 @dataclass(frozen=True, slots=True)
 class Deletions:
     max_count: int = 1000
     max_percent: float = 0.10
+    grace: float = 0.0  # seconds that a file must have been gone before it is deleted
+    trash: bool = False  # moved below TRASH at the destination instead of deleted
+
+
+class DriftPolicy(StrEnum):
+    CORRECT = "correct"
+    WARN = "warn"
+    IGNORE = "ignore"
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What becomes of files that somebody changed at the destination, and how often they are looked for."""
+
+    policy: DriftPolicy = DriftPolicy.WARN
+    interval: float = 3600.0
+
+
+class VerifyMode(StrEnum):
+    METADATA = "metadata"
+    CHECKSUM = "checksum"
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """A comparison of the destination with what was delivered; None = only when somebody asks."""
+
+    interval: float | None = None
+    mode: VerifyMode = VerifyMode.METADATA
+
+
+class Publish(StrEnum):
+    FILE = "file"  # each file appears on its own
+    SET = "set"  # a change set appears when all of it is there, its marker file last
+
+
+class Receipt(StrEnum):
+    NONE = "none"
+    ASC_MHL = "ascMhl"
+
+
+class Release(StrEnum):
+    """What becomes of a source file once every destination has it, verified."""
+
+    KEEP = "keep"
+    DELETE_SOURCE = "deleteSource"
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +366,12 @@ class MappingSpec:
     on_remove: OnRemove = OnRemove.ORPHAN
     depends_on: tuple[str, ...] = ()  # mappings that must be in sync first
     hooks: Hooks = Hooks()
+    drift: Drift = Drift()
+    verify: Verify = Verify()
+    publish: Publish = Publish.FILE
+    marker: str | None = None  # of Publish.SET: name of the file that appears last
+    receipt: Receipt = Receipt.NONE
+    release: Release = Release.KEEP
 
 
 Spec = ServerSpec | PriorityLanesSpec | DestinationSpec | MappingSpec

@@ -69,12 +69,16 @@ def without_conflicts(
     if not deletions and not waiting:
         return changes, ()
     same = {deletion.path for deletion in deletions}
-    files = {deletion.path for deletion in deletions if deletion.kind is FileKind.FILE} | set(waiting)
+    files = {deletion.path for deletion in deletions if deletion.kind is not FileKind.EMPTY_DIRECTORY} | set(
+        waiting
+    )
     directories = _above((*same, *waiting))
     sendable: list[Change] = []
     blocked: list[str] = []
     for change in changes:
-        replaced = change.path in same or (change.stat.kind is FileKind.FILE and change.path in directories)
+        replaced = change.path in same or (
+            change.stat.kind is not FileKind.EMPTY_DIRECTORY and change.path in directories
+        )
         if replaced or any(above in files for above in ancestors(change.path)):
             blocked.append(change.path)
         else:
@@ -86,7 +90,7 @@ def delete_actions(
     mapping: str, destination: str, deletions: tuple[Deletion, ...], empty: tuple[str, ...]
 ) -> list[Action]:
     """Files in their order, then directories deepest first: a directory never goes before its files."""
-    files = [(d.path, FileKind.FILE) for d in deletions if d.kind is FileKind.FILE]
+    files = [(d.path, FileKind.FILE) for d in deletions if d.kind is not FileKind.EMPTY_DIRECTORY]
     directories = {d.path for d in deletions if d.kind is FileKind.EMPTY_DIRECTORY} | set(empty)
     deepest_first = sorted(directories, key=lambda directory: (-directory.count("/"), directory))
     entries = files + [(directory, FileKind.EMPTY_DIRECTORY) for directory in deepest_first]

@@ -14,6 +14,9 @@ from agent.model.spec import (
     Credentials,
     Deletions,
     DestinationSpec,
+    Drift,
+    DriftPolicy,
+    Durability,
     Hooks,
     Kind,
     Lane,
@@ -23,13 +26,18 @@ from agent.model.spec import (
     Overwrite,
     PathMapping,
     PriorityLanesSpec,
+    Publish,
     Ready,
+    Receipt,
+    Release,
     RetryPolicy,
     Route,
     Spec,
     Symlinks,
     TransferDefaults,
     Trigger,
+    Verify,
+    VerifyMode,
 )
 from agent.model.units import parse_duration, parse_proportion, parse_rate
 from agent.specs.build_server import Path, Report, build_server, public_key, secret_ref
@@ -86,6 +94,7 @@ def _destination(name: str, spec: dict[str, Any], fail: Report) -> DestinationSp
         route=_route(spec, fail),
         credentials=_credentials(spec.get("credentials")),
         windows=build_windows(spec.get("windows", []), fail),
+        control_server=spec.get("controlServer"),
     )
 
 
@@ -116,6 +125,7 @@ def _defaults(given: dict[str, Any]) -> TransferDefaults:
         ),
         timeout=_duration(given, "timeout", known.timeout),
         min_cipher=MinCipher(given["minCipher"]) if "minCipher" in given else None,
+        durability=Durability(given.get("durability", known.durability)),
     )
 
 
@@ -156,6 +166,16 @@ def _hooks(given: dict[str, Any]) -> Hooks:
     return Hooks(*names)
 
 
+def _drift(given: dict[str, Any]) -> Drift:
+    known = Drift()
+    return Drift(DriftPolicy(given.get("policy", known.policy)), _duration(given, "interval", known.interval))
+
+
+def _verify(given: dict[str, Any]) -> Verify:
+    interval = parse_duration(given["interval"]) if "interval" in given else None
+    return Verify(interval, VerifyMode(given.get("mode", VerifyMode.METADATA)))
+
+
 class _Mapping:
     def __init__(self, directory: str, fail: Report, warn: Report) -> None:
         self._directory, self._fail, self._warn = directory, fail, warn
@@ -186,6 +206,12 @@ class _Mapping:
             on_remove=OnRemove(spec.get("onRemove", implicit.on_remove)),
             depends_on=tuple(spec.get("dependsOn", ())),
             hooks=_hooks(spec.get("hooks", {})),
+            drift=_drift(spec.get("drift", {})),
+            verify=_verify(spec.get("verify", {})),
+            publish=Publish(spec.get("publish", implicit.publish)),
+            marker=spec.get("marker"),
+            receipt=Receipt(spec.get("receipt", implicit.receipt)),
+            release=Release(spec.get("release", implicit.release)),
         )
 
     def _destination_path(self, where: Path, text: str) -> str:
@@ -237,12 +263,17 @@ class _Mapping:
 
     def _trigger(self, given: dict[str, Any]) -> Trigger:
         known = Trigger()
+        ready = given.get("ready", known.ready)
+        sentinel = None if isinstance(ready, str) else ready["sentinel"]
         trigger = Trigger(
             watch=given.get("watch", known.watch),
-            ready=Ready(given.get("ready", known.ready)),
+            ready=Ready(ready) if sentinel is None else Ready.SENTINEL,
             settle=_duration(given, "settle", known.settle),
             max_wait=_duration(given, "maxWait", known.max_wait),
             interval=_duration(given, "interval", known.interval),
+            sentinel=sentinel,
+            schedule=given.get("schedule"),
+            timezone=given.get("timezone", known.timezone),
         )
         if trigger.settle > trigger.max_wait:
             self._fail(("spec", "trigger", "settle"), "must not be longer than `maxWait`")
@@ -251,7 +282,12 @@ class _Mapping:
     def _deletions(self, given: dict[str, Any]) -> Deletions:
         known = Deletions()
         percent = parse_proportion(given["maxPercent"]) if "maxPercent" in given else known.max_percent
-        return Deletions(int(given.get("maxCount", known.max_count)), percent)
+        return Deletions(
+            int(given.get("maxCount", known.max_count)),
+            percent,
+            grace=_duration(given, "grace", known.grace),
+            trash=given.get("trash", known.trash),
+        )
 
     def _retry(self, given: dict[str, Any]) -> RetryPolicy:
         known = RetryPolicy()

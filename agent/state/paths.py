@@ -7,7 +7,7 @@ from typing import Any
 
 from agent.model.change import FileKind, FileStat
 
-_KINDS = (FileKind.FILE, FileKind.EMPTY_DIRECTORY)
+_KINDS = (FileKind.FILE, FileKind.EMPTY_DIRECTORY, FileKind.SYMLINK)
 
 StatRow = tuple[int, int, int, int, int, int]
 STAT_COLUMNS = "kind, size, mtime_ns, ctime_ns, inode, executable"

@@ -166,7 +166,7 @@ class World:
             self.touched |= set(action.files) | set(action.directories)
             self.deleting |= set(action.files) | (set(action.directories) & set(self.ledger))
             for path in action.files:
-                assert self.delivered[path].kind is FileKind.FILE
+                assert self.delivered[path].kind is not FileKind.EMPTY_DIRECTORY
                 del self.delivered[path]
             for path in action.directories:
                 if not any(other.startswith(path + "/") for other in self.delivered):
@@ -180,9 +180,9 @@ class World:
         for name, carried in self.carries.items():
             for path, stat in carried.items():
                 below = [other for other in self.delivered if other.startswith(path + "/")]
-                assert stat.kind is not FileKind.FILE or not below, "a file cannot replace a directory"
+                assert stat.kind is FileKind.EMPTY_DIRECTORY or not below, "a file cannot replace a directory"
                 assert not any(
-                    path.startswith(other + "/") and kept.kind is FileKind.FILE
+                    path.startswith(other + "/") and kept.kind is not FileKind.EMPTY_DIRECTORY
                     for other, kept in self.delivered.items()
                 ), "nothing can be delivered below a file"
                 for above in [other for other in self.delivered if path.startswith(other + "/")]:

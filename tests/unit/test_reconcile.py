@@ -213,7 +213,7 @@ def test_directory_that_goes_after_its_files_goes_at_the_destination_too(b: Benc
     b.converge()
     ledger = b.agent.context.state.ledger
     assert [path for path, _ in ledger.under("m", "d", "/")] == ["/keep"]
-    asked = [path for _, _, directories in b.engine._deletions.values() for path in directories]
+    asked = [path for _, deletion in b.engine.asked.values() for path in deletion.directories]
     assert asked == ["/gone/deeper", "/gone"]
 
 
@@ -237,7 +237,7 @@ def test_directory_that_changes_under_the_walk_deletes_nothing_below_it(
     monkeypatch.undo()
     b.pass_time(1.0)
     b.converge()
-    assert b.engine._deletions == {}
+    assert b.engine.asked == {}
     assert set(b.at_destination) == {"/keep", "/d/sub/a", "/d/b"}
 
 

@@ -19,7 +19,8 @@ from agent.engines.fts3.settings import Settings
 from agent.engines.fts3.store import Store, open_database
 from agent.engines.fts3.trouble import Troubles
 from agent.engines.fts3.workers import Workers
-from agent.engines.port import DeletionState, DestinationRequest, Entry, ReceiverCredentials, TransferRequest
+from agent.engines.port import DestinationRequest, Entry, ReceiverCredentials, RemoteState, TransferRequest
+from agent.engines.unable import NoFarVerbs
 from agent.lanes import validate_lanes
 from agent.model.observed import (
     Capabilities,
@@ -43,7 +44,7 @@ OVERWRITES = frozenset({Overwrite.ALWAYS, Overwrite.NEVER})
 Changed = Callable[[str, str], None]
 
 
-class Fts3Engine:
+class Fts3Engine(NoFarVerbs):
     """Implements agent.engines.port.Engine and Holding. May be used from several threads.
 
     directory: for the store; what is on its way is found there again after a restart. Work begins with the
@@ -267,7 +268,7 @@ class Fts3Engine:
         self._working().sweep()
         return found
 
-    def deletion(self, deletion_id: str) -> DeletionState:
+    def deletion(self, deletion_id: str) -> RemoteState:
         return self._deletions().get(deletion_id)
 
     # Inside
