@@ -10,42 +10,36 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import structlog
 
-from agent.model.change import ChangeSet, Suspect
-from agent.model.condition import ConditionType, Reason
-from agent.model.observed import ObservedTransfer
+from agent.model.condition import Reason
 from agent.model.outcome import (
-    Done,
     NotFoundError,
     Outcome,
     PermanentError,
     Retry,
     RetryableError,
-    Stalled,
-    Wait,
 )
-from agent.model.plan import CancelTransfer, DeletePaths, Plan
-from agent.model.spec import DestinationSpec, Hooks, Key, Kind, MappingSpec, digest
+from agent.model.plan import DeletePaths, Plan
+from agent.model.spec import Key, Kind, MappingSpec, digest
 from agent.planning.backoff import delay
-from agent.planning.mapping import plan_mapping
-from agent.planning.unsupported import unsupported_of_mapping
-from agent.planning.words import count
 from agent.reconcile.act import Scene, execute
-from agent.reconcile.collect import Collected, collect
+from agent.reconcile.collect import collect
+from agent.reconcile.conclude import conclude
 from agent.reconcile.context import Context
-from agent.reconcile.delivery import RECHECK, Findings, Memory, describe, judge, message
+from agent.reconcile.deciding import plan_for, unwanted_transfers
+from agent.reconcile.delivery import RECHECK, Findings, Memory
 from agent.reconcile.dependencies import waits_for
-from agent.reconcile.destination import unsupported_text
 from agent.reconcile.hooks import settled
+from agent.reconcile.one_delivery import Delivery
 from agent.reconcile.queue import WHOLE, Hints
 from agent.reconcile.removal import leave_destinations, remove_mapping
 from agent.reconcile.report import Report
 from agent.reconcile.sources import Sources
-from agent.reconcile.survey import Survey, delivers, hints_for, source_directory_exists, survey
-from agent.reconcile.suspension import Suspension, delivery_suspension, suspension_ends
+from agent.reconcile.survey import Survey, hints_for, survey
+from agent.reconcile.suspension import delivery_suspension
 from agent.state.attempts import Failures
 
 log = structlog.get_logger(__name__)
@@ -72,7 +66,7 @@ class Mappings:
             self._guarded(delivery, lambda d: self._act(spec, d))
         for delivery in deliveries:
             settled(self.context, spec, delivery.destination.name, delivery.found.in_flight)
-        outcome = self._conclude(spec, deliveries, report)
+        outcome = conclude(self.context, self.sources, spec, deliveries, report)
         waiting = leave_destinations(self.context, spec)
         return Retry(f"being removed at {', '.join(waiting)}", Reason.PROGRESSING) if waiting else outcome
 
@@ -87,14 +81,14 @@ class Mappings:
 
     # -- one step each
 
-    def _delivery(self, spec: MappingSpec, destination: str, hints: Hints) -> _Delivery:
+    def _delivery(self, spec: MappingSpec, destination: str, hints: Hints) -> Delivery:
         """Suspended? Destination there? Hints are kept until they have been looked at."""
         context = self.context
         memory = self.memories.setdefault((spec.name, destination), Memory())
         memory.pending |= hints
         found = Findings(destination, suspended=delivery_suspension(context, spec, destination))
         found.blocked_by = waits_for(context, spec)
-        delivery = _Delivery(context.desired.destinations[destination], memory, found)
+        delivery = Delivery(context.desired.destinations[destination], memory, found)
         self._due(spec, memory)
         connected = context.connected(delivery.destination.server)
         if connected is None or context.destination_id(destination, connected) is None:
@@ -104,7 +98,7 @@ class Mappings:
             delivery.scene = Scene(context, connected, delivery.destination)
         return delivery
 
-    def _guarded(self, delivery: _Delivery, step: Callable[[_Delivery], None]) -> None:
+    def _guarded(self, delivery: Delivery, step: Callable[[Delivery], None]) -> None:
         """A destination that fails does not hold up the others."""
         if delivery.scene is None or delivery.found.error:
             return
@@ -124,7 +118,7 @@ class Mappings:
         current = self.context.desired.revision
         return status is not None and status.ready and status.revision == current
 
-    def _collect(self, spec: MappingSpec, delivery: _Delivery) -> None:
+    def _collect(self, spec: MappingSpec, delivery: Delivery) -> None:
         memory = delivery.memory
         delivery.collected = collect(
             self.context, delivery.live_scene.connected, spec.name, delivery.destination.name
@@ -142,7 +136,7 @@ class Mappings:
             memory.pending |= WHOLE
             memory.spec_digest = current
 
-    def _note_failures(self, spec: MappingSpec, delivery: _Delivery) -> None:
+    def _note_failures(self, spec: MappingSpec, delivery: Delivery) -> None:
         context, collected = self.context, delivery.collected
         key = (spec.name, delivery.destination.name)
         before = context.state.attempts.failures(*key, context.desired.revision)
@@ -158,7 +152,7 @@ class Mappings:
             delivery.memory.pending |= WHOLE  # a retry may have succeeded: only a whole look can tell
         delivery.found.failures = before
 
-    def _survey(self, spec: MappingSpec, deliveries: list[_Delivery]) -> None:
+    def _survey(self, spec: MappingSpec, deliveries: list[Delivery]) -> None:
         """One look at the source for all destinations that can take what it finds."""
         wanted = Hints()
         for delivery in deliveries:
@@ -171,7 +165,7 @@ class Mappings:
             if wanted.whole:
                 delivery.memory.survey_due = self.context.clock.monotonic() + spec.trigger.interval
 
-    def _act(self, spec: MappingSpec, delivery: _Delivery) -> None:
+    def _act(self, spec: MappingSpec, delivery: Delivery) -> None:
         context, memory, found = self.context, delivery.memory, delivery.found
         surveyed = delivery.surveyed or Survey()
         active = tuple(delivery.collected.active)
@@ -217,7 +211,7 @@ class Mappings:
             memory.files = context.state.ledger.count(spec.name, delivery.destination.name)
             memory.bytes = context.state.ledger.total_bytes(spec.name, delivery.destination.name)
 
-    def _forgive(self, spec: MappingSpec, delivery: _Delivery) -> None:
+    def _forgive(self, spec: MappingSpec, delivery: Delivery) -> None:
         """A whole look found nothing that is not delivered: what failed before is over."""
         if delivery.surveyed is not None and delivery.found.failures.consecutive:
             self.context.state.attempts.reset_failures(spec.name, delivery.destination.name)
@@ -230,150 +224,3 @@ class Mappings:
         if used:
             self.context.state.approvals.remove(key)
         return bool(used)
-
-    def _conclude(self, spec: MappingSpec, deliveries: list[_Delivery], report: Report) -> Outcome:
-        now = self.context.clock.time()
-        judged = []
-        for delivery in deliveries:
-            status = self.context.board.get(Key(Kind.DESTINATION, delivery.destination.name))
-            if status is not None and not status.detail.get("connected"):
-                delivery.found.destination_error = str(status.detail.get("lastError") or "")
-            judged.append((judge(delivery.found, now), delivery))
-        report.detail = {
-            "destinationPath": spec.destination_path,
-            "sources": [entry.source for entry in spec.paths],
-            "deliveries": [describe(d.found, d.memory, spec) for d in deliveries],
-        }
-        outcome, delivery = min(judged, key=lambda pair: _weight(pair[0]))
-        said = message(delivery.found, delivery.memory, spec, outcome, now)
-        report.message = said or _in_sync_text(spec, deliveries)
-        for other, _ in judged:
-            if isinstance(other, Stalled) and not isinstance(outcome, Stalled):
-                report.add(ConditionType.STALLED, other.reason, other.message)
-        for state in self.sources.degraded(spec):
-            report.add(ConditionType.WATCH_DEGRADED, state.reason or Reason.POLLING, state.message)
-        beyond: dict[str, None] = {}
-        for delivery in deliveries:
-            if delivery.scene is not None:
-                connected = delivery.scene.connected
-                if found := unsupported_of_mapping(spec, connected.capabilities):
-                    beyond[unsupported_text(connected, found)] = None
-        for text in beyond:
-            report.add(ConditionType.LIMITED, Reason.UNSUPPORTED, text)
-        if spec.hooks != Hooks() and (failing := self.context.state.hooks.failing(spec.name)) is not None:
-            report.add(ConditionType.LIMITED, Reason.HOOK_FAILED, f"{failing.last_error}; trying on")
-        for suspended in {d.found.suspended for d in deliveries if d.found.suspended is not None}:
-            report.add(ConditionType.SUSPENDED, suspended.reason, suspended.text)
-        return _with_next(outcome, self._next_in(spec, deliveries))
-
-    def _next_in(self, spec: MappingSpec, deliveries: list[_Delivery]) -> float:
-        now = self.context.clock.monotonic()
-        reachable = [d.memory.survey_due - now for d in deliveries if d.surveys]
-        ends = suspension_ends(self.context, spec)
-        resumes = [] if ends is None else [ends - self.context.clock.time()]
-        return max(0.05, min([*reachable, *resumes], default=spec.trigger.interval))
-
-
-@dataclass(slots=True)
-class _Delivery:
-    destination: DestinationSpec
-    memory: Memory
-    found: Findings
-    scene: Scene | None = None
-    collected: Collected = field(default_factory=Collected)
-    surveyed: Survey | None = None
-
-    @property
-    def surveys(self) -> bool:
-        """Nothing stands in the way of looking for what there is to send."""
-        found = self.found
-        return self.scene is not None and not (found.suspended or found.error or found.blocked_by)
-
-    @property
-    def live_scene(self) -> Scene:
-        if self.scene is None:
-            raise NotFoundError(f"Destination/{self.destination.name} is not reached")
-        return self.scene
-
-
-def plan_for(
-    context: Context,
-    spec: MappingSpec,
-    destination: DestinationSpec,
-    changes: ChangeSet,
-    active: tuple[ObservedTransfer, ...],
-    suspended: Suspension | None,
-    recent_deletions: int = 0,
-) -> Plan:
-    """The plan of one delivery, with what a person has approved."""
-    approved = context.state.approvals.approved(Key(Kind.MAPPING, spec.name))
-    changes = replace(
-        changes, suspects=tuple(s for s in changes.suspects if suspect_digest(s) not in approved)
-    )
-    owned = context.state.ledger.count(spec.name, destination.name) if changes.deletions else 0
-    return plan_mapping(
-        spec,
-        destination,
-        context.desired.lanes_of(destination),
-        changes,
-        active,
-        owned,
-        approved,
-        suspended is not None,
-        finish_running=suspended is not None and suspended.finish_running,
-        agent=context.state.agent_id,
-        recent_deletions=recent_deletions,
-        still_present=lambda path: source_directory_exists(spec, path),
-    )
-
-
-def unwanted_transfers(
-    context: Context, spec: MappingSpec, destination: str, active: tuple[ObservedTransfer, ...]
-) -> tuple[CancelTransfer, ...]:
-    """Transfers of which the spec wants nothing any more: other paths, other sources, filtered out."""
-    found = []
-    for attempt in context.state.attempts.of(spec.name, destination):
-        if attempt.transfer_id in {transfer.id for transfer in active}:
-            left = context.state.attempts.left(attempt.number)
-            if left and not any(delivers(spec, path, source) for path, (_, source) in left.items()):
-                reason = "the specs want none of its files any more"
-                found.append(CancelTransfer(spec.name, destination, attempt.transfer_id or "", reason))
-    return tuple(found)
-
-
-def suspect_digest(suspect: Suspect) -> str:
-    """What `approve` approves: this root for this reason."""
-    return f"{suspect.path}:{suspect.source}:{suspect.reason}"
-
-
-def _weight(outcome: Outcome) -> int:
-    """Which of several deliveries speaks for the mapping: what moves, then what waits, then what stands."""
-    match outcome:
-        case Wait(reason=Reason.TRANSFERRING):
-            return 0
-        case Wait(reason=Reason.DEPENDENCY_NOT_READY | Reason.SUSPENDED_IN_SPEC | Reason.SUSPENDED_LOCALLY):
-            return 3
-        case Wait():
-            return 1
-        case Stalled():
-            return 2
-        case _:
-            return 4
-
-
-def _with_next(outcome: Outcome, next_in: float) -> Outcome:
-    match outcome:
-        case Done():
-            return Done(next_in)
-        case Wait(reason=reason, next_in=sooner):
-            return Wait(reason, next_in if sooner is None else min(sooner, next_in))
-        case Stalled(reason=reason, message=text, next_in=sooner):
-            return Stalled(reason, text, next_in if sooner is None else min(sooner, next_in))
-        case _:
-            return outcome
-
-
-def _in_sync_text(spec: MappingSpec, deliveries: list[_Delivery]) -> str:
-    places = ", ".join(d.destination.name for d in deliveries)
-    origin = spec.paths[0].source if len(spec.paths) == 1 else f"{len(spec.paths)} sources"
-    return f"{count(max(d.memory.files for d in deliveries), 'file')} at {places}, from {origin}"

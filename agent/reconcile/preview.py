@@ -12,8 +12,8 @@ from agent.model.spec import DesiredState, Key, Kind, MappingSpec
 from agent.planning.mapping import plan_mapping_removal
 from agent.reconcile.act import change_digest
 from agent.reconcile.context import Context
+from agent.reconcile.deciding import plan_for, unwanted_transfers
 from agent.reconcile.destination import preview_destination
-from agent.reconcile.mapping import plan_for, unwanted_transfers
 from agent.reconcile.queue import WHOLE
 from agent.reconcile.removal import owned
 from agent.reconcile.revision import difference

@@ -9,8 +9,8 @@ from agent.model.outcome import LaneSyncError
 from agent.model.spec import Key, Kind
 from agent.planning.describe import plan_document
 from agent.reconcile.agent import REVISION_KEY, Agent
+from agent.reconcile.deciding import suspect_digest
 from agent.reconcile.document import Document
-from agent.reconcile.mapping import suspect_digest
 from agent.reconcile.preview import plan_digest, preview
 from agent.reconcile.queue import WHOLE
 

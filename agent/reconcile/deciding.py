@@ -1,0 +1,64 @@
+"""What is decided for one delivery: the pure plan, given what the agent remembers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agent.model.change import ChangeSet, Suspect
+from agent.model.observed import ObservedTransfer
+from agent.model.plan import CancelTransfer, Plan
+from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec
+from agent.planning.mapping import plan_mapping
+from agent.reconcile.context import Context
+from agent.reconcile.survey import delivers, source_directory_exists
+from agent.reconcile.suspension import Suspension
+
+
+def plan_for(
+    context: Context,
+    spec: MappingSpec,
+    destination: DestinationSpec,
+    changes: ChangeSet,
+    active: tuple[ObservedTransfer, ...],
+    suspended: Suspension | None,
+    recent_deletions: int = 0,
+) -> Plan:
+    """The plan of one delivery, with what a person has approved."""
+    approved = context.state.approvals.approved(Key(Kind.MAPPING, spec.name))
+    changes = replace(
+        changes, suspects=tuple(s for s in changes.suspects if suspect_digest(s) not in approved)
+    )
+    owned = context.state.ledger.count(spec.name, destination.name) if changes.deletions else 0
+    return plan_mapping(
+        spec,
+        destination,
+        context.desired.lanes_of(destination),
+        changes,
+        active,
+        owned,
+        approved,
+        suspended is not None,
+        finish_running=suspended is not None and suspended.finish_running,
+        agent=context.state.agent_id,
+        recent_deletions=recent_deletions,
+        still_present=lambda path: source_directory_exists(spec, path),
+    )
+
+
+def unwanted_transfers(
+    context: Context, spec: MappingSpec, destination: str, active: tuple[ObservedTransfer, ...]
+) -> tuple[CancelTransfer, ...]:
+    """Transfers of which the spec wants nothing any more: other paths, other sources, filtered out."""
+    found = []
+    for attempt in context.state.attempts.of(spec.name, destination):
+        if attempt.transfer_id in {transfer.id for transfer in active}:
+            left = context.state.attempts.left(attempt.number)
+            if left and not any(delivers(spec, path, source) for path, (_, source) in left.items()):
+                reason = "the specs want none of its files any more"
+                found.append(CancelTransfer(spec.name, destination, attempt.transfer_id or "", reason))
+    return tuple(found)
+
+
+def suspect_digest(suspect: Suspect) -> str:
+    """What `approve` approves: this root for this reason."""
+    return f"{suspect.path}:{suspect.source}:{suspect.reason}"
