@@ -9,14 +9,10 @@ from contextlib import AbstractContextManager
 from agent.model.outcome import PermanentError
 from agent.state import approvals, attempts, events, hooks, ledger, overrides, roots, specs, status
 from agent.state.connection import Database
+from agent.state.steps import SCHEMA_VERSION, bring_up_to_date
 
 DATABASE_NAME = "agent.db"
-SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x4C534147  # "LSAG"
-
-_SCHEMA = "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;" + "".join(
-    module.SCHEMA for module in (ledger, attempts, roots, approvals, overrides, specs, status, events, hooks)
-)
 
 
 class State:
@@ -67,36 +63,42 @@ def open_state(state_dir: str) -> State:
 
 
 def _prepare(db: Database) -> str:
-    """Check or create the schema; the agent's id."""
+    """Check the file, create or complete its tables; the agent's id."""
+    version = _version(db)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA journal_size_limit=67108864")
+    db.execute("PRAGMA cache_size=-16000")
+    db.execute("PRAGMA temp_store=MEMORY")
+    if version == 0:
+        _create(db)
+    else:
+        bring_up_to_date(db, version)
+    db.execute("PRAGMA synchronous=NORMAL")
+    return _read(db)
+
+
+def _version(db: Database) -> int:
+    """0 = a new file. PermanentError for one that is foreign or newer; nothing of it is changed."""
     version, application = _pragma(db, "user_version"), _pragma(db, "application_id")
-    tables = {str(row[0]) for row in db.rows("SELECT name FROM sqlite_master WHERE type='table'")}
     if version > SCHEMA_VERSION and application == _APPLICATION_ID:
         raise PermanentError(
             f"the agent's state {db.path} was written by a newer version of lanesync (format {version}, this "
             f"one reads {SCHEMA_VERSION}); run that version, or name another directory with --state-dir"
         )
-    if tables and application != _APPLICATION_ID:
+    if application == _APPLICATION_ID and version > 0:
+        return version
+    if db.row("SELECT 1 FROM sqlite_master LIMIT 1") is not None:
         raise PermanentError(
             f"{db.path} is not an agent's state; it was left as it is; name another --state-dir"
         )
-    db.execute("PRAGMA journal_mode=WAL")
-    db.execute("PRAGMA journal_size_limit=67108864")
-    db.execute("PRAGMA cache_size=-16000")
-    db.execute("PRAGMA temp_store=MEMORY")
-    if not tables:
-        _create(db)
-    db.script(hooks.SCHEMA)  # a state that was made before there were hooks
-    db.execute("PRAGMA synchronous=NORMAL")
-    return _read(db)
+    return 0
 
 
 def _create(db: Database) -> None:
     with db.transaction(durable=True):
-        for statement in _statements(_SCHEMA):
-            db.execute(statement)
+        bring_up_to_date(db, 0)
         db.execute("INSERT INTO meta VALUES('agent_id', ?)", (secrets.token_hex(8),))
         db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-        db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
 def _read(db: Database) -> str:
@@ -114,17 +116,3 @@ def _read(db: Database) -> str:
 def _pragma(db: Database, name: str) -> int:
     row = db.row(f"PRAGMA {name}")
     return 0 if row is None else int(row[0])
-
-
-def _statements(script: str) -> list[str]:
-    """Split a schema script; a trigger's body holds semicolons of its own."""
-    found: list[str] = []
-    part = ""
-    for piece in script.split(";"):
-        part += piece + ";"
-        if "CREATE TRIGGER" in part and not piece.strip().endswith("END"):
-            continue
-        if part.strip(" \n;"):
-            found.append(part)
-        part = ""
-    return found
