@@ -3,9 +3,9 @@
 A file's version is the number of steps that were made with it (`PRAGMA user_version`). A new file is made by
 all of them, an older one by those it lacks, in one transaction, so both end with the same tables.
 
-To change the tables, append a step: the SQL, or a function for what SQL cannot do. A step that has landed is
-never edited, moved or removed, for there are files that it has made. Prefer steps that add: a table, an index,
-a column with a default.
+To change the tables, append a step: SQL, or a function for what SQL cannot do. A step that has landed is
+never edited, moved or removed, for there are files that it has made. Prefer steps that add: a table, an
+index, a column with a default.
 """
 
 from __future__ import annotations
