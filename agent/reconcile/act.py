@@ -37,6 +37,7 @@ from agent.model.plan import (
     SuspendTransfer,
 )
 from agent.model.spec import DestinationSpec, Key, Kind
+from agent.reconcile.audit import action_done
 from agent.reconcile.context import Connected, Context
 from agent.reconcile.queue import WHOLE
 from agent.specs.secrets import resolve
@@ -72,6 +73,7 @@ def execute(scene: Scene, plan: Plan) -> None:
     for action in plan.actions:
         log.debug("action", action=type(action).__name__, destination=scene.destination.name)
         _VERBS[type(action)](scene, action)
+        action_done(scene.context, action)
 
 
 def _create_destination(scene: Scene, action: CreateDestination) -> None:

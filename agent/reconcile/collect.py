@@ -15,6 +15,7 @@ from agent.model.observed import FileOutcome, FileResult, ObservedTransfer, Tran
 from agent.model.outcome import NotFoundError
 from agent.model.paths import is_below, parent
 from agent.planning.pruning import mapping_roots
+from agent.reconcile.audit import attempt_over, note_deletions, note_results
 from agent.reconcile.context import Connected, Context
 from agent.source.scan import EMPTY
 from agent.state.attempts import Attempt
@@ -103,6 +104,7 @@ def _settle(
         planned = context.state.attempts.settle(
             attempt.number, [(r.path, r.path in delivered) for r in results], cursor
         )
+        note_results(context, attempt, results, planned)
         context.state.ledger.record(
             attempt.mapping,
             attempt.destination,
@@ -154,6 +156,7 @@ def _close(
     if transfer.state is TransferState.LOST:
         log.warning("transfer lost", transfer=transfer.id, mapping=attempt.mapping)
     context.state.attempts.finish(attempt.number, str(transfer.state), transfer.error, context.clock.time())
+    attempt_over(context, attempt, str(transfer.state), transfer.error)
     connected.engine.forget(transfer.id, attempt.manifest_id or transfer.manifest_id)
     log.info(
         "transfer ended",
@@ -200,9 +203,11 @@ def _collect_deletion(context: Context, connected: Connected, attempt: Attempt, 
     # A directory that others use too is kept; it is no longer ours to speak of.
     kept = [r.path for r in deletion.results if r.outcome is FileOutcome.SKIPPED]
     with context.state.transaction():
+        note_deletions(context, attempt, deletion.results)
         context.state.ledger.forget(attempt.mapping, attempt.destination, gone + kept)
         found.emptied += _note_emptied(context, attempt, gone, kept)
         context.state.attempts.finish(attempt.number, "done", deletion.error, context.clock.time())
+    attempt_over(context, attempt, "done", deletion.error)
     context.delivered.add_deleted(attempt.mapping, attempt.destination, len(gone))
     found.failures += [f"{r.path}: {r.error}" for r in deletion.results if r.outcome is FileOutcome.FAILED]
     if deletion.error:

@@ -72,14 +72,9 @@ def _record(context: Context, status: ObjectStatus) -> None:
     """A change of condition is an event; the status is kept for commands that run without an agent."""
     shown = status.why_not_ready() if not status.ready else status.condition(ConditionType.READY)
     if shown is not None:
-        context.state.events.append(
-            context.clock.time(),
-            status.key,
-            str(shown.type),
-            str(shown.reason),
-            shown.message,
-            status.revision,
-        )
+        level = "Warning" if status.stalled is not None or shown.reason is Reason.RETRYING else "Normal"
+        now, text = context.clock.time(), shown.message or str(shown.type)
+        context.state.events.tell(now, status.key, level, str(shown.reason), text, status.revision)
 
 
 def _from_outcome(outcome: Outcome, message: str) -> list[tuple[ConditionType, bool, Reason, str]]:

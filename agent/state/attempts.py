@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from agent.model.change import FileStat
+from agent.state.audit import attempt_ended
 from agent.state.connection import Database
 from agent.state.paths import STAT_COLUMNS, below, join, split, stat_row, to_stat
 
@@ -161,6 +162,7 @@ class Attempts:
     def finish(self, number: int, outcome: str, error: str, now: float) -> None:
         """Close an attempt: nothing of it is in flight any more. Unknown numbers are no error."""
         with self._db.transaction():
+            attempt_ended(self._db, number, outcome, error, now)
             self._db.execute(
                 "INSERT OR REPLACE INTO attempt_history SELECT number, mapping, destination, operation,"
                 " revision, created_at, ?, transfer_id, files, bytes, ?, ? FROM attempts WHERE number=?",

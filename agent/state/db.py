@@ -7,7 +7,7 @@ import secrets
 from contextlib import AbstractContextManager
 
 from agent.model.outcome import PermanentError
-from agent.state import approvals, attempts, events, hooks, ledger, overrides, roots, specs, status
+from agent.state import approvals, attempts, audit, events, hooks, ledger, overrides, roots, specs, status
 from agent.state.connection import Database
 from agent.state.steps import SCHEMA_VERSION, bring_up_to_date
 
@@ -30,6 +30,7 @@ class State:
         self.status = status.StatusStore(db)
         self.events = events.Events(db)
         self.hooks = hooks.Hooks(db)
+        self.audit = audit.Audit(db)
 
     @property
     def path(self) -> str:

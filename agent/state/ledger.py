@@ -35,6 +35,7 @@ END;
 """
 
 _PAGE = 2000
+_NAMES = 500  # of one statement
 
 _UPSERT = """
 INSERT INTO ledger VALUES(?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(directory, name) DO UPDATE SET
@@ -66,6 +67,24 @@ class Ledger:
             (name, mapping, destination, parent),
         )
         return "" if row is None else str(row[0])
+
+    def known(self, mapping: str, destination: str, paths: Iterable[str]) -> set[str]:
+        """Which of these paths have a row; as many statements as directories."""
+        by_parent: dict[bytes, list[bytes]] = {}
+        for path in paths:
+            parent, name = split(path)
+            by_parent.setdefault(parent, []).append(name)
+        found: set[str] = set()
+        for parent, names in by_parent.items():
+            for start in range(0, len(names), _NAMES):
+                some = names[start : start + _NAMES]
+                rows = self._db.rows(
+                    f"SELECT name FROM ledger WHERE directory={_DIRECTORY}"  # noqa: S608
+                    f" AND name IN ({','.join('?' * len(some))})",
+                    (mapping, destination, parent, *some),
+                )
+                found.update(join(parent, row[0]) for row in rows)
+        return found
 
     def directory(self, mapping: str, destination: str, directory: str) -> dict[str, FileStat]:
         """Direct children of one directory, by full path."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from agent.state import approvals, attempts, events, hooks, ledger, overrides, roots, specs, status
+from agent.state import approvals, attempts, audit, events, hooks, ledger, overrides, roots, specs, status
 from agent.state.connection import Database
 
 
@@ -28,6 +28,7 @@ _FIRST = (ledger, attempts, roots, approvals, overrides, specs, status, events)
 STEPS: tuple[Step, ...] = (
     Step("deliveries, decisions and events", _META + "".join(module.SCHEMA for module in _FIRST)),
     Step("calls of hooks", hooks.SCHEMA),  # files of version 1 may have them, too
+    Step("the audit trail", audit.SCHEMA),
 )
 
 SCHEMA_VERSION = len(STEPS)
