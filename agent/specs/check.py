@@ -15,6 +15,7 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
 from agent.model import units
+from agent.specs.conform import Conforms, compiled
 from agent.specs.errors import MAX_SHOWN, nearest
 from agent.specs.places import Path, at
 from agent.specs.schemas import UNSUPPORTED, policy_schema, schemas
@@ -89,7 +90,8 @@ def check(root: Node, report: Report) -> str | None:
     if known[kind].get(UNSUPPORTED):
         report(place, None, ("kind",), f"kind {kind} is not supported yet")
         return None
-    _check(_validator(kind), root, report)
+    if not _conforms(kind)(data):
+        _check(_validator(kind), root, report)
     return kind
 
 
@@ -169,6 +171,11 @@ _Validator: Any = extend(  # type: ignore[no-untyped-call]
 @lru_cache(maxsize=16)
 def _validator(kind: str) -> Any:
     return _Validator(schemas()[kind])
+
+
+@lru_cache(maxsize=16)
+def _conforms(kind: str) -> Conforms:
+    return compiled(schemas()[kind], unit_problem)
 
 
 def _strongest(errors: Iterator[ValidationError]) -> Iterator[ValidationError]:
