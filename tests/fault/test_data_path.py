@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import xxhash
 from data_world import World, contents, wait_for, world
 
 from agent.server.ipc import Channel, socketpair
@@ -38,6 +39,23 @@ def fill(folder: Path, count: int, size: int, seed: int = 1) -> None:
 def assert_arrived(w: World) -> None:
     assert contents(w.source) == contents(w.root / "in")
     assert not (w.root / ".lanesync").exists()
+
+
+def test_every_file_is_recorded_with_the_digest_of_its_content(w: World) -> None:
+    """Small ones and those that go in pieces, sparse and empty ones."""
+    fill(w.source, 20, 20_000)
+    (w.source / "large").write_bytes(random.Random(2).randbytes(9 * MIB + 17))
+    (w.source / "zero").write_bytes(b"")
+    with open(w.source / "sparse", "wb") as file:
+        file.write(b"head")
+        file.seek(5 * MIB)
+        file.write(b"tail" * MIB)
+        file.truncate(12 * MIB)
+    w.start("1", w.tree())
+    assert w.finish("1")["status"] == "complete"
+    for seq, (_, source, *_) in enumerate(w.tree()):
+        content = Path(os.fsdecode(source)).read_bytes()
+        assert w.records["1"][seq].digest == xxhash.xxh3_64_intdigest(content), source
 
 
 def test_a_mixed_tree_arrives_identical(w: World) -> None:

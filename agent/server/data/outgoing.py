@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from agent.server.counters import BLOCK_SIZE, blocks
+from agent.server.data.digesting import ContentDigest
 from agent.server.data.manifest import Entry, Manifest
 from agent.server.data.order import Order
 from agent.server.data.reading import ATTEMPTS, Extent, Identity
@@ -43,6 +44,7 @@ class LargeFile:
     announced: set[int] = field(default_factory=set)  # streams of this session that carry some of it
     left: int = 0  # bytes of content still to be sent
     sent: int = 0  # and those that were
+    digest: ContentDigest = field(default_factory=ContentDigest)
 
     def __post_init__(self) -> None:
         self.left = sum(end - start for start, end, hole in self.todo if not hole)
@@ -202,7 +204,7 @@ class Transfer:
             if file is None:
                 return
             file.close()
-            record = Record(seq, outcome, *file.identity[:3])
+            record = Record(seq, outcome, *file.identity[:3], file.digest.value(file.identity.size))
         self.published += RECORD.pack(*record._replace(outcome=outcome))
         self.counters.files_done += 1
         self.counters.bytes_done += record.size

@@ -13,6 +13,7 @@ import xxhash
 from agent.lanes.scheduler import Grant
 from agent.lanes.shares import Wait
 from agent.server.data import pack, reading
+from agent.server.data.digesting import ContentDigest, worth_it
 from agent.server.data.manifest import Entry
 from agent.server.data.outgoing import ChunkWork, LargeFile, OpenWork, PackWork, Transfer, Work
 from agent.server.data.ranges import RangeSet
@@ -205,9 +206,14 @@ class Pump:
         try:
             if not self._transmit(transfer, work):
                 file.changed = True
+                file.digest.give_up()
         except UnreadableError as error:
+            file.digest.give_up()
             with self._link.changed:
                 transfer.fail(file.entry.seq, str(error))
+        except OSError:
+            file.digest.give_up()
+            raise
         self._put_down(transfer, file)
 
     def _transmit(self, transfer: Transfer, work: ChunkWork) -> bool:
@@ -217,12 +223,16 @@ class Pump:
         if work.hole:
             self._announce(transfer, file)
             self._send(transfer, header._replace(kind=Kind.HOLE, digest=size))
+            file.digest.add_hole(work.start, work.end)
             return True
         view = memoryview(self._buffer if transfer.order.reads else _ZEROS)[:size]
         if transfer.order.reads and reading.read_into(file.fd, view, work.start, file.entry.src) != size:
             return False
+        counted = file.digest.offer(work.start, view)
         self._announce(transfer, file)
         self._send(transfer, header._replace(digest=xxhash.xxh3_64_intdigest(view)), view, size)
+        if not counted:
+            file.digest.add(work.start, view)
         with self._link.changed:
             file.left -= size
             file.sent += size
@@ -301,15 +311,18 @@ def begin(transfer: Transfer, entry: Entry, source: Source, generation: int) -> 
     """What of an opened file is to be sent. `generation` 0: go on with what the receiver has of it, if that
     is of the same source."""
     stretches = source.extents
+    known = transfer.order.reads and worth_it(stretches)
     partial = transfer.partials.pop(entry.seq, None)
     unsent = transfer.unsent.pop(entry.seq, None)
     if partial is not None and generation == 0 and partial.identity == source.identity:
         generation = partial.generation
         missing = RangeSet(partial.ranges).missing(0, source.identity.size)
         stretches = reading.without(stretches, missing)
+        known = False  # what is there already is not read again
     elif partial is not None and generation == 0:
         generation = partial.generation % MAX_GENERATION + 1
-    file = LargeFile(entry, source.fd, source.identity, max(1, generation), deque(stretches))
+    digest = ContentDigest(known=known)
+    file = LargeFile(entry, source.fd, source.identity, max(1, generation), deque(stretches), digest=digest)
     if unsent is not None:
         transfer.lost(file.left - unsent)
     return file
