@@ -52,7 +52,7 @@ def leave_destinations(context: Context, spec: MappingSpec) -> list[str]:
 
 def removed_at(context: Context, spec: MappingSpec, name: str) -> bool:
     """Whether nothing is left to do for this mapping at one destination."""
-    destination = _destination(context, name)
+    destination = destination_of(context, name)
     if destination is None:
         return _abandon(context, spec, name)
     connected = context.connected(destination.server)
@@ -96,7 +96,8 @@ def _abandon(context: Context, spec: MappingSpec, destination: str) -> bool:
     return True
 
 
-def _destination(context: Context, name: str) -> DestinationSpec | None:
+def destination_of(context: Context, name: str) -> DestinationSpec | None:
+    """As it is wanted, or as it was last applied."""
     wanted = context.desired.destinations.get(name)
     if wanted is not None:
         return wanted

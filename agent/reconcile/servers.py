@@ -24,10 +24,11 @@ from agent.model.outcome import (
     Stalled,
     Wait,
 )
-from agent.model.spec import DestinationSpec, EngineKind, Key, Kind, ServerSpec
+from agent.model.spec import DestinationSpec, EngineKind, Key, Kind, MappingSpec, ServerSpec
 from agent.reconcile.context import Connected, Context
 from agent.reconcile.embedded import EmbeddedServer, Listening
 from agent.reconcile.engines import Contact, EngineFactory, Login, login_of
+from agent.reconcile.removal import destination_of
 from agent.reconcile.report import Report
 
 log = structlog.get_logger(__name__)
@@ -108,14 +109,25 @@ class Servers:
         return Done(INTERVAL)
 
     def _still_needed(self, name: str) -> ServerSpec | None:
-        """A server that left the specs stays until what is removed from it has been."""
+        """A server that left the specs stays until what is removed from it, or at it, has been."""
         applied = self._context.state.specs.get(Key(Kind.SERVER, name))
-        users = [
-            spec
-            for spec in self._context.removing()
-            if isinstance(spec, DestinationSpec) and spec.server == name
-        ]
-        return applied.spec if users and applied and isinstance(applied.spec, ServerSpec) else None
+        if applied is None or not isinstance(applied.spec, ServerSpec):
+            return None
+        for destination in self._removing_at():
+            if destination.server == name or _receives(applied.spec, destination):
+                return applied.spec
+        return None
+
+    def _removing_at(self) -> list[DestinationSpec]:
+        """The destinations that are being removed, and those of mappings that are."""
+        found: list[DestinationSpec] = []
+        for spec in self._context.removing():
+            if isinstance(spec, DestinationSpec):
+                found.append(spec)
+            elif isinstance(spec, MappingSpec):
+                known = (destination_of(self._context, name) for name in spec.destinations)
+                found += [destination for destination in known if destination is not None]
+        return found
 
     def has_run(self, spec: ServerSpec) -> bool:
         """Whether an embedded server has a memory of its own already."""
@@ -170,7 +182,7 @@ class Servers:
             for key in self._context.destinations_of(name):
                 queue.add(key)
         else:
-            attempt = attempts.by_transfer(found, "delete" if kind == "deletion" else "transfer")
+            attempt = attempts.by_transfer(found, far=kind != "transfer")
             if attempt is not None:
                 queue.add(Key(Kind.MAPPING, attempt.mapping), urgent=True)
 
@@ -213,6 +225,18 @@ def _receiving(spec: ServerSpec) -> list[str]:
     for key in spec.authorized_clients:
         options += ["--authorized-client", key]
     return [*options, "--only-authorized-clients"] if spec.authorized_clients else options
+
+
+def _receives(server: ServerSpec, destination: DestinationSpec) -> bool:
+    """Whether a destination is this embedded server itself, by whatever name of this machine."""
+    if server.engine is not EngineKind.EMBEDDED or server.port != destination.port:
+        return False
+    ours = {server.address, reachable(server.address)}
+    wild = bool(ours & _LOOPBACK) and destination.address in _LOOPBACK
+    return destination.address in ours or wild or server.address != reachable(server.address)
+
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def reachable(address: str) -> str:

@@ -35,7 +35,8 @@ CREATE TABLE failures(mapping TEXT NOT NULL, destination TEXT NOT NULL, revision
   PRIMARY KEY(mapping, destination)) WITHOUT ROWID;
 """
 
-Operation = Literal["transfer", "delete"]
+Operation = Literal["transfer", "delete", "rename", "trash"]
+"""`trash` is a renaming, too: out of the way instead of to where it belongs now."""
 
 _BLOCK = 1000
 _HISTORY_ROWS = 10_000
@@ -58,7 +59,7 @@ class Attempt:
     change_digest: str
     revision: str
     created_at: float
-    transfer_id: str | None  # None = not known to have been created; a deletion's id for "delete"
+    transfer_id: str | None  # None = not known to have been created; of "transfer" or of what it is instead
     manifest_id: str | None
     cursor: int  # where to go on reading the server's results
     files: int
@@ -191,9 +192,11 @@ class Attempts:
     def get(self, number: int) -> Attempt | None:
         return next(iter(self._select("WHERE number=?", number)), None)
 
-    def by_transfer(self, transfer_id: str, operation: Operation = "transfer") -> Attempt | None:
-        """Ids are unique per server only: check the destination where several servers are driven."""
-        return next(iter(self._select("WHERE transfer_id=? AND operation=?", transfer_id, operation)), None)
+    def by_transfer(self, transfer_id: str, *, far: bool = False) -> Attempt | None:
+        """By the server's id of a transfer, or (`far`) of what is done at the destination beside transfers.
+        Ids are unique per server only: check the destination where several servers are driven."""
+        condition = f"WHERE transfer_id=? AND operation{'!=' if far else '='}'transfer'"
+        return next(iter(self._select(condition, transfer_id)), None)
 
     def history(self, mapping: str | None = None, limit: int = 100) -> tuple[PastAttempt, ...]:
         """Closed attempts, newest first."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agents import World, fill, tree, world
+from agents import World, fill, free_port, tree, world
 from servers import eventually
 
 pytestmark = pytest.mark.e2e
@@ -283,3 +283,49 @@ spec: {{server: shared, address: 127.0.0.1, port: {shared.port}, onRemove: delet
         assert tree(agents[1].source) == tree(shared.receive_root / "agent1")
         plan = agents[1].call("plan", str(agents[1].specs), "--exit-code")
         assert plan.returncode == 0, plan.stdout
+
+
+def test_what_was_delivered_is_deleted_before_the_receiver_that_leaves_with_it_ends(w: World) -> None:
+    """One revision takes a mapping with `onRemove: delete` away together with the embedded server that
+    receives: the server ends when its files are gone."""
+    stay = w.directory / "stay"
+    stay.mkdir()
+    fill(stay, 3)
+    other = f"""
+---
+apiVersion: lanesync/v1
+kind: Server
+metadata: {{name: sender}}
+spec: {{engine: embedded, listen: "127.0.0.1:0"}}
+---
+apiVersion: lanesync/v1
+kind: Server
+metadata: {{name: second}}
+spec: {{engine: embedded, listen: "127.0.0.1:{free_port()}", receiveRoot: second}}
+"""
+    other += "".join(
+        w.mapping(name, f"/{name}", source=str(stay)).replace("destination: archive", "destination: second")
+        for name in ("one", "two", "three")
+    )
+    port = other.split('listen: "127.0.0.1:')[2].split('"')[0]
+    place = "\n---\napiVersion: lanesync/v1\nkind: Destination\nmetadata: {name: second}\n"
+    other += place + f"spec: {{server: sender, address: 127.0.0.1, port: {port}}}\n"
+    receiver = f"""
+---
+apiVersion: lanesync/v1
+kind: Server
+metadata: {{name: receiver}}
+spec: {{engine: embedded, listen: "127.0.0.1:{w.port}", receiveRoot: received}}
+---
+apiVersion: lanesync/v1
+kind: Destination
+metadata: {{name: archive}}
+spec: {{server: sender, address: 127.0.0.1, port: {w.port}}}
+"""
+    fill(w.source, 20)
+    w.write(other, receiver, w.mapping(more="onRemove: delete"), servers=False)
+    w.start()
+    w.in_sync()
+    w.write(other, servers=False)
+    eventually(lambda: not (w.target() / "d000").exists(), what="what was delivered is deleted")
+    eventually(lambda: not w.object("Server", "receiver"), seconds=60, what="the receiver leaves")
