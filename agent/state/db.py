@@ -7,7 +7,20 @@ import secrets
 from contextlib import AbstractContextManager
 
 from agent.model.outcome import PermanentError
-from agent.state import approvals, attempts, audit, events, hooks, ledger, overrides, roots, specs, status
+from agent.state import (
+    approvals,
+    attempts,
+    audit,
+    events,
+    hooks,
+    ledger,
+    looks,
+    ordered,
+    overrides,
+    roots,
+    specs,
+    status,
+)
 from agent.state.connection import Database
 from agent.state.steps import SCHEMA_VERSION, bring_up_to_date
 
@@ -31,6 +44,8 @@ class State:
         self.events = events.Events(db)
         self.hooks = hooks.Hooks(db)
         self.audit = audit.Audit(db)
+        self.looks = looks.Looks(db)
+        self.ordered = ordered.Ordered(db)
 
     @property
     def path(self) -> str:

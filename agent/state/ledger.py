@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from agent.model.change import FileStat
 from agent.state.connection import Database
+from agent.state.ordered import Origin
 from agent.state.paths import STAT_COLUMNS, below, join, split, stat_row, to_stat
 
 SCHEMA = """
@@ -38,10 +39,10 @@ _PAGE = 2000
 _NAMES = 500  # of one statement
 
 _UPSERT = """
-INSERT INTO ledger VALUES(?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(directory, name) DO UPDATE SET
+INSERT INTO ledger VALUES(?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(directory, name) DO UPDATE SET
   kind=excluded.kind, size=excluded.size, mtime_ns=excluded.mtime_ns, ctime_ns=excluded.ctime_ns,
   inode=excluded.inode, executable=excluded.executable, digest=excluded.digest, attempt=excluded.attempt,
-  delivered_at=excluded.delivered_at
+  delivered_at=excluded.delivered_at, origin=excluded.origin
 """
 
 
@@ -129,6 +130,7 @@ class Ledger:
         destination: str,
         items: Iterable[tuple[str, FileStat, str, int]],
         now: float,
+        origin: Origin = Origin.DELIVERED,
     ) -> None:
         """Delivered and durable: (path, what the sender read, digest as hex or "", attempt)."""
         with self._db.transaction():
@@ -139,7 +141,7 @@ class Ledger:
                 parent, name = split(path)
                 if parent not in known:
                     known[parent] = self._directory(delivery, parent)
-                rows.append((known[parent], name, *stat_row(stat), digest, attempt, now))
+                rows.append((known[parent], name, *stat_row(stat), digest, attempt, now, int(origin)))
             self._db.execute_many(_UPSERT, rows)
 
     def forget(self, mapping: str, destination: str, paths: Iterable[str]) -> None:
@@ -157,9 +159,44 @@ class Ledger:
                 [(mapping, destination, parent) for parent in touched],
             )
 
-    def drop(self, mapping: str, destination: str) -> None:
-        """Forget all of a mapping at a destination."""
+    def kept(self, mapping: str, destination: str, paths: Iterable[str]) -> frozenset[str]:
+        """Which of these paths are what the overwrite mode left there: not ours, though we know them."""
+        found = set()
+        for path in paths:
+            parent, name = split(path)
+            row = self._db.row(
+                f"SELECT origin FROM ledger WHERE name=? AND directory={_DIRECTORY}",  # noqa: S608
+                (name, mapping, destination, parent),
+            )
+            if row is not None and row[0] == Origin.KEPT:
+                found.add(path)
+        return frozenset(found)
+
+    def verified(self, mapping: str, destination: str, digests: Mapping[str, str]) -> None:
+        """The digests of contents that were found to be alike at both ends."""
         with self._db.transaction():
+            for path, digest in digests.items():
+                parent, name = split(path)
+                self._db.execute(
+                    f"UPDATE ledger SET digest=? WHERE name=? AND directory={_DIRECTORY}",  # noqa: S608
+                    (digest, name, mapping, destination, parent),
+                )
+
+    def hand_over(self, old: str, new: str, destination: str) -> bool:
+        """All rows of one mapping become those of another that has none; False when it has some."""
+        with self._db.transaction():
+            if self.count(new, destination):
+                return False
+            self.drop(new, destination)
+            self._db.execute(
+                "UPDATE deliveries SET mapping=? WHERE mapping=? AND destination=?", (new, old, destination)
+            )
+        return True
+
+    def drop(self, mapping: str, destination: str) -> None:
+        """Forget all of a mapping at a destination, with what looks at it have found."""
+        with self._db.transaction():
+            self._db.execute("DELETE FROM looks WHERE mapping=? AND destination=?", (mapping, destination))
             row = self._db.row(
                 "SELECT id FROM deliveries WHERE mapping=? AND destination=?", (mapping, destination)
             )

@@ -13,7 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from agent.state import approvals, attempts, audit, events, hooks, ledger, overrides, roots, specs, status
+from agent.state import (
+    approvals,
+    attempts,
+    audit,
+    events,
+    hooks,
+    ledger,
+    looks,
+    overrides,
+    roots,
+    specs,
+    status,
+)
 from agent.state.connection import Database
 
 
@@ -29,6 +41,7 @@ STEPS: tuple[Step, ...] = (
     Step("deliveries, decisions and events", _META + "".join(module.SCHEMA for module in _FIRST)),
     Step("calls of hooks", hooks.SCHEMA),  # files of version 1 may have them, too
     Step("the audit trail", audit.SCHEMA),
+    Step("looks at destinations", looks.SCHEMA),
 )
 
 SCHEMA_VERSION = len(STEPS)
