@@ -25,6 +25,7 @@ from agent.planning.destination import destination_digest
 from agent.reconcile.delivered import Delivered
 from agent.reconcile.dependencies import Awaited
 from agent.reconcile.queue import WorkQueue
+from agent.reconcile.requests import Requests
 from agent.reconcile.status import Board
 from agent.source.filters import Filter, KeepOut
 from agent.specs.permitted import refusal_text
@@ -69,6 +70,7 @@ class Context:
     desired: DesiredState = field(default_factory=lambda: DesiredState(revision=""))
     policy: Policy | None = None
     awaited: Awaited = field(default_factory=Awaited)
+    requests: Requests = field(default_factory=Requests)
     hooks_changed: threading.Event = field(default_factory=threading.Event)  # there may be one to call
     _servers: dict[str, Connected] = field(default_factory=dict)
     _destination_ids: dict[str, tuple[int, str]] = field(default_factory=dict)

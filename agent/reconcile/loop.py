@@ -80,23 +80,32 @@ class Loop:
     def run(self, key: Key, hints: Hints) -> Outcome:
         """Reconcile one key, write its status, and enqueue it for when it is due again."""
         report = Report(key)
+        asked = self.context.requests.take(key)
         outcome = self._guarded(key, hints, report)
         spec = self.context.desired.get(key)
         if spec is None and isinstance(outcome, Done):
             self._forget(key)
+            self.context.requests.handled(key, asked)
             return outcome
         if spec is not None and isinstance(outcome, Done | Wait):
             self._remember(spec)
+        report.request = asked[-1] if asked else self.context.requests.last(key)
         report.write(self.context, outcome)
+        self.context.requests.handled(key, asked)
         after = self._next(key, outcome)
         if after is not None:
             self.context.queue.add(key, delay=after)
         return outcome
 
+    def forgive(self, key: Key) -> None:
+        """What failed before no longer counts: the next failure waits as the first does."""
+        self._failures.pop(key, None)
+
     def _forget(self, key: Key) -> None:
         """Its removal has been carried out."""
         self.context.state.specs.remove(key)
         self.context.board.remove(key)
+        self.context.requests.forget(key)
         self.context.queue.forget(key)
         log.info("removed", key=str(key))
         for spec in self.context.removing():

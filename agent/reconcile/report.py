@@ -19,6 +19,7 @@ class Report:
     key: Key
     message: str = ""  # of Ready, when all is well
     detail: dict[str, Any] = field(default_factory=dict)
+    request: str = ""  # the newest that this object has acted on
     extra: list[tuple[ConditionType, Reason, str]] = field(default_factory=list)
 
     def add(self, kind: ConditionType, reason: Reason, message: str) -> None:
@@ -38,7 +39,7 @@ class Report:
         status = ObjectStatus(
             key=self.key,
             conditions=self.conditions(outcome, now),
-            detail=self.detail,
+            detail={**self.detail, "lastHandledRequest": self.request or None},
             revision=context.desired.revision,
             updated_at=now,
             last_success=now if isinstance(outcome, Done) else None,
