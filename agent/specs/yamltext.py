@@ -35,8 +35,10 @@ _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
 _FLOAT = re.compile(
     r"([-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))\Z"
 )
+_BEGINS_NUMBER = frozenset("+-.0123456789")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _TAG = "tag:yaml.org,2002:"
+_TEXT_TAGS = (None, "!", _TAG + "str")
 
 
 @dataclass(slots=True)
@@ -48,8 +50,12 @@ class Node:
     column: int
     raw: str | None = None  # text of an unquoted scalar
     children: dict[str, Node] | list[Node] | None = None
-    keys: dict[str, tuple[int, int]] = field(default_factory=dict)
+    keys: dict[str, tuple[int, int]] = field(default_factory=lambda: _NO_KEYS)
     nodes: int = 1  # with everything below, aliases expanded
+
+
+_NO_KEYS: dict[str, tuple[int, int]] = {}
+"""Of all that is no mapping."""
 
 
 @dataclass(slots=True)
@@ -58,6 +64,7 @@ class _Open:
 
     node: Node
     anchor: str | None
+    is_map: bool
     key: str | None = None
     key_place: tuple[int, int] = (0, 0)
     skip_value: bool = False
@@ -78,7 +85,8 @@ def documents(data: bytes, report: Report) -> Iterator[tuple[Node, bool]]:
         return
     composer = _Composer(report)
     try:
-        for event in yaml.parse(text, Loader=Loader):
+        loader = Loader(text)
+        while type(event := loader.get_event()) is not yaml.StreamEndEvent:
             root = composer.feed(event)
             if root is not None and root.data is not None:
                 yield root, composer.whole
@@ -175,19 +183,15 @@ class _Composer:
 
     def feed(self, event: Any) -> Node | None:
         """The root when `event` ends a document, else None."""
-        if isinstance(event, yaml.ScalarEvent):
-            self._scalar(event)
-        elif isinstance(event, yaml.CollectionStartEvent):
-            self._collection(event)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            self._end_collection()
-        elif isinstance(event, yaml.AliasEvent):
-            self._alias(event)
-        elif isinstance(event, yaml.DocumentStartEvent):
-            self._start()
-        elif isinstance(event, yaml.DocumentEndEvent):
+        take = _TAKERS.get(type(event))
+        if take is not None:
+            take(self, event)
+        elif type(event) is yaml.DocumentEndEvent:
             return self._root
         return None
+
+    def _begin(self, _event: Any) -> None:
+        self._start()
 
     def _error(self, event: Any, message: str) -> None:
         self.whole = False
@@ -198,21 +202,27 @@ class _Composer:
         if self._count > MAX_NODES:
             self._error(event, f"more than {MAX_NODES:,} values in one document; split it")
             raise _GiveUpError
-        return Node(data, event.start_mark.line + 1, event.start_mark.column + 1)
+        mark = event.start_mark
+        return Node(data, mark.line + 1, mark.column + 1)
 
     def _scalar(self, event: Any) -> None:
         is_key = self._at_key()
         node = self._node(event, event.value)
-        if event.tag not in (None, "!", _TAG + "str"):
+        if event.tag not in _TEXT_TAGS:
             self._error(
                 event, "custom tags (`!name`) are not supported; put text that begins with ! in quotes"
             )
         elif "\0" in event.value:
             self._error(event, "a NUL character is not allowed")
-        elif event.implicit[0] and not is_key:
+        elif not is_key and event.implicit[0]:
             node.raw = event.value
             node.data = self._plain(event)
-        self._add(event, node, is_key)
+        if event.anchor:
+            self._anchors[event.anchor] = node
+        if is_key:
+            self._key(node, event)
+        else:
+            self._attach(node)
 
     def _plain(self, event: Any) -> Any:
         value: str = event.value
@@ -220,6 +230,8 @@ class _Composer:
             return None
         if value in _BOOLEANS:
             return _BOOLEANS[value]
+        if value[0] not in _BEGINS_NUMBER:
+            return value
         if _INTEGER.match(value):
             if len(value) > 30:
                 self._error(event, "the number is too long")
@@ -240,15 +252,17 @@ class _Composer:
             raise _GiveUpError
         node = self._node(event, {} if is_map else [])
         node.children = {} if is_map else []
+        if is_map:
+            node.keys = {}
         if event.anchor:
             self._anchors[event.anchor] = None  # None while open: an alias to it would be recursive
         is_key = self._at_key()
         if is_key:
             self._error(event, "a key must be text; is a `{{ … }}` template not filled in?")
             self._stack[-1].key, self._stack[-1].skip_value = "", True
-        self._stack.append(_Open(node, event.anchor, is_key=is_key))
+        self._stack.append(_Open(node, event.anchor, is_map, is_key=is_key))
 
-    def _end_collection(self) -> None:
+    def _end_collection(self, _event: Any) -> None:
         closed = self._stack.pop()
         if closed.anchor:
             self._anchors[closed.anchor] = closed.node
@@ -257,9 +271,10 @@ class _Composer:
 
     def _at_key(self) -> bool:
         """Whether the next node is a key of the mapping that is open."""
-        return (
-            bool(self._stack) and isinstance(self._stack[-1].node.data, dict) and self._stack[-1].key is None
-        )
+        if not self._stack:
+            return False
+        top = self._stack[-1]
+        return top.is_map and top.key is None
 
     def _alias(self, event: Any) -> None:
         target = self._anchors.get(event.anchor, ...)
@@ -279,20 +294,14 @@ class _Composer:
         if is_key and not isinstance(target.data, str):
             self._error(event, "a key must be text, not an alias")
             target = self._node(event, "")
-        self._add(event, target, is_key)
+        if is_key:
+            self._key(target, event)
+        else:
+            self._attach(target)
 
-    def _add(self, event: Any, node: Node, is_key: bool) -> None:
-        if getattr(event, "anchor", None) and not isinstance(event, yaml.AliasEvent):
-            self._anchors[event.anchor] = node
-        if not is_key:
-            self._attach(node)
-            return
-        top, key = self._stack[-1], str(node.data)
-        top.key, top.key_place, top.skip_value = (
-            key,
-            (event.start_mark.line + 1, event.start_mark.column + 1),
-            False,
-        )
+    def _key(self, node: Node, event: Any) -> None:
+        top, key, mark = self._stack[-1], str(node.data), event.start_mark
+        top.key, top.key_place, top.skip_value = key, (mark.line + 1, mark.column + 1), False
         if key in top.node.data:
             first = top.node.keys[key]
             secret = any(level.key in SECRET_KEYS for level in self._stack[:-1])
@@ -321,3 +330,14 @@ class _Composer:
             parent.data.append(node.data)
             parent.children.append(node)
         parent.nodes += node.nodes
+
+
+_TAKERS: dict[type[Any], Callable[[_Composer, Any], None]] = {
+    yaml.ScalarEvent: _Composer._scalar,
+    yaml.MappingStartEvent: _Composer._collection,
+    yaml.SequenceStartEvent: _Composer._collection,
+    yaml.MappingEndEvent: _Composer._end_collection,
+    yaml.SequenceEndEvent: _Composer._end_collection,
+    yaml.AliasEvent: _Composer._alias,
+    yaml.DocumentStartEvent: _Composer._begin,
+}
