@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 
 from agent.model.change import FileStat
+from agent.model.known import Origin
 from agent.state.connection import Database
-from agent.state.ordered import Origin
 from agent.state.paths import STAT_COLUMNS, below, join, split, stat_row, to_stat
 
 SCHEMA = """

@@ -1,4 +1,8 @@
-"""What looks at a destination found: whether what was there already was adopted, and documents by name."""
+"""What the last looks at a destination found, and whether what was there at first has been taken over.
+
+One row for each delivery and kind of look: "drift" (names, sizes, times) and "verify" (contents, as asked by
+a person or by `verify.interval`). They go with the ledger of the delivery.
+"""
 
 from __future__ import annotations
 
@@ -58,3 +62,8 @@ class Looks:
             return None
         document: Document = json.loads(row[0])
         return document
+
+    def drop(self, mapping: str, destination: str, what: str) -> None:
+        self._db.execute(
+            "DELETE FROM looks WHERE mapping=? AND destination=? AND what=?", (mapping, destination, what)
+        )

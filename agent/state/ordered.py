@@ -9,34 +9,14 @@ from __future__ import annotations
 import heapq
 import os
 from collections.abc import Callable, Iterable, Iterator
-from enum import IntEnum
 from itertools import chain
-from typing import NamedTuple
 
-from agent.model.change import FileStat
+from agent.model.known import Known, Origin
 from agent.state.connection import Database
 from agent.state.paths import STAT_COLUMNS, below, to_stat
 
 _PAGE = 2000
 _PREFIXES = 500  # of one statement
-
-
-class Origin(IntEnum):
-    """How a path came into the ledger."""
-
-    DELIVERED = 0
-    KEPT = 1  # the overwrite mode left what somebody else has there
-    ADOPTED = 2  # it was there already and is like the source
-
-
-class Known(NamedTuple):
-    """One row of the ledger."""
-
-    path: str
-    stat: FileStat
-    digest: str  # hex; empty = not known
-    origin: Origin
-    delivered_at: float  # Unix seconds
 
 
 class Ordered:

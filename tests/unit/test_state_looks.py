@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.model.change import FileKind, FileStat
+from agent.model.known import Origin
 from agent.state import ordered
 from agent.state.db import State, open_state
-from agent.state.ordered import Origin
 
 M, D = "dailies", "archive"
 
