@@ -152,6 +152,7 @@ class Runner:
             self._notifier.send("STOPPING=1")
             if self._once and not self._signal:
                 self._agent.hooks.drain()  # what was delivered is told before we go
+                self._agent.alerts.drain()
             for number, handler in before.items():
                 signal.signal(number, handler)
         self._report()

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     AUTHENTICATION_FAILED = "AuthenticationFailed"
     SERVER_FAILED = "ServerFailed"
     FILES_FAILED = "FilesFailed"
+    WEBHOOK_UNUSABLE = "WebhookUnusable"
     REF_NOT_FOUND = "RefNotFound"
     SIGNATURE_NOT_VERIFIED = "SignatureNotVerified"
     COMMIT_REFUSED = "CommitRefused"
@@ -59,6 +60,7 @@ class Reason(StrEnum):
     UNSUPPORTED = "Unsupported"  # the engine cannot do what a field asks for
     NOT_PERMITTED = "NotPermitted"  # the service does not let us do it
     HOOK_FAILED = "HookFailed"
+    WEBHOOK_FAILED = "WebhookFailed"
     STORAGE_BANNED = "StorageBanned"
     CREDENTIAL_EXPIRES_SOON = "CredentialExpiresSoon"
     # ours

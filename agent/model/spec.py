@@ -25,6 +25,8 @@ class Kind(StrEnum):
     PRIORITY_LANES = "PriorityLanes"
     DESTINATION = "Destination"
     MAPPING = "Mapping"
+    SHARE = "Share"
+    ALERT = "Alert"
 
 
 class Key(NamedTuple):
@@ -374,7 +376,59 @@ class MappingSpec:
     release: Release = Release.KEEP
 
 
-Spec = ServerSpec | PriorityLanesSpec | DestinationSpec | MappingSpec
+@dataclass(frozen=True, slots=True)
+class ShareSpec:
+    """A token with which others download what a mapping delivers."""
+
+    name: str
+    mapping: str
+    expires_in: float | None = None  # seconds from its creation; None = never
+    download_limit: int | None = None
+    password: SecretRef | None = None
+    description: str = ""
+
+
+class AlertOn(StrEnum):
+    """What an alert watches for: a condition that is true, or an object that is not in sync."""
+
+    STALLED = "Stalled"
+    DRIFTED = "Drifted"
+    NOT_IN_SYNC = "NotInSync"
+    SUSPENDED = "Suspended"
+    WATCH_DEGRADED = "WatchDegraded"
+    LIMITED = "Limited"
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where messages go. `secret` signs them; `ca` is a file of certificates beside those of the system."""
+
+    url: SecretRef
+    secret: SecretRef | None = None
+    ca: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A ping that is sent while the agent lives and its loop moves."""
+
+    url: SecretRef
+    interval: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class AlertSpec:
+    name: str
+    on: tuple[AlertOn, ...]
+    webhook: Webhook
+    holds: float = 0.0  # so long a condition must have been true
+    group_wait: float = 10.0  # what comes within this time goes into one request
+    repeat: float = 14_400.0  # reminders while something fires; 0 = none
+    select: str = ""  # labels of the objects that it is about; empty = all
+    heartbeat: Heartbeat | None = None
+
+
+Spec = ServerSpec | PriorityLanesSpec | DestinationSpec | MappingSpec | ShareSpec | AlertSpec
 
 
 _KINDS: dict[type[Spec], Kind] = {
@@ -382,6 +436,8 @@ _KINDS: dict[type[Spec], Kind] = {
     PriorityLanesSpec: Kind.PRIORITY_LANES,
     DestinationSpec: Kind.DESTINATION,
     MappingSpec: Kind.MAPPING,
+    ShareSpec: Kind.SHARE,
+    AlertSpec: Kind.ALERT,
 }
 
 
@@ -402,25 +458,28 @@ class DesiredState:
     lanes: dict[str, PriorityLanesSpec] = field(default_factory=dict)
     destinations: dict[str, DestinationSpec] = field(default_factory=dict)
     mappings: dict[str, MappingSpec] = field(default_factory=dict)
+    shares: dict[str, ShareSpec] = field(default_factory=dict)
+    alerts: dict[str, AlertSpec] = field(default_factory=dict)
 
-    def get(self, key: Key) -> Spec | None:
+    def of_kind(self, kind: Kind) -> dict[str, Any]:
+        """The objects of one kind, by name."""
         found: dict[Kind, dict[str, Any]] = {
             Kind.SERVER: self.servers,
             Kind.PRIORITY_LANES: self.lanes,
             Kind.DESTINATION: self.destinations,
             Kind.MAPPING: self.mappings,
+            Kind.SHARE: self.shares,
+            Kind.ALERT: self.alerts,
         }
-        spec: Spec | None = found[key.kind].get(key.name)
+        return found[kind]
+
+    def get(self, key: Key) -> Spec | None:
+        spec: Spec | None = self.of_kind(key.kind).get(key.name)
         return spec
 
     def all_keys(self) -> tuple[Key, ...]:
         """Every object, in the order in which they depend on each other."""
-        return (
-            *(Key(Kind.SERVER, n) for n in sorted(self.servers)),
-            *(Key(Kind.PRIORITY_LANES, n) for n in sorted(self.lanes)),
-            *(Key(Kind.DESTINATION, n) for n in sorted(self.destinations)),
-            *(Key(Kind.MAPPING, n) for n in sorted(self.mappings)),
-        )
+        return tuple(Key(kind, name) for kind in Kind for name in sorted(self.of_kind(kind)))
 
     def lanes_of(self, destination: DestinationSpec) -> tuple[Lane, ...]:
         return DEFAULT_LANES if destination.lanes is None else self.lanes[destination.lanes].lanes

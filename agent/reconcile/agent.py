@@ -14,6 +14,7 @@ import agent
 from agent.model.condition import Reason
 from agent.model.outcome import LaneSyncError, PolicyError
 from agent.model.spec import DesiredState, EngineKind, Key, Kind, key_of
+from agent.reconcile.alerts import AlertRunner, Seen
 from agent.reconcile.context import Clock, Context, SystemClock
 from agent.reconcile.delivered import Delivered
 from agent.reconcile.document import Document, Facts, status_document, with_invalid
@@ -81,12 +82,14 @@ class Agent:
             clock=self._clock,
             delivered=Delivered(),
             policy=policy,
+            from_git=options.git is not None,
         )
         self.servers = Servers(self.context, factory, self._lock_file.fileno())
         self.sources = Sources(self.context, self.reload)
-        self.mappings = Mappings(self.context, self.sources)
+        self.mappings = Mappings(self.context, self.sources, once=not options.watch)
         self.loop = Loop(self.context, self.servers, self.mappings)
         self.hooks = HookRunner(self.context)
+        self.alerts = AlertRunner(self.context, self._seen)
         self.git = GitSpecs(options.git, options.state_dir, self._clock, self._event) if options.git else None
         self.http_address: tuple[str, int] | None = None
         self._loaded: Loaded | None = None
@@ -110,6 +113,7 @@ class Agent:
             self.git.start(self.reload)
         self.loop.start()
         self.hooks.start()
+        self.alerts.start()
 
     def prepare_plan(self) -> Loaded:
         """Only look: connect to the servers that exist already, and read the specs. No key is reconciled."""
@@ -133,6 +137,7 @@ class Agent:
         self.sources.stop()
         self.loop.stop(DRAIN_SECONDS)
         self.hooks.stop()
+        self.alerts.stop()
         if self._loaded is not None:
             try:
                 self.save_status()
@@ -145,15 +150,8 @@ class Agent:
     def last_applied(self) -> DesiredState:
         """What was in force when the agent last ran: what left the specs meanwhile is still removed."""
         state = DesiredState(revision="")
-        tables = {
-            Kind.SERVER: state.servers,
-            Kind.PRIORITY_LANES: state.lanes,
-            Kind.DESTINATION: state.destinations,
-            Kind.MAPPING: state.mappings,
-        }
         for applied in self._state.specs.all():
-            table: Document = tables[key_of(applied.spec).kind]  # type: ignore[assignment]
-            table[applied.spec.name] = applied.spec
+            state.of_kind(applied.key.kind)[applied.spec.name] = applied.spec
         return state
 
     def reload(self) -> None:
@@ -230,6 +228,7 @@ class Agent:
             )
         for key in (*after.all_keys(), *found.removed):
             self.context.queue.add(key, urgent=key in found.changed)
+        self.context.alerts_changed.set()
         self._make_receive_roots()
         if self.options.watch:
             self.sources.follow(after)
@@ -278,8 +277,25 @@ class Agent:
 
     def _problems(self) -> tuple[str, ...]:
         broken = tuple(str(error) for error in self._loaded.errors) if self._loaded is not None else ()
+        return self._troubles() + broken
+
+    def _troubles(self) -> tuple[str, ...]:
+        """What is wrong with the specs beside their errors."""
         refused = self.git.problems() if self.git is not None else ()
-        return tuple(text for text in (self._policy_error, self._held, *refused) if text) + broken
+        return tuple(text for text in (self._policy_error, self._held, *refused) if text)
+
+    def _seen(self) -> Seen:
+        """What alerts are about."""
+        statuses = self.statuses()
+        known = {status.key for status in statuses}
+        invalid = self._invalid().items()
+        files = tuple(str(errors[0]) for name, errors in invalid if isinstance(name, str) and errors)
+        return Seen(
+            tuple(statuses),
+            self._loaded.labels if self._loaded is not None else {},
+            frozenset(key for key in self.context.desired.all_keys() if key not in known),
+            (*self._troubles(), *files),
+        )
 
     def status(self) -> Document:
         desired = self.context.desired

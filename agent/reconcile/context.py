@@ -24,6 +24,7 @@ from agent.model.spec import (
 from agent.planning.destination import destination_digest
 from agent.reconcile.delivered import Delivered
 from agent.reconcile.dependencies import Awaited
+from agent.reconcile.heartbeats import Heartbeats
 from agent.reconcile.queue import WorkQueue
 from agent.reconcile.requests import Requests
 from agent.reconcile.status import Board
@@ -70,8 +71,11 @@ class Context:
     desired: DesiredState = field(default_factory=lambda: DesiredState(revision=""))
     policy: Policy | None = None
     awaited: Awaited = field(default_factory=Awaited)
+    from_git: bool = False  # the specs are written by others than who runs the agent
     requests: Requests = field(default_factory=Requests)
     hooks_changed: threading.Event = field(default_factory=threading.Event)  # there may be one to call
+    alerts_changed: threading.Event = field(default_factory=threading.Event)  # there may be one to tell
+    heartbeats: Heartbeats = field(default_factory=Heartbeats)
     _servers: dict[str, Connected] = field(default_factory=dict)
     _destination_ids: dict[str, tuple[int, str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -79,7 +83,7 @@ class Context:
     def refusal(self, spec: Spec) -> str:
         """What the policy in force does not allow of a spec; empty when all of it. Asked whenever the spec is
         about to be used: an earlier version, or where a symbolic link leads, may be refused by now."""
-        return refusal_text(spec, self.policy)
+        return refusal_text(spec, self.policy, from_git=self.from_git)
 
     def connected(self, server: str) -> Connected | None:
         with self._lock:

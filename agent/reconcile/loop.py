@@ -23,6 +23,7 @@ from agent.model.outcome import (
 )
 from agent.model.spec import Key, Kind, Spec, digest, key_of
 from agent.planning.backoff import delay
+from agent.reconcile.alerts import reconcile_alert
 from agent.reconcile.context import Context
 from agent.reconcile.dependencies import tell
 from agent.reconcile.destination import reconcile_destination
@@ -107,6 +108,7 @@ class Loop:
         self.context.board.remove(key)
         self.context.requests.forget(key)
         self.context.queue.forget(key)
+        self.context.alerts_changed.set()
         log.info("removed", key=str(key))
         for spec in self.context.removing():
             self.context.queue.add(key_of(spec))  # it may have waited for this one
@@ -141,6 +143,10 @@ class Loop:
                 return self.mappings.reconcile(key.name, hints, report)
             case Kind.PRIORITY_LANES:
                 report.message = "used as specified"
+                return Done()
+            case Kind.ALERT:
+                return reconcile_alert(self.context, key.name, report)
+            case Kind.SHARE:
                 return Done()
 
     def _next(self, key: Key, outcome: Outcome) -> float | None:

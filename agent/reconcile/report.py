@@ -47,6 +47,7 @@ class Report:
         before, after = context.board.write(status)
         if before is None or _facts(before) != _facts(after):
             _record(context, after)
+            context.alerts_changed.set()
             if before is None or _why_stalled(before) != _why_stalled(after):
                 _tell_stalled(context, after)
 

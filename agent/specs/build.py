@@ -40,6 +40,7 @@ from agent.model.spec import (
     VerifyMode,
 )
 from agent.model.units import parse_duration, parse_proportion, parse_rate
+from agent.specs.build_others import build_alert, build_share
 from agent.specs.build_server import Path, Report, build_server, public_key, secret_ref
 from agent.specs.build_windows import build_windows
 
@@ -61,6 +62,10 @@ def build(kind: Kind, data: dict[str, Any], directory: str, fail: Report, warn: 
         case Kind.MAPPING:
             labels = data["metadata"].get("labels", {})
             return _Mapping(directory, fail, warn).build(name, labels, spec)
+        case Kind.SHARE:
+            return build_share(name, spec)
+        case Kind.ALERT:
+            return build_alert(name, spec, fail)
 
 
 # -- PriorityLanes --

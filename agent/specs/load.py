@@ -207,7 +207,7 @@ class _Loader:
         if kind is not None and data is not None:
             directory = os.path.dirname(os.path.abspath(file)) if self._checkout is None else ""
             spec = build(Kind(kind), data, directory, lambda p, m: report(at(root, p), None, p, m), warn)
-            for path, message in refusals(spec, self._policy):
+            for path, message in refusals(spec, self._policy, from_git=self._checkout is not None):
                 written, node = _place(root, path)
                 report(node, None, written, message)
         valid = whole and not paths
@@ -361,4 +361,12 @@ def _state(revision: str, index: Index) -> DesiredState:
     servers = dict(index.servers)
     if any(d.server == IMPLICIT_SERVER for d in index.destinations.values()):
         servers.setdefault(IMPLICIT_SERVER, ServerSpec(IMPLICIT_SERVER))
-    return DesiredState(revision, servers, dict(index.lanes), dict(index.destinations), dict(index.mappings))
+    return DesiredState(
+        revision,
+        servers,
+        dict(index.lanes),
+        dict(index.destinations),
+        dict(index.mappings),
+        dict(index.shares),
+        dict(index.alerts),
+    )

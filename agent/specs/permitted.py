@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterable, Iterator
 
 from agent.model.spec import (
+    AlertSpec,
     DestinationSpec,
     EngineKind,
     MappingSpec,
     SecretRef,
     SecretSource,
     ServerSpec,
+    ShareSpec,
     Spec,
 )
 from agent.specs.places import Path, path_text
@@ -22,10 +24,11 @@ Refusal = tuple[Path, str]
 """A field, and why it is refused."""
 
 
-def refusals(spec: Spec, policy: Policy | None) -> Iterator[Refusal]:
-    """Nothing when all is allowed. Symbolic links are followed, so that the answer may change."""
+def refusals(spec: Spec, policy: Policy | None, *, from_git: bool = False) -> Iterator[Refusal]:
+    """Nothing when all is allowed. Symbolic links are followed, so that the answer may change. `from_git`:
+    other people than who runs the agent may have written the spec."""
     if policy is None:
-        yield from _without_policy(spec)
+        yield from _without_policy(spec, from_git)
     else:
         match spec:
             case ServerSpec():
@@ -34,11 +37,15 @@ def refusals(spec: Spec, policy: Policy | None) -> Iterator[Refusal]:
                 yield from _destination(spec, policy)
             case MappingSpec():
                 yield from _mapping(spec, policy)
+            case ShareSpec():
+                yield from _secrets(spec, policy)
+            case AlertSpec():
+                yield from _alert(spec, policy)
 
 
-def refusal_text(spec: Spec, policy: Policy | None) -> str:
+def refusal_text(spec: Spec, policy: Policy | None, *, from_git: bool = False) -> str:
     """The first refusal in one line; empty when there is none."""
-    found = next(refusals(spec, policy), None)
+    found = next(refusals(spec, policy, from_git=from_git), None)
     return f"{path_text(found[0])}: {found[1]}" if found else ""
 
 
@@ -50,6 +57,14 @@ def secrets_of(spec: Spec) -> Iterator[tuple[Path, SecretRef]]:
                 yield ("spec", "auth", name), ref
     if isinstance(spec, DestinationSpec) and spec.credentials is not None:
         yield ("spec", "credentials", "password"), spec.credentials.password
+    if isinstance(spec, ShareSpec) and spec.password is not None:
+        yield ("spec", "password"), spec.password
+    if isinstance(spec, AlertSpec):
+        yield ("spec", "webhook", "url"), spec.webhook.url
+        if spec.webhook.secret is not None:
+            yield ("spec", "webhook", "secret"), spec.webhook.secret
+        if spec.heartbeat is not None:
+            yield ("spec", "heartbeat", "url"), spec.heartbeat.url
 
 
 def hooks_of(spec: Spec) -> Iterator[tuple[Path, str]]:
@@ -60,7 +75,13 @@ def hooks_of(spec: Spec) -> Iterator[tuple[Path, str]]:
                 yield ("spec", "hooks", event, "command"), name
 
 
-def _without_policy(spec: Spec) -> Iterator[Refusal]:
+def _without_policy(spec: Spec, from_git: bool) -> Iterator[Refusal]:
+    if isinstance(spec, AlertSpec) and from_git:
+        message = (
+            "specs from git call a web hook only when a policy allows it: list its URL in `spec.webhooks` of "
+            "a file, and start with --policy"
+        )
+        yield ("spec", "webhook"), message
     for where, ref in secrets_of(spec):
         if ref.source is SecretSource.COMMAND:
             yield (*where, "command"), _needs_policy("spec.secrets.commands")
@@ -119,6 +140,15 @@ def _mapping(spec: MappingSpec, policy: Policy) -> Iterator[Refusal]:
     for where, name in hooks_of(spec):
         if name not in policy.hooks:
             yield where, f"{name} is not allowed by {_by(policy, 'hooks', ', '.join(sorted(policy.hooks)))}"
+
+
+def _alert(spec: AlertSpec, policy: Policy) -> Iterator[Refusal]:
+    """The URL itself is a secret: it is compared with the rules when it is used."""
+    if not policy.webhooks:
+        yield ("spec", "webhook"), f"a web hook is not allowed by {_by(policy, 'webhooks', '')}"
+    if spec.webhook.ca is not None:
+        yield from _path(policy, "files", ("spec", "webhook", "ca"), spec.webhook.ca)
+    yield from _secrets(spec, policy)
 
 
 # -- one rule each --

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from agent.model.outcome import PolicyError
 from agent.model.units import parse_duration
@@ -18,9 +18,11 @@ from agent.specs.check import check_policy
 from agent.specs.errors import SpecError
 from agent.specs.places import Path, at, path_text
 from agent.specs.policy_rules import AddressRule, PathRule, is_program, parse_address, parse_path
+from agent.specs.webhooks import WebhookRule, parse_webhook
 from agent.specs.yamltext import Node, documents
 
 MAX_POLICY = 2**20
+Rule = TypeVar("Rule")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Policy:
     credentials: tuple[str, ...] = ()
     commands: tuple[Command, ...] = ()  # that print a secret
     hooks: dict[str, Command] = field(default_factory=dict)
+    webhooks: tuple[WebhookRule, ...] = ()
 
     def command(self, argv: Sequence[str]) -> Command | None:
         """The command with exactly these arguments."""
@@ -108,8 +111,8 @@ def _build(path: str, root: Node, errors: list[SpecError]) -> Policy | None:
         sources=_paths(spec, "sources"),
         files=_paths(spec, "files"),
         receive_roots=_paths(spec, "receiveRoots"),
-        addresses=_addresses(spec, "addresses", fail),
-        listen=_addresses(spec, "listen", fail),
+        addresses=_each(spec, "addresses", parse_address, fail),
+        listen=_each(spec, "listen", parse_address, fail),
         env=tuple(secrets.get("env", ())),
         credentials=tuple(secrets.get("credentials", ())),
         commands=tuple(
@@ -120,6 +123,7 @@ def _build(path: str, root: Node, errors: list[SpecError]) -> Policy | None:
             name: _command(("spec", "hooks", name), given, fail)
             for name, given in spec.get("hooks", {}).items()
         },
+        webhooks=_each(spec, "webhooks", parse_webhook, fail),
     )
 
 
@@ -127,11 +131,12 @@ def _paths(spec: dict[str, Any], name: str) -> tuple[PathRule, ...]:
     return tuple(parse_path(text) for text in spec.get(name, ()))
 
 
-def _addresses(spec: dict[str, Any], name: str, fail: Any) -> tuple[AddressRule, ...]:
+def _each(spec: dict[str, Any], name: str, parse: Callable[[Any], Rule], fail: Any) -> tuple[Rule, ...]:
+    """The rules of one list; a wrong one is an error at its place."""
     rules = []
     for number, given in enumerate(spec.get(name, ())):
         try:
-            rules.append(parse_address(given))
+            rules.append(parse(given))
         except ValueError as error:
             fail(("spec", name, number), str(error))
     return tuple(rules)

@@ -44,10 +44,10 @@ class AddressRule:
         """`port` is None where none is known: then only a rule for every port covers it."""
         if self.url is not None or not self._port(port):
             return False
-        address, name = _ip(host), canonical_host(host)
+        address, name = address_of(host), canonical_host(host)
         if self.network is not None:
             return address is not None and address in self.network
-        if address is None and not _is_name(host):
+        if address is None and not is_host_name(host):
             return False
         if address is None and self.host.startswith("*"):
             return self.host == "*" or name.endswith(self.host[1:])
@@ -110,7 +110,7 @@ def split_url(url: str) -> SplitResult | None:
     return parts if parts.hostname and ".." not in segments and "%" not in unquote(parts.path) else None
 
 
-def _ip(host: str) -> IpAddress | None:
+def address_of(host: str) -> IpAddress | None:
     try:
         found = ipaddress.ip_address(canonical_host(host))
     except ValueError:
@@ -118,7 +118,7 @@ def _ip(host: str) -> IpAddress | None:
     return (found.ipv4_mapped or found) if isinstance(found, ipaddress.IPv6Address) else found
 
 
-def _is_name(host: str) -> bool:
+def is_host_name(host: str) -> bool:
     """Not `127.1`, `0x7f000001` or `2130706433`, which the system takes for addresses, in no alphabet."""
     plain = _NAME.fullmatch(host) is not None
     return plain and not _NUMERIC.fullmatch(host.rstrip(".").rpartition(".")[2])

@@ -13,6 +13,7 @@ from agent.model.paths import is_below
 from agent.model.spec import (
     DEFAULT_LANES,
     IMPLICIT_SERVER,
+    AlertSpec,
     DestinationSpec,
     EngineKind,
     Key,
@@ -20,6 +21,7 @@ from agent.model.spec import (
     MappingSpec,
     PriorityLanesSpec,
     ServerSpec,
+    ShareSpec,
     Spec,
 )
 from agent.specs.errors import nearest
@@ -43,6 +45,8 @@ class Index:
     lanes: dict[str, PriorityLanesSpec] = field(default_factory=dict)
     destinations: dict[str, DestinationSpec] = field(default_factory=dict)
     mappings: dict[str, MappingSpec] = field(default_factory=dict)
+    shares: dict[str, ShareSpec] = field(default_factory=dict)
+    alerts: dict[str, AlertSpec] = field(default_factory=dict)
     broken: frozenset[Key] = frozenset()
     left_out: frozenset[Key] = frozenset()
 
@@ -61,6 +65,10 @@ class Index:
                     index.destinations[key.name] = spec
                 case MappingSpec():
                     index.mappings[key.name] = spec
+                case ShareSpec():
+                    index.shares[key.name] = spec
+                case AlertSpec():
+                    index.alerts[key.name] = spec
         return index
 
     def names(self, kind: Kind) -> set[str]:
@@ -69,6 +77,8 @@ class Index:
             Kind.PRIORITY_LANES: self.lanes.keys(),
             Kind.DESTINATION: self.destinations.keys(),
             Kind.MAPPING: self.mappings.keys(),
+            Kind.SHARE: self.shares.keys(),
+            Kind.ALERT: self.alerts.keys(),
         }[kind]
         return set(found) | {key.name for key in self.broken if key.kind is kind}
 
@@ -80,6 +90,8 @@ def problems(index: Index) -> Iterator[Problem]:
         yield from references(index, Key(Kind.DESTINATION, name), destination)
     for name, mapping in index.mappings.items():
         yield from references(index, Key(Kind.MAPPING, name), mapping)
+    for name, share in index.shares.items():
+        yield from references(index, Key(Kind.SHARE, name), share)
     yield from _overlaps(index)
     yield from _cycles(index)
 
@@ -90,6 +102,8 @@ def references(index: Index, key: Key, spec: Spec) -> Iterator[Problem]:
         yield from _destination(index, key, spec)
     elif isinstance(spec, MappingSpec):
         yield from _mapping(index, key, spec)
+    elif isinstance(spec, ShareSpec):
+        yield from _share(index, key, spec)
 
 
 def dependents(index: Index) -> Iterator[tuple[Key, Key]]:
@@ -107,6 +121,9 @@ def dependents(index: Index) -> Iterator[tuple[Key, Key]]:
         for needed in [*destinations, *(Key(Kind.MAPPING, m) for m in mapping.depends_on)]:
             if needed in index.broken:
                 yield Key(Kind.MAPPING, name), needed
+    for name, share in index.shares.items():
+        if (needed := Key(Kind.MAPPING, share.mapping)) in index.broken:
+            yield Key(Kind.SHARE, name), needed
 
 
 def _embedded(index: Index) -> Iterator[Problem]:
@@ -199,6 +216,15 @@ def _mapping(index: Index, key: Key, mapping: MappingSpec) -> Iterator[Problem]:
             )
         elif message := _missing(index, Kind.MAPPING, name):
             yield Problem(key, where, message)
+
+
+def _share(index: Index, key: Key, share: ShareSpec) -> Iterator[Problem]:
+    where: Path = ("spec", "mapping")
+    if Key(Kind.MAPPING, share.mapping) in index.left_out:
+        message = f"Mapping/{share.mapping} is not selected here: select both, or neither"
+        yield Problem(key, where, message)
+    elif problem := _missing(index, Kind.MAPPING, share.mapping):
+        yield Problem(key, where, problem)
 
 
 def _cycles(index: Index) -> Iterator[Problem]:

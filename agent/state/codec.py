@@ -13,13 +13,24 @@ from enum import Enum
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from agent.model.spec import DestinationSpec, Kind, MappingSpec, PriorityLanesSpec, ServerSpec, Spec
+from agent.model.spec import (
+    AlertSpec,
+    DestinationSpec,
+    Kind,
+    MappingSpec,
+    PriorityLanesSpec,
+    ServerSpec,
+    ShareSpec,
+    Spec,
+)
 
 _CLASSES: dict[Kind, type[Any]] = {
     Kind.SERVER: ServerSpec,
     Kind.PRIORITY_LANES: PriorityLanesSpec,
     Kind.DESTINATION: DestinationSpec,
     Kind.MAPPING: MappingSpec,
+    Kind.SHARE: ShareSpec,
+    Kind.ALERT: AlertSpec,
 }
 
 

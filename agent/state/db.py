@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 
 from agent.model.outcome import PermanentError
 from agent.state import (
+    alerts,
     approvals,
     attempts,
     audit,
@@ -43,6 +44,7 @@ class State:
         self.status = status.StatusStore(db)
         self.events = events.Events(db)
         self.hooks = hooks.Hooks(db)
+        self.alerts = alerts.Alerts(db)
         self.audit = audit.Audit(db)
         self.looks = looks.Looks(db)
         self.ordered = ordered.Ordered(db)

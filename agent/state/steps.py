@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from agent.state import (
+    alerts,
     approvals,
     attempts,
     audit,
@@ -42,6 +43,7 @@ STEPS: tuple[Step, ...] = (
     Step("calls of hooks", hooks.SCHEMA),  # files of version 1 may have them, too
     Step("the audit trail", audit.SCHEMA),
     Step("looks at destinations", looks.SCHEMA),
+    Step("what alerts watch and have told", alerts.SCHEMA),
 )
 
 SCHEMA_VERSION = len(STEPS)

@@ -72,6 +72,17 @@ CROSSINGS: dict[tuple[str, str], str] = {
         "{address: a.good.example, credentials: {userName: u, password: ",
         "}}",
     ),
+    **secret_cases("Alert", "spec.webhook.url", "{on: [Stalled], webhook: {url: ", "}}"),
+    **secret_cases(
+        "Alert", "spec.webhook.secret", "{on: [Stalled], webhook: {url: {env: OK_URL}, secret: ", "}}"
+    ),
+    **secret_cases(
+        "Alert",
+        "spec.heartbeat.url",
+        "{on: [Stalled], webhook: {url: {env: OK_URL}}, heartbeat: {url: ",
+        "}}",
+    ),
+    ("Alert", "spec.webhook.ca"): "{on: [Stalled], webhook: {url: {env: OK_URL}, ca: /etc/shadow}}",
     ("Mapping", "spec.hooks.onDelivered.command"): (
         "{destination: d, paths: {/a: OK}, hooks: {onDelivered: {command: other}}}"
     ),
@@ -100,6 +111,7 @@ HARMLESS = {
         sendRateMax overwrite trigger.ready trigger.settle trigger.maxWait trigger.interval trigger.schedule
         trigger.timezone deletions.maxPercent deletions.grace drift.policy drift.interval verify.interval
         verify.mode retry.interval retry.maxInterval publish receipt dependsOn[] onRemove""",
+    "Alert": "on[] for groupWait repeat select webhook.format heartbeat.interval",
 }
 """Fields of text that name nothing on the machine or the network: names of objects, rates, patterns, public
 keys. `storage[].path` only says which of the sources, which have their rule, a URL stands for."""
@@ -131,6 +143,7 @@ def tight(tmp_path: Path) -> Policy:
                     "commands": [{"argv": ["/bin/echo", "secret"], "timeout": "5s"}],
                 },
                 "hooks": {"notify": {"argv": ["/bin/true"]}},
+                "webhooks": ["https://hooks.good.example/*"],
             },
         )
     )
@@ -193,10 +206,9 @@ def test_every_field_of_text_is_bounded_or_known_to_be_harmless(kind: str) -> No
 
 
 def test_kinds_that_are_not_carried_out_cannot_name_anything(tmp_path: Path) -> None:
-    """A web hook is refused by its kind."""
-    loaded = read(tmp_path, document("Alert", "{on: [Stalled], webhook: {url: {env: OK_URL}}}"), None)
+    loaded = read(tmp_path, document("Share", "{mapping: m, password: {env: OK_PASSWORD}}"), None)
     assert "not supported" in str(loaded.errors[0])
-    assert {k for k in schemas() if k not in HARMLESS} == {"Alert", "Share"}
+    assert {k for k in schemas() if k not in HARMLESS} == {"Share"}
 
 
 def test_what_the_policy_allows_is_in_force(tmp_path: Path) -> None:

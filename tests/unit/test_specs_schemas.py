@@ -110,8 +110,8 @@ def test_combined_schema_takes_each_kind_and_nothing_else() -> None:
 
 
 def test_kinds_of_this_version() -> None:
-    """Four kinds are carried out; the others are known, and marked."""
-    assert sorted(KINDS) == ["Destination", "Mapping", "PriorityLanes", "Server"]
+    """Five kinds are carried out; the others are known, and marked."""
+    assert sorted(KINDS) == ["Alert", "Destination", "Mapping", "PriorityLanes", "Server"]
     assert all(schemas()[kind][UNSUPPORTED] for kind in set(schemas()) - set(KINDS))
 
 
