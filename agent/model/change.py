@@ -44,6 +44,14 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Rename:
+    """A file that the destination has under its old path: `change` would send it again, under the new one."""
+
+    old: str
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
 class Deletion:
     """A path which the ledger says we delivered and which the source no longer has."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agent.model.change import Change, Deletion, Suspect
+from agent.model.change import Change, Deletion, Rename, Suspect
 from agent.model.spec import Lane, Overwrite, Route, TransferDefaults
 
 
@@ -132,6 +132,31 @@ class DeletePaths:
 
 
 @dataclass(frozen=True, slots=True)
+class RenamePaths:
+    """Rename at the destination what was renamed at the source, then delete `directories` if empty."""
+
+    mapping: str
+    destination: str
+    renames: tuple[Rename, ...]
+    directories: tuple[str, ...]
+
+    @property
+    def total_bytes(self) -> int:
+        """What need not be sent."""
+        return sum(rename.change.stat.size for rename in self.renames)
+
+
+@dataclass(frozen=True, slots=True)
+class TrashPaths:
+    """Move out of the way what would be deleted: (path, where in the trash); then `directories` if empty."""
+
+    mapping: str
+    destination: str
+    moves: tuple[tuple[str, str], ...]
+    directories: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetPaths:
     """Ledger only: the entries no longer say anything about the destination."""
 
@@ -154,6 +179,8 @@ Action = (
     | SetTransferPriority
     | SetTransferRate
     | DeletePaths
+    | RenamePaths
+    | TrashPaths
     | ForgetPaths
 )
 

@@ -21,6 +21,7 @@ from agent.state import (
     roots,
     specs,
     status,
+    tombstones,
 )
 from agent.state.connection import Database
 from agent.state.steps import SCHEMA_VERSION, bring_up_to_date
@@ -45,6 +46,7 @@ class State:
         self.events = events.Events(db)
         self.hooks = hooks.Hooks(db)
         self.alerts = alerts.Alerts(db)
+        self.tombstones = tombstones.Tombstones(db)
         self.audit = audit.Audit(db)
         self.looks = looks.Looks(db)
         self.ordered = ordered.Ordered(db)

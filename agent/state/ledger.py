@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 from agent.model.change import FileStat
-from agent.model.known import Origin
+from agent.model.known import Known, Origin
 from agent.state.connection import Database
-from agent.state.paths import STAT_COLUMNS, below, join, split, stat_row, to_stat
+from agent.state.paths import STAT_COLUMNS, below, join, signed, split, stat_row, to_stat
 
 SCHEMA = """
 CREATE TABLE deliveries(id INTEGER PRIMARY KEY, mapping TEXT NOT NULL, destination TEXT NOT NULL,
@@ -35,7 +36,11 @@ CREATE TRIGGER ledger_removed AFTER DELETE ON ledger BEGIN
 END;
 """
 
+INODES = "CREATE INDEX ledger_inode ON ledger(inode);"
+"""What finds the row of a file that has another path now."""
+
 _PAGE = 2000
+_INODES = 500  # asked for at once
 _NAMES = 500  # of one statement
 
 _UPSERT = """
@@ -109,6 +114,19 @@ class Ledger:
         for number, path in self._directories(mapping, destination, prefix):
             for name, stat in self._children(number):
                 yield join(path, name), stat
+
+    def with_inodes(self, mapping: str, destination: str, inodes: Iterable[int]) -> Iterator[Known]:
+        """The rows whose source had one of these inodes when it was read."""
+        asked = iter(inodes)
+        while batch := [signed(inode) for inode in islice(asked, _INODES)]:
+            marks = ",".join("?" * len(batch))
+            rows = self._db.rows(
+                f"SELECT path, name, digest, origin, delivered_at, {STAT_COLUMNS} FROM ledger"  # noqa: S608
+                f" JOIN directories ON id = directory WHERE inode IN ({marks}) AND delivery={_DELIVERY}",
+                (*batch, mapping, destination),
+            )
+            for parent, name, digest, origin, at, *stat in rows:
+                yield Known(join(parent, name), to_stat(tuple(stat)), str(digest), Origin(origin), float(at))
 
     def count(self, mapping: str, destination: str, prefix: str = "/") -> int:
         return self._total("files", mapping, destination, prefix)

@@ -38,15 +38,18 @@ def below(directory: str) -> tuple[bytes, bytes]:
     return base + b"/", base + b"0"  # "0" is the byte after "/"
 
 
+def signed(inode: int) -> int:
+    """SQLite integers are signed; inode numbers of some file systems use all 64 bits."""
+    return (inode + _SIGNED & _MASK) - _SIGNED
+
+
 def stat_row(stat: FileStat) -> StatRow:
-    # SQLite integers are signed; inode numbers of some file systems use all 64 bits.
-    inode = (stat.inode + _SIGNED & _MASK) - _SIGNED
     return (
         _KINDS.index(stat.kind),
         stat.size,
         stat.mtime_ns,
         stat.ctime_ns,
-        inode,
+        signed(stat.inode),
         int(stat.executable),
     )
 

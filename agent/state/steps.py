@@ -26,6 +26,7 @@ from agent.state import (
     roots,
     specs,
     status,
+    tombstones,
 )
 from agent.state.connection import Database
 
@@ -44,6 +45,7 @@ STEPS: tuple[Step, ...] = (
     Step("the audit trail", audit.SCHEMA),
     Step("looks at destinations", looks.SCHEMA),
     Step("what alerts watch and have told", alerts.SCHEMA),
+    Step("where a renamed file was, and since when one is gone", ledger.INODES + tombstones.SCHEMA),
 )
 
 SCHEMA_VERSION = len(STEPS)
