@@ -14,6 +14,10 @@ from agent.reconcile.one_delivery import Delivery
 from agent.reconcile.report import Report
 from agent.reconcile.sources import Sources
 from agent.reconcile.suspension import suspension_ends
+from agent.reconcile.turns import next_turn, turn_document, turn_text
+
+LONGEST_PAUSE = 86_400.0
+"""Seconds after which a mapping has its turn, whatever it waits for."""
 
 
 def conclude(
@@ -31,10 +35,11 @@ def conclude(
         "destinationPath": spec.destination_path,
         "sources": [entry.source for entry in spec.paths],
         "deliveries": [describe(d.found, d.memory, spec) for d in deliveries],
+        **turn_document(context, spec),
     }
     outcome, delivery = min(judged, key=lambda pair: _weight(pair[0]))
     said = message(delivery.found, delivery.memory, spec, outcome, now)
-    report.message = said or _in_sync_text(spec, deliveries)
+    report.message = said or _in_sync_text(spec, deliveries) + turn_text(context, spec)
     for other, _ in judged:
         if isinstance(other, Stalled) and not isinstance(outcome, Stalled):
             report.add(ConditionType.STALLED, other.reason, other.message)
@@ -59,8 +64,10 @@ def _next_in(context: Context, spec: MappingSpec, deliveries: list[Delivery]) ->
     now = context.clock.monotonic()
     reachable = [d.memory.survey_due - now for d in deliveries if d.surveys]
     ends = suspension_ends(context, spec)
-    resumes = [] if ends is None else [ends - context.clock.time()]
-    return max(0.05, min([*reachable, *resumes], default=spec.trigger.interval))
+    turn = next_turn(context, spec)
+    times = [at - context.clock.time() for at in (ends, turn) if at is not None]
+    soonest = min([*reachable, *times], default=spec.trigger.interval)
+    return min(max(0.05, soonest), LONGEST_PAUSE)
 
 
 def _weight(outcome: Outcome) -> int:

@@ -40,9 +40,18 @@ from agent.reconcile.report import Report
 from agent.reconcile.sources import Sources
 from agent.reconcile.survey import Survey, hints_for, survey
 from agent.reconcile.suspension import delivery_suspension
+from agent.reconcile.turns import looked, remembered, turn_is_due
 from agent.state.attempts import Failures
 
 log = structlog.get_logger(__name__)
+
+
+DAY = 86_400.0
+
+
+def _window(spec: MappingSpec) -> float:
+    """Seconds within which deletions count as one round."""
+    return min(spec.trigger.interval, DAY)
 
 
 @dataclass(slots=True)
@@ -51,6 +60,7 @@ class Mappings:
 
     context: Context
     sources: Sources
+    once: bool = False  # one pass: everything is looked at, whatever a schedule says
     memories: dict[tuple[str, str], Memory] = field(default_factory=dict)
 
     def reconcile(self, name: str, hints: Hints, report: Report) -> Outcome:
@@ -77,19 +87,22 @@ class Mappings:
     def recent_deletions(self, spec: MappingSpec, destination: str) -> int:
         memory = self.memories.get((spec.name, destination))
         now = self.context.clock.monotonic()
-        return memory.recent_deletions(now, spec.trigger.interval) if memory is not None else 0
+        return memory.recent_deletions(now, _window(spec)) if memory is not None else 0
 
     # -- one step each
 
     def _delivery(self, spec: MappingSpec, destination: str, hints: Hints) -> Delivery:
         """Suspended? Destination there? Hints are kept until they have been looked at."""
         context = self.context
-        memory = self.memories.setdefault((spec.name, destination), Memory())
+        memory = self.memories.get((spec.name, destination))
+        if memory is None:
+            memory = remembered(context, spec, destination, self.once)
+            self.memories[spec.name, destination] = memory
         memory.pending |= hints
         found = Findings(destination, suspended=delivery_suspension(context, spec, destination))
         found.blocked_by = waits_for(context, spec)
         delivery = Delivery(context.desired.destinations[destination], memory, found)
-        self._due(spec, memory)
+        self._due(spec, destination, memory)
         connected = context.connected(delivery.destination.server)
         if connected is None or context.destination_id(destination, connected) is None:
             found.reachable = False
@@ -129,10 +142,12 @@ class Mappings:
             memory.pending |= memory.waiting
             memory.waiting = Hints()
 
-    def _due(self, spec: MappingSpec, memory: Memory) -> None:
-        """A new version of the spec, the interval, and the end of a backoff ask for a whole survey."""
+    def _due(self, spec: MappingSpec, destination: str, memory: Memory) -> None:
+        """A new version of the spec, the interval, the schedule, and the end of a backoff ask for a whole
+        survey."""
         now, current = self.context.clock.monotonic(), digest(spec)
-        if memory.spec_digest != current or now >= memory.survey_due:
+        turn = turn_is_due(self.context, spec, destination)
+        if memory.spec_digest != current or now >= memory.survey_due or turn:
             memory.pending |= WHOLE
             memory.spec_digest = current
 
@@ -164,6 +179,7 @@ class Mappings:
             delivery.surveyed = found[delivery.destination.name]
             if wanted.whole:
                 delivery.memory.survey_due = self.context.clock.monotonic() + spec.trigger.interval
+                looked(self.context, spec, delivery.destination.name)
 
     def _act(self, spec: MappingSpec, delivery: Delivery) -> None:
         context, memory, found = self.context, delivery.memory, delivery.found
@@ -181,7 +197,7 @@ class Mappings:
             surveyed.changes,
             active,
             found.suspended,
-            memory.recent_deletions(now, spec.trigger.interval),
+            memory.recent_deletions(now, _window(spec)),
         )
         try:
             execute(delivery.live_scene, plan)

@@ -31,6 +31,7 @@ def remove_mapping(context: Context, name: str, report: Report) -> Outcome:
     for destination in applied.spec.destinations:
         context.state.ledger.drop(name, destination)
     context.state.roots.forget(name)
+    context.state.turns.drop(name)
     context.state.hooks.drop(name)
     context.state.approvals.remove(report.key)
     return Done()

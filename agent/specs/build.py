@@ -27,7 +27,6 @@ from agent.model.spec import (
     PathMapping,
     PriorityLanesSpec,
     Publish,
-    Ready,
     Receipt,
     Release,
     RetryPolicy,
@@ -35,13 +34,13 @@ from agent.model.spec import (
     Spec,
     Symlinks,
     TransferDefaults,
-    Trigger,
     Verify,
     VerifyMode,
 )
 from agent.model.units import parse_duration, parse_proportion, parse_rate
 from agent.specs.build_others import build_alert, build_share
 from agent.specs.build_server import Path, Report, build_server, public_key, secret_ref
+from agent.specs.build_trigger import build_trigger
 from agent.specs.build_windows import build_windows
 
 RESERVED = ".lanesync"
@@ -203,7 +202,7 @@ class _Mapping:
             overwrite=Overwrite(spec["overwrite"]) if "overwrite" in spec else None,
             preserve_mtime=preserve.get("mtime", True),
             preserve_executable=preserve.get("executable", True),
-            trigger=self._trigger(spec.get("trigger", {})),
+            trigger=build_trigger(spec.get("trigger", {}), self._fail),
             prune=spec.get("prune", False),
             deletions=self._deletions(spec.get("deletions", {})),
             retry=self._retry(spec.get("retry", {})),
@@ -265,24 +264,6 @@ class _Mapping:
             if not _is_pattern(pattern):
                 self._fail(at_pattern, "is not a gitignore-style pattern")
         return tuple(patterns)
-
-    def _trigger(self, given: dict[str, Any]) -> Trigger:
-        known = Trigger()
-        ready = given.get("ready", known.ready)
-        sentinel = None if isinstance(ready, str) else ready["sentinel"]
-        trigger = Trigger(
-            watch=given.get("watch", known.watch),
-            ready=Ready(ready) if sentinel is None else Ready.SENTINEL,
-            settle=_duration(given, "settle", known.settle),
-            max_wait=_duration(given, "maxWait", known.max_wait),
-            interval=_duration(given, "interval", known.interval),
-            sentinel=sentinel,
-            schedule=given.get("schedule"),
-            timezone=given.get("timezone", known.timezone),
-        )
-        if trigger.settle > trigger.max_wait:
-            self._fail(("spec", "trigger", "settle"), "must not be longer than `maxWait`")
-        return trigger
 
     def _deletions(self, given: dict[str, Any]) -> Deletions:
         known = Deletions()

@@ -18,7 +18,7 @@ def build_windows(given: list[dict[str, Any]], fail: Report) -> tuple[Window, ..
 
 def _window(given: dict[str, Any], path: Path, fail: Report) -> Window:
     zone = given.get("timezone", "UTC")
-    if not _is_zone(zone):
+    if not is_zone(zone):
         fail((*path, "timezone"), f"`{zone}` is not a time zone; write for example Europe/Paris")
         zone = "UTC"
     days = parse_days(given.get("days", "mon-sun"))
@@ -57,7 +57,7 @@ def parse_days(text: str) -> tuple[int, ...] | None:
     return tuple(sorted(found))
 
 
-def _is_zone(name: str) -> bool:
+def is_zone(name: str) -> bool:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -22,6 +22,7 @@ from agent.state import (
     specs,
     status,
     tombstones,
+    turns,
 )
 from agent.state.connection import Database
 from agent.state.steps import SCHEMA_VERSION, bring_up_to_date
@@ -45,6 +46,7 @@ class State:
         self.status = status.StatusStore(db)
         self.events = events.Events(db)
         self.hooks = hooks.Hooks(db)
+        self.turns = turns.Turns(db)
         self.alerts = alerts.Alerts(db)
         self.tombstones = tombstones.Tombstones(db)
         self.audit = audit.Audit(db)

@@ -27,6 +27,7 @@ from agent.state import (
     specs,
     status,
     tombstones,
+    turns,
 )
 from agent.state.connection import Database
 
@@ -46,6 +47,7 @@ STEPS: tuple[Step, ...] = (
     Step("looks at destinations", looks.SCHEMA),
     Step("what alerts watch and have told", alerts.SCHEMA),
     Step("where a renamed file was, and since when one is gone", ledger.INODES + tombstones.SCHEMA),
+    Step("looks at sources by the clock", turns.SCHEMA),
 )
 
 SCHEMA_VERSION = len(STEPS)
