@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from pathspec import GitIgnoreSpec
@@ -58,8 +59,8 @@ class Filter:
         self.include = tuple(include)
         self.exclude = tuple(exclude)
         self.keep_out = keep_out
-        self._include = _compile("include", self.include) if self.include else None
-        self._exclude = _compile("exclude", (*DEFAULT_EXCLUDE, *self.exclude))
+        self._include = _compiled("include", self.include) if self.include else None
+        self._exclude = _compiled("exclude", (*DEFAULT_EXCLUDE, *self.exclude))
         # A negated pattern may bring back something inside an excluded directory.
         self._may_prune = not any(pattern.include is False for pattern in self._exclude.patterns)
         self.only_defaults = not self.include and not self.exclude
@@ -101,7 +102,9 @@ class Filter:
         return f"Filter(include={list(self.include)}, exclude={list(self.exclude)})"
 
 
-def _compile(what: str, patterns: Sequence[str]) -> GitIgnoreSpec:
+@lru_cache(maxsize=512)
+def _compiled(what: str, patterns: tuple[str, ...]) -> GitIgnoreSpec:
+    """Thousands of sources share a few lists of patterns."""
     if len(patterns) > _MAX_PATTERNS:
         raise ValueError(f"{what}: {len(patterns)} patterns are too many; at most {_MAX_PATTERNS}")
     for pattern in patterns:

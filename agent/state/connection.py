@@ -28,18 +28,21 @@ class Database:
         self._depth = 0
         self._closed = False
         with self._translated():
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+            self._db = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=10.0, cached_statements=512
+            )
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.ProgrammingError as error:
-            if self._closed:
-                raise PermanentError(f"{self.path} is closed") from error
-            raise
-        except sqlite3.DatabaseError as error:
-            raise translate(self.path, error) from error
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+
+    def _translate(self, error: sqlite3.Error) -> Exception:
+        if isinstance(error, sqlite3.ProgrammingError):
+            return PermanentError(f"{self.path} is closed") if self._closed else error
+        return translate(self.path, error) if isinstance(error, sqlite3.DatabaseError) else error
 
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[None]:
@@ -93,14 +96,20 @@ class Database:
             return self._db.executemany(sql, rows).rowcount
 
     def row(self, sql: str, values: Sequence[Any] = ()) -> Row | None:
-        with self._lock, self._translated():
-            found: Row | None = self._db.execute(sql, values).fetchone()
+        with self._lock:
+            try:
+                found: Row | None = self._db.execute(sql, values).fetchone()
+            except sqlite3.Error as error:
+                raise self._translate(error) from error
             return found
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         """All rows; for queries whose result is bounded."""
-        with self._lock, self._translated():
-            return self._db.execute(sql, values).fetchall()
+        with self._lock:
+            try:
+                return self._db.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                raise self._translate(error) from error
 
     def script(self, sql: str) -> None:
         with self._lock, self._translated():
