@@ -26,6 +26,7 @@ class Reason(StrEnum):
     PROGRESSING = "Progressing"
     TRANSFERRING = "Transferring"
     SETTLING = "Settling"
+    ADOPTING = "Adopting"  # what is at the destination already is looked at
     RETRYING = "Retrying"
     FETCH_FAILED = "FetchFailed"
     DESTINATION_UNREACHABLE = "DestinationUnreachable"
@@ -56,6 +57,8 @@ class Reason(StrEnum):
     NETWORK_FILE_SYSTEM = "NetworkFileSystem"
     # drift
     CHANGED_AT_DESTINATION = "ChangedAtDestination"
+    CORRUPTED_AT_DESTINATION = "CorruptedAtDestination"
+    NOT_LISTED = "NotListed"  # what is at the destination could not be looked at
     # limits
     UNSUPPORTED = "Unsupported"  # the engine cannot do what a field asks for
     NOT_PERMITTED = "NotPermitted"  # the service does not let us do it

@@ -196,11 +196,11 @@ def _request(
         modification_time_tolerance=defaults.modification_time_tolerance,
         timeout=defaults.timeout,
         tag=tag,
-        credentials=_credentials(scene),
+        credentials=receiver_credentials(scene),
     )
 
 
-def _credentials(scene: Scene) -> ReceiverCredentials | None:
+def receiver_credentials(scene: Scene) -> ReceiverCredentials | None:
     """Resolved at each use, so that a changed secret takes effect. PermanentError when it cannot be found."""
     wanted = scene.destination.credentials
     if wanted is None:
@@ -249,7 +249,7 @@ def _delete_paths(scene: Scene, action: DeletePaths) -> None:
         context.clock.time(),
     )
     deletion = scene.engine.start_deletion(
-        scene.destination_id(), action.files, action.directories, _credentials(scene)
+        scene.destination_id(), action.files, action.directories, receiver_credentials(scene)
     )
     context.state.attempts.created(attempt.number, deletion, "")
     log.info(
