@@ -95,9 +95,26 @@ def load(
     checkout: Checkout | None = None,
 ) -> Loaded:
     """Read files and directories. What `policy` does not allow is an error like any other; what `select` does
-    not choose is as if it were not there, errors included. `checkout`: the commit that the paths are of."""
+    not choose is as if it were not there, errors included. `checkout`: the commit that the paths are of.
+
+    What was read last is remembered: `plan` and `apply` look at the same files more than once, and of ten
+    thousand objects that takes seconds. What a policy allows depends on more than files, and is not."""
     with _without_collection():
-        return _Loader(policy, select, checkout).load(paths)
+        loader = _Loader(policy, select, checkout)
+        files = loader.read(paths)
+        if policy is not None or loader.troubled:
+            return loader.load(paths, files)
+        found = [(file.name, hashlib.sha256(file.data).digest()) for file in files]
+        asked = (os.getcwd(), *paths, select.text, checkout, *found)
+        for before, loaded in _last:
+            if before == asked:
+                return loaded
+        loaded = loader.load(paths, files)
+        _last[:] = [(asked, loaded)]
+        return loaded
+
+
+_last: list[tuple[tuple[object, ...], Loaded]] = []
 
 
 @contextmanager
@@ -125,9 +142,13 @@ class _Loader:
         self._declared: dict[Key, list[_Document]] = {}
         self._files: list[str] = []
         self._left_out: frozenset[Key] = frozenset()
+        self.troubled = False  # a file could not be read
 
-    def load(self, paths: Sequence[str]) -> Loaded:
-        for file in read_files(paths, self._file_error):
+    def read(self, paths: Sequence[str]) -> list[SpecFile]:
+        return list(read_files(paths, self._file_error))
+
+    def load(self, paths: Sequence[str], files: Sequence[SpecFile]) -> Loaded:
+        for file in files:
             shown = SpecFile(self._name(file.name), file.data)
             self._files.append(shown.name)
             self._read(shown)
@@ -159,6 +180,7 @@ class _Loader:
     # -- one file --
 
     def _file_error(self, file: str, message: str) -> None:
+        self.troubled = True
         self._report(None, SpecError(self._name(file), 0, 0, "", message))
 
     def _name(self, file: str) -> str:

@@ -25,6 +25,7 @@ from agent.model.spec import (
     Symlinks,
 )
 from agent.specs.load import Loaded, load
+from agent.specs.policy import Policy
 
 DESTINATION = """\
 apiVersion: lanesync/v1
@@ -530,3 +531,16 @@ def test_a_broken_namesake_does_not_hide_what_is_wrong_with_another(tmp_path: Pa
     wrong = head + "spec: {destination: nowhere, paths: {/: /a}}\n"
     found = messages(read(tmp_path, empty + wrong))
     assert any("there is no Destination" in message for message in found)
+
+
+def test_the_same_files_are_not_taken_apart_twice(tmp_path: Path) -> None:
+    """Of ten thousand objects that takes seconds; another content, selection or policy is read anew."""
+    (tmp_path / "a.yaml").write_text(DESTINATION)
+    first = load([str(tmp_path)])
+    assert load([str(tmp_path)]) is first
+    assert load([str(tmp_path)], Policy("policy")) is not first
+    (tmp_path / "a.yaml").write_text(DESTINATION.replace("archive", "other"))
+    other = load([str(tmp_path)])
+    assert list(other.valid.destinations) == ["other"]
+    (tmp_path / "a.yaml").write_text(DESTINATION)
+    assert load([str(tmp_path)]).valid == first.valid
