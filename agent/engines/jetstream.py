@@ -10,10 +10,10 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from agent.engines import jetstream_convert as convert
+from agent.engines.jetstream_far import FarVerbs
 from agent.engines.jetstream_session import (
     REQUEST_TIMEOUT,
     WAIT_TIMEOUT,
@@ -26,18 +26,13 @@ from agent.engines.jetstream_session import (
 from agent.engines.jetstream_watch import (
     Changed,
     Watch,
-    deletion_id,
     list_transfers,
-    request_id_of,
     stop_quietly,
 )
 from agent.engines.port import (
     DestinationRequest,
-    ReceiverCredentials,
-    RemoteState,
     TransferRequest,
 )
-from agent.engines.unable import NoFarVerbs
 from agent.jetstream import CommandError, Jetstream, JetstreamError, constants
 from agent.jetstream.structures import Transfer
 from agent.model import outcome
@@ -58,14 +53,7 @@ TAG_AGENT = "lanesync.agent"
 _MANIFEST_POLL_MIN, _MANIFEST_POLL_MAX = 0.001, 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class _Deletion:
-    done: bool
-    results: tuple[FileResult, ...] = ()
-    error: str = ""
-
-
-class JetstreamEngine(NoFarVerbs):
+class JetstreamEngine(FarVerbs):
     """Implements agent.engines.port.Engine. Reconnects by itself; may be used from several threads.
 
     login: credentials, or what gives them at each log-in. make_api: makes the unconnected client; the
@@ -86,6 +74,7 @@ class JetstreamEngine(NoFarVerbs):
         self._make_api: Callable[[], Api] = lambda: make(address, port)
         self._login: Login = login if callable(login) else lambda: login
         self._session = Session(self._make_api, self._login)
+        super().__init__(self._session)
         self._watch: Watch | None = None
         self._watch_lock = threading.Lock()
         self._sleep = sleep
@@ -99,6 +88,8 @@ class JetstreamEngine(NoFarVerbs):
         facts = {name: info.get(name) for name in ("version", "serverId", "serverName")}
         return Capabilities(
             delete="deletePaths" in extensions,
+            rename="renamePaths" in extensions,
+            inventory="listPaths" in extensions,
             file_results="results" in extensions,
             events="events" in extensions,
             names={name: str(fact) for name, fact in facts.items() if fact is not None},
@@ -270,38 +261,6 @@ class JetstreamEngine(NoFarVerbs):
             with contextlib.suppress(outcome.NotFoundError), agent_errors():
                 api.send.deleteManifest(manifest_id)
 
-    # Deletions
-
-    def start_deletion(
-        self,
-        destination_id: str,
-        files: tuple[str, ...],
-        directories: tuple[str, ...],
-        credentials: ReceiverCredentials | None = None,
-    ) -> str:
-        api = self._session.api()
-        if "deletePaths" not in self._session.extensions:
-            raise outcome.PermanentError("this server cannot delete at the destination; set `prune: false`")
-        with agent_errors():
-            request = api.lanesync.deletePathsAsync(
-                destination_id, files, directories, **_credentials(credentials)
-            )
-        return deletion_id(self._session, request["requestId"])
-
-    def deletion(self, deletion_id: str) -> RemoteState:
-        api = self._session.api()
-        request = request_id_of(self._session, deletion_id)
-        if request is None:
-            raise outcome.NotFoundError("the server was restarted and no longer knows this deletion")
-        with agent_errors():
-            status = api.server.getRequestStatus(request)
-            if status["processing"]:
-                return _Deletion(done=False)
-            if status["status"] != "complete":
-                return _Deletion(done=True, error=status.get("errorMessage") or "the deletion failed")
-            results = api.server.getRequestResult(request)["results"]
-        return _Deletion(done=True, results=tuple(convert.deletion_result(found) for found in results))
-
     # Inside
 
     def _request(self, method: str, *arguments: Any) -> None:
@@ -340,10 +299,6 @@ def _default_lane(api: Api, destination_id: str) -> str | None:
     return default_lane(convert.lanes_of(lanes)) if lanes else None
 
 
-def _credentials(given: ReceiverCredentials | None) -> dict[str, str]:
-    return {} if given is None else {"userName": given.user_name, "password": given.password}
-
-
 def _create_transfer(api: Api, manifest: str, request: TransferRequest, *, skip_vanished: bool) -> Transfer:
     """`skip_vanished`: a file that was removed since is told in the results, and no failure."""
     flags = convert.transfer_flags(request.overwrite, request.preserve_mtime)
@@ -352,7 +307,7 @@ def _create_transfer(api: Api, manifest: str, request: TransferRequest, *, skip_
     made: Transfer = api.send.createTransfer(
         request.destination_id,
         manifest,
-        **_credentials(request.credentials),
+        **convert.credentials(request.credentials),
         priority=request.priority,
         transferFlags=flags,
         checkpointFrequencySeconds=round(request.checkpoint_interval),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agent.engines.port import Entry
+from agent.engines.port import Entry, ReceiverCredentials
 from agent.jetstream import constants
+from agent.model.change import FileKind
 from agent.model.observed import (
+    FarFile,
     FileOutcome,
     FileResult,
     ObservedDefaults,
@@ -35,7 +37,12 @@ _DELETION_OUTCOMES = {
     "absent": FileOutcome.DELIVERED,
     "kept": FileOutcome.SKIPPED,
 }
-
+_RENAMING_OUTCOMES = {
+    "renamed": FileOutcome.DELIVERED,
+    "absent": FileOutcome.VANISHED,
+    "taken": FileOutcome.SKIPPED,
+}
+_KINDS = {"file": FileKind.FILE, "directory": FileKind.EMPTY_DIRECTORY, "link": FileKind.SYMLINK}
 
 _CIPHERS = {
     MinCipher.NONE: constants.MIN_CIPHER_NONE,
@@ -86,6 +93,10 @@ def to_mapping(entry: Entry) -> dict[str, Any]:
     if entry.executable:
         mapping["access"] = "x"
     return mapping
+
+
+def credentials(given: ReceiverCredentials | None) -> dict[str, str]:
+    return {} if given is None else {"userName": given.user_name, "password": given.password}
 
 
 def tag_of(structure: Structure) -> Tag | None:
@@ -195,3 +206,23 @@ def deletion_result(found: list[str]) -> FileResult:
     """Deleted or absent already: DELIVERED (the wanted state). Kept: SKIPPED. All else: FAILED."""
     path, state, message = found
     return FileResult(path, _DELETION_OUTCOMES.get(state, FileOutcome.FAILED), error=message or "")
+
+
+def renaming_result(found: list[str]) -> FileResult:
+    path, state, message = found
+    return FileResult(path, _RENAMING_OUTCOMES.get(state, FileOutcome.FAILED), error=message or "")
+
+
+def far_file(found: Structure) -> FarFile | None:
+    """None for what the agent knows nothing of: devices, pipes, sockets."""
+    kind = _KINDS.get(str(found["kind"]))
+    if kind is None:
+        return None
+    return FarFile(
+        path=str(found["path"]),
+        kind=kind,
+        size=int(found["size"]),
+        mtime_ns=int(found["mtimeNs"]),
+        digest=str(found.get("digest") or ""),
+        executable=bool(found.get("executable")),
+    )

@@ -40,6 +40,25 @@ class TransferResult(TypedDict):
     error: str
 
 
+class ListedFile(TypedDict):
+    """`kind` is file, directory (an empty one), link or other. `digest`: xxh3_64 of the content, of a
+    link's text; empty when it was not asked for or could not be read."""
+
+    path: str
+    kind: Literal["file", "directory", "link", "other"]
+    size: int
+    mtimeNs: int
+    executable: bool
+    digest: str
+
+
+class ListedFiles(TypedDict):
+    """A page; `next` is `after` of the next one, None at the end."""
+
+    files: list[ListedFile]
+    next: str | None
+
+
 class TransferResults(TypedDict):
     files: list[TransferResult]
     next: int
@@ -89,6 +108,58 @@ class ExtensionInterface(Interface):
             destinationId=object_id(destinationId, "destinationId"),
             files=list(files),
             directories=list(directories),
+            userName=userName,
+            password=password,
+            token=token,
+        )
+        return request
+
+    def renamePathsAsync(
+        self,
+        destinationId: Id,
+        renames: Sequence[tuple[str, str]],
+        userName: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+    ) -> Request:
+        """Rename files at the destination, (old, new) in the given order. Directories above the new path are
+        made, and nothing is replaced.
+
+        The request's result is {"results": [[new, "renamed" | "absent" | "taken" | "failed", message], …]}.
+        """
+        request: Request = self._call(
+            "renamePathsAsync",
+            destinationId=object_id(destinationId, "destinationId"),
+            renames=[list(pair) for pair in renames],
+            userName=userName,
+            password=password,
+            token=token,
+        )
+        return request
+
+    def listPathsAsync(
+        self,
+        destinationId: Id,
+        directory: str = "/",
+        after: str = "",
+        checksum: bool | None = None,
+        limit: int | None = None,
+        userName: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+    ) -> Request:
+        """A page of what is at the destination at or below a directory, in the byte order of the paths, from
+        what follows the path `after`; with `checksum`, digests of the contents.
+
+        The request's result is ListedFiles; it can be fetched once, within five minutes.
+        """
+        request: Request = self._call(
+            "listPathsAsync",
+            destinationId=object_id(destinationId, "destinationId"),
+            directory=directory,
+            after=after,
+            checksum=checksum,
+            limit=limit,
             userName=userName,
             password=password,
             token=token,

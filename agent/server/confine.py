@@ -14,6 +14,9 @@ from collections import OrderedDict
 STAGING = b".lanesync"
 """Directory in the receive root for unfinished files; no path of a sender may enter it."""
 
+TRASH = b".lanesync-trash"
+"""Directory at the top of what a user reaches for what was taken out of the way; no listing shows it."""
+
 NAME_MAX = 255
 PATH_MAX = 4096
 CACHED_DIRECTORIES = 256

@@ -7,7 +7,6 @@ their time is over.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import heapq
 import os
@@ -19,14 +18,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from threading import Event
 
+from agent.server import noreplace
 from agent.server.confine import STAGING, FileError, open_below, open_component, shown
 from agent.server.sandboxes import Place, Roots
 
 MAX_DEPTH = 400
 BATCH = 10_000
-_RENAME_NOREPLACE = 1
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +231,7 @@ def mv(source: Place, target: Place) -> None:
         )
     with _parent(source) as (old, old_name), _parent(target) as (new, new_name):
         try:
-            _rename(old, old_name, new, new_name)
+            noreplace.rename(old, old_name, new, new_name)
         except FileExistsError:
             raise FileError(f"{target.shown} exists; remove it first, or choose another name") from None
         except OSError as error:
@@ -245,21 +242,6 @@ def mv(source: Place, target: Place) -> None:
             ) from error
         os.fsync(old)
         os.fsync(new)
-
-
-def _rename(old: int, old_name: bytes, new: int, new_name: bytes) -> None:
-    renamed = _libc.renameat2(old, old_name, new, new_name, ctypes.c_uint(_RENAME_NOREPLACE))
-    if renamed == 0:
-        return
-    code = ctypes.get_errno()
-    if code not in (errno.EINVAL, errno.ENOSYS):
-        raise OSError(code, os.strerror(code))
-    try:  # a file system that cannot refuse to replace: look first
-        os.stat(new_name, dir_fd=new, follow_symlinks=False)
-    except FileNotFoundError:
-        os.rename(old_name, new_name, src_dir_fd=old, dst_dir_fd=new)
-        return
-    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
 
 def rm(place: Place, stop: Event, *, recursive: bool) -> Removed:

@@ -34,6 +34,7 @@ from agent.server.methods.connections import ConnectionMethods
 from agent.server.methods.control import ControlMethods
 from agent.server.methods.destinations import DestinationMethods
 from agent.server.methods.extension import ExtensionMethods
+from agent.server.methods.far import FarMethods
 from agent.server.methods.files import FileMethods
 from agent.server.methods.housekeeping import HousekeepingMethods
 from agent.server.methods.manifests import ManifestMethods
@@ -177,7 +178,8 @@ def _wire(core: Core, credentials: Credentials, lock_fd: int) -> _Server:
         TokenMethods(core),
         RecvMethods(core, receiver),
         ClientMethods(core, receiver),
-        ExtensionMethods(core, sender),
+        ExtensionMethods(core),
+        FarMethods(core, sender),
         FileMethods(core),
         SandboxMethods(core),
         HousekeepingMethods(core, collector, recorder, discovery),

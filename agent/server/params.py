@@ -168,9 +168,21 @@ def list_of_paths(limit: int) -> Callable[[Any], list[str]]:
     return convert
 
 
+def list_of_pairs(limit: int) -> Callable[[Any], list[tuple[str, str]]]:
+    def convert(value: Any) -> list[tuple[str, str]]:
+        if not isinstance(value, list) or len(value) > limit:
+            raise ValueError(f"a list of at most {limit} pairs of paths")
+        if not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+            raise ValueError("a list of pairs: [old path, new path]")
+        return [(to_path(old), to_path(new)) for old, new in value]
+
+    return convert
+
+
 Text = Annotated[str, Convert(to_name)]
 Path = Annotated[str, Convert(to_path)]
 Paths = Annotated[list[str], Convert(list_of_paths(20_000))]
+Pairs = Annotated[list[tuple[str, str]], Convert(list_of_pairs(10_000))]
 Boolean = Annotated[bool, Convert(to_boolean)]
 Count = Annotated[int, Convert(integer(0, 2**31 - 1))]
 Cursor = Annotated[int, Convert(integer(0, 2**53))]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
 
-from agent.jetstream.constants import ERROR_INTERNAL
+from agent.jetstream.constants import ERROR_INTERNAL, ERROR_NOT_FOUND
 from agent.server.core import Core
 from agent.server.errors import CommandError, RpcError, not_authenticated
+from agent.server.fleeting import Fleeting
 from agent.server.session import Session
 from agent.server.store import requests
 from agent.server.store.requests import Request
@@ -20,8 +22,12 @@ _log = structlog.get_logger(__name__)
 
 MAX_PENDING = 10_000
 MAX_BEFORE_LOGIN = 100  # requests of a connection
-_EVENTS = {"lanesync.deletePathsAsync": "deletion"}
+_EVENTS = dict.fromkeys(
+    ("lanesync.deletePathsAsync", "lanesync.renamePathsAsync", "lanesync.listPathsAsync"), "deletion"
+)
 """Requests whose end is an event of its own, under the request's id."""
+_FLEETING = frozenset({"lanesync.listPathsAsync"})
+"""Requests whose results are not stored."""
 
 
 class RequestQueue:
@@ -30,6 +36,7 @@ class RequestQueue:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._tasks: set[asyncio.Task[None]] = set()
+        self._fleeting = Fleeting()
 
     async def submit(
         self, session: Session, method: str, work: Callable[[], Awaitable[Any]]
@@ -70,7 +77,16 @@ class RequestQueue:
                 await changed.wait()
         if found.error is not None:
             raise RpcError(found.error["code"], found.error["message"], found.error.get("data"))
-        return found.result
+        return self._taken(found) if found.method in _FLEETING else found.result
+
+    def _taken(self, found: Request) -> Any:
+        try:
+            return self._fleeting.take(found.id)
+        except KeyError:
+            raise CommandError(
+                f"the result of request {found.id} is not kept any more, or was fetched before; ask again",
+                ERROR_NOT_FOUND,
+            ) from None
 
     async def _carry_out(self, request_id: int, method: str, work: Callable[[], Awaitable[Any]]) -> None:
         result, error = None, None
@@ -81,6 +97,11 @@ class RequestQueue:
         except Exception:  # noqa: BLE001 - a request always ends
             _log.exception("request failed", request=request_id)
             error = RpcError(ERROR_INTERNAL, "the server failed; its log says why").as_object()
+        if method in _FLEETING and error is None:
+            now = time.monotonic()
+            self._fleeting.expire(now)
+            self._fleeting.put(request_id, result, now)
+            result = None
         await self._core.database.run(requests.finish, request_id, result, error, self._core.clock.wall_us())
         self._core.events.wake("request", request_id)
         if method in _EVENTS:

@@ -35,6 +35,7 @@ _FOR_TOKENS = {
     "server.mv": PERMISSION_MODIFY,
     "server.rm": PERMISSION_MODIFY,
     "lanesync.deletePaths": PERMISSION_MODIFY,
+    "lanesync.renamePaths": PERMISSION_MODIFY,
 }
 _NAMESPACES = {"send": PERMISSION_DOWNLOAD, "lanesync": PERMISSION_DOWNLOAD, "recv": PERMISSION_UPLOAD}
 _NAMES = {

@@ -19,8 +19,10 @@ from servers import Server, eventually, start_server
 from agent.engines.jetstream import JetstreamEngine
 from agent.engines.jetstream_vendor import vendor_api
 from agent.engines.memory import MemoryEngine
-from agent.engines.port import DestinationRequest, Engine, Entry, TransferRequest
+from agent.engines.port import DestinationRequest, Engine, Entry, InventoryState, TransferRequest
+from agent.model.change import FileKind
 from agent.model.observed import (
+    FarFile,
     FileOutcome,
     FileResult,
     ObservedDestination,
@@ -107,6 +109,27 @@ class Rig:
         done = self.wait(lambda: (d := self.engine.deletion(deletion)).done and d, "the deletion ends")
         assert done.error == ""
         return {result.path: result for result in done.results}
+
+    def rename(self, destination_id: str, *renames: tuple[str, str]) -> dict[str, FileResult]:
+        renaming = self.engine.start_renaming(destination_id, renames)
+        done = self.wait(lambda: (r := self.engine.renaming(renaming)).done and r, "the renaming ends")
+        assert done.error == ""
+        assert [result.path for result in done.results] == [new for _, new in renames]
+        return {result.path: result for result in done.results}
+
+    def page(self, destination_id: str, directory: str, after: str = "", **asked: bool) -> InventoryState:
+        inventory = self.engine.start_inventory(destination_id, directory, after, **asked)
+        return self.wait(lambda: (i := self.engine.inventory(inventory)).done and i, "the page is there")
+
+    def inventory(self, destination_id: str, directory: str, **asked: bool) -> list[FarFile]:
+        found: list[FarFile] = []
+        after: str | None = ""
+        while after is not None:
+            page = self.page(destination_id, directory, after, **asked)
+            assert page.error == ""
+            found += page.files
+            after = page.next
+        return found
 
 
 def _if_finished(transfer: ObservedTransfer) -> ObservedTransfer | None:
@@ -565,6 +588,124 @@ def test_an_unknown_deletion_is_not_found(rig: Rig) -> None:
     """A deletion of an earlier launch of the server must be asked for again."""
     with pytest.raises(NotFoundError):
         rig.engine.deletion("earlier-launch/1")
+
+
+# Renaming
+
+
+@pytest.fixture
+def renaming(full: Rig) -> Rig:
+    if not full.engine.connect().rename:
+        with pytest.raises(PermanentError):
+            full.engine.start_renaming("1", (("/a", "/b"),))
+        pytest.skip("this engine cannot rename at the destination, and says so")
+    return full
+
+
+def test_files_are_renamed_at_the_destination(renaming: Rig) -> None:
+    """Directories above the new path are made; each outcome is told by the new path, in the given order."""
+    found, top = renaming.destination(), f"/{renaming.agent}"
+    names = ("d/one", "d/two", "taken", "chain")
+    renaming.finish(renaming.start(found, *(renaming.entry(renaming.file(n)) for n in names)))
+    results = renaming.rename(
+        found,
+        (f"{top}/d/one", f"{top}/new/er/one"),
+        (f"{top}/d/two", f"{top}/taken"),
+        (f"{top}/never", f"{top}/nowhere/never"),
+        (f"{top}/chain", f"{top}/link"),
+        (f"{top}/link", f"{top}/end"),
+    )
+    assert {path.removeprefix(top): result.outcome for path, result in results.items()} == {
+        "/new/er/one": FileOutcome.DELIVERED,
+        "/taken": FileOutcome.SKIPPED,
+        "/nowhere/never": FileOutcome.VANISHED,
+        "/link": FileOutcome.DELIVERED,
+        "/end": FileOutcome.DELIVERED,
+    }
+    there = {path for path in renaming.received(found) if path.startswith(top) and not path.endswith("/")}
+    files = {f"{top}/new/er/one", f"{top}/d/two", f"{top}/taken", f"{top}/end"}
+    assert files <= there
+    assert not {f"{top}/d/one", f"{top}/chain", f"{top}/link"} & there
+
+
+def test_a_renaming_that_was_carried_out_is_told_apart_when_asked_again(renaming: Rig) -> None:
+    """The old path is gone: the caller looks at the destination."""
+    found, top = renaming.destination(), f"/{renaming.agent}"
+    renaming.finish(renaming.start(found, renaming.entry(renaming.file("a"))))
+    pair = (f"{top}/a", f"{top}/b")
+    assert renaming.rename(found, pair)[pair[1]].outcome is FileOutcome.DELIVERED
+    assert renaming.rename(found, pair)[pair[1]].outcome in (FileOutcome.VANISHED, FileOutcome.SKIPPED)
+    assert f"{top}/b" in renaming.received(found)
+
+
+def test_an_unknown_renaming_is_not_found(rig: Rig) -> None:
+    """One of an earlier launch of the server: whether it was carried out is to be looked at."""
+    with pytest.raises(NotFoundError):
+        rig.engine.renaming("earlier-launch/1")
+
+
+# Inventories
+
+
+@pytest.fixture
+def listing(full: Rig) -> Rig:
+    if not full.engine.connect().inventory:
+        with pytest.raises(PermanentError):
+            full.engine.start_inventory("1", "/")
+        pytest.skip("this engine cannot tell what is at the destination, and says so")
+    return full
+
+
+def test_what_is_at_the_destination_is_told_in_the_order_of_the_paths(listing: Rig) -> None:
+    """At or below the directory, in byte order of the full paths, with sizes and times; another directory
+    whose name begins alike stays out."""
+    found, top = listing.destination(), f"/{listing.agent}"
+    names = ("x/b", "x.1", "x/a/deep", "x0", "y/z", os.fsdecode(b"x/not-utf8-\xff"))
+    paths = [listing.file(name, name.encode("utf-8", "surrogateescape")) for name in names]
+    for path in paths:
+        os.utime(path, ns=(0, 1_234_567_891_000_000_789))
+    listing.finish(listing.start(found, *(listing.entry(path) for path in paths)))
+    seen = listing.inventory(found, top)
+    expected = sorted((f"{top}/{name}" for name in names), key=os.fsencode)
+    assert [file.path for file in seen] == expected
+    assert {file.path: file.size for file in seen} == {f"{top}/{n}": len(os.fsencode(n)) for n in names}
+    assert {(file.kind, file.mtime_ns) for file in seen} == {(FileKind.FILE, 1_234_567_891_000_000_789)}
+    below = [path for path in expected if path.startswith(f"{top}/x/")]
+    assert [file.path for file in listing.inventory(found, f"{top}/x")] == below
+    assert [file.path for file in listing.page(found, top, after=expected[2]).files] == expected[3:]
+    assert [file.path for file in listing.inventory(found, f"{top}/x.1")] == [f"{top}/x.1"]
+
+
+def test_a_directory_that_is_absent_holds_nothing(listing: Rig) -> None:
+    """It is no error: nothing was delivered there yet, or all of it was taken away."""
+    assert listing.inventory(listing.destination(), f"/{listing.agent}/never/there") == []
+
+
+def test_digests_of_what_is_at_the_destination_are_told_on_request(listing: Rig) -> None:
+    """They are those that the results of the transfer name; without being asked for there are none."""
+    found, top = listing.destination(), f"/{listing.agent}"
+    sent = listing.start(found, listing.entry(listing.file("a", b"twelve bytes")))
+    listing.finish(sent)
+    digest = listing.results(sent)[f"{top}/a"].digest
+    assert digest or isinstance(listing.engine, MemoryEngine)
+    assert [file.digest for file in listing.inventory(found, top, checksum=True)] == [digest]
+    assert [file.digest for file in listing.inventory(found, top)] == [""]
+
+
+def test_an_inventory_of_an_absent_receiver_does_not_answer_for_it(listing: Rig) -> None:
+    """Nothing is told about what nobody looked at."""
+    found = listing.destination(present=False)
+    asked = listing.engine.start_inventory(found, "/")
+    listing.advance()
+    state = listing.engine.inventory(asked)
+    assert not state.done or state.error
+    assert state.files == ()
+
+
+def test_an_unknown_inventory_is_not_found(rig: Rig) -> None:
+    """One of an earlier launch of the server must be asked for again."""
+    with pytest.raises(NotFoundError):
+        rig.engine.inventory("earlier-launch/1")
 
 
 # Watching

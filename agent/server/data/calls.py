@@ -60,9 +60,9 @@ class Calls:
         if call is not None and call.request is not None:
             message: Message = {"op": "remoteResult", "request": call.request}
             if value.get("error"):
-                message["error"] = str(value["error"])
+                message["error"] = str(value["error"])[:1000]
             else:
-                message["results"] = value.get("results", [])
+                message |= {"results": value.get("results", []), "next": value.get("next")}
             self._report(message)
 
     def lost(self) -> None:

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
-from agent.jetstream.constants import PERMISSION_MODIFY, PERMISSION_UPLOAD
+from agent.jetstream.constants import PERMISSION_DOWNLOAD, PERMISSION_MODIFY, PERMISSION_UPLOAD
 from agent.server.data.wire import Json, WireError
 from agent.server.ipc import Message
 from agent.server.sandboxes import Roots, roots_from_json
@@ -30,6 +30,11 @@ MAX_CREDENTIAL = 1024
 MAX_ASKED = 16  # different credentials of one session that are judged at once
 MAX_QUEUED = 1000  # and that wait for it
 _KEY = secrets.token_bytes(32)
+_NAMES = {
+    PERMISSION_UPLOAD: "PERMISSION_UPLOAD",
+    PERMISSION_DOWNLOAD: "PERMISSION_DOWNLOAD",
+    PERMISSION_MODIFY: "PERMISSION_MODIFY",
+}
 
 
 class RefusedError(Exception):
@@ -72,8 +77,10 @@ class Grant:
 
     def require(self, permission: int) -> None:
         if permission & ~self.permissions:
-            what = {PERMISSION_UPLOAD: "PERMISSION_UPLOAD", PERMISSION_MODIFY: "PERMISSION_MODIFY"}
-            raise RefusedError(f"the receiving server asks for a token with {what[permission]}")
+            missing = " and ".join(
+                name for bit, name in _NAMES.items() if permission & ~self.permissions & bit
+            )
+            raise RefusedError(f"the receiving server asks for a token with {missing}")
 
 
 Answer = Grant | RefusedError

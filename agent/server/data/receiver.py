@@ -13,6 +13,7 @@ import structlog
 
 from agent.server.confine import FileError
 from agent.server.data import secure, staging, wire
+from agent.server.data.errands import Errands
 from agent.server.data.granting import Authority
 from agent.server.data.greetings import Greetings
 from agent.server.data.outcomes import Memory
@@ -68,6 +69,8 @@ class Receiver:
         self._streams = 0
         self._greetings = Greetings()
         self._memory = Memory()
+        self.errands = Errands()
+        self.over = threading.Event()
         self.rooms: dict[int, Room] = {
             Kind.OPEN: Room(64 << 20, 8 << 20),
             Kind.REMOTE: Room(128 << 20, 16 << 20),
@@ -388,4 +391,5 @@ def run_receiver(options: WorkerOptions, channel: Channel) -> None:
                 waiting.append((fds.pop(), encrypted, peer))
         for fd in fds:
             os.close(fd)
+    receiver.over.set()
     receiver.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -184,10 +185,23 @@ class Serving:
             self._writers[root] = (directories, writer)
         return self._writers[root][1]
 
-    def _granted(self, session: Session, value: Json, answer: Header, work: Callable[[Grant], Json]) -> None:
+    def _granted(
+        self,
+        session: Session,
+        value: Json,
+        answer: Header,
+        work: Callable[[Grant], Json],
+        beside: Callable[[Callable[[], None]], bool] | None = None,
+    ) -> None:
         """Have `work` done for whom the credentials of a frame stand, now or once they are judged, and send
-        what it returns. A refusal is an answer, too."""
+        what it returns. A refusal is an answer, too. `beside` has it done in another thread, or is False."""
         seat, self._seat = self._seat, None
+
+        def judged(found: Answer) -> None:
+            if beside is None:
+                then(found)
+            elif not beside(partial(then, found)):
+                then(RefusedError("the receiving server has too much to do for this sender; ask again later"))
 
         def then(found: Answer) -> None:
             try:
@@ -205,7 +219,7 @@ class Serving:
                 if seat is not None:
                     seat.leave()
 
-        session.grants.get(Credentials.of(value), self._peer[0], then)
+        session.grants.get(Credentials.of(value), self._peer[0], judged)
 
     def _open(self, session: Session, header: Header, value: Json) -> None:
         """Answer with what is here already, or with why the transfer cannot be received."""
@@ -292,7 +306,17 @@ class Serving:
             self._stream.send_json(answer, {"results": []})
         else:
             receiver = self._receiver
-            self._granted(session, value, answer, lambda grant: remote.carry_out(value, grant, receiver))
+
+            def stopped() -> bool:
+                return session.ending or receiver.over.is_set()
+
+            def work(grant: Grant) -> Json:
+                return remote.carry_out(value, grant, receiver, stopped)
+
+            def beside(errand: Callable[[], None]) -> bool:
+                return receiver.errands.add(session, errand, slow=remote.is_slow(value))
+
+            self._granted(session, value, answer, work, beside if remote.is_errand(value) else None)
 
 
 def _judged(found: Answer, work: Callable[[Grant], Json]) -> Json:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PREAMBLE = b"LSDATA/1\n"
 PROTOCOL = 1
-FEATURES = ("delete", "discard", "holes", "ping")
+FEATURES = ("delete", "discard", "holes", "list", "ping", "rename")
 
 HEADER = struct.Struct(">BBHIIIQQ")
 CHUNK_SIZE = 1 << 20  # most content of one frame; the unit of checksum and of resending

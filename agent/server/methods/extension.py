@@ -1,7 +1,5 @@
 """`lanesync.*`: what this server can do beyond the JetStream documents."""
 
-# ruff: noqa: ARG002 - every method takes the session and its documented parameters
-
 from __future__ import annotations
 
 import sqlite3
@@ -12,13 +10,11 @@ from agent.server import results
 from agent.server.core import Core
 from agent.server.errors import CommandError
 from agent.server.events import Key
-from agent.server.methods import checks
-from agent.server.params import Cursor, DestinationId, Paths, Seconds, Text, TransferId
+from agent.server.params import Cursor, Seconds, TransferId
 from agent.server.registry import command
 from agent.server.results import Outcome, Record
-from agent.server.sending import Sender
 from agent.server.session import Session
-from agent.server.store import destinations, manifests, transfers
+from agent.server.store import manifests, transfers
 from agent.server.store.owned import visible
 from agent.server.store.scope import EVERYTHING, Owned, Scope
 from agent.server.store.transfers import Transfer
@@ -26,16 +22,14 @@ from agent.server.structures import join_destination
 
 MAX_WAIT_SECONDS = 300.0
 MAX_EVENTS = 10_000
-DELETE_SECONDS = 300.0
 PAGE_BYTES = 8 * 1024 * 1024
 _OFFSET_BITS = 20  # cursor = batch << 20 | records of that batch already told
 _NAMES = {outcome.value: outcome.name.lower() for outcome in Outcome}
 
 
 class ExtensionMethods:
-    def __init__(self, core: Core, sender: Sender) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
-        self._sender = sender
 
     @command("lanesync.waitEvents", waits=True)
     async def wait_events(
@@ -55,42 +49,6 @@ class ExtensionMethods:
         return await self._core.database.run(
             _results, session.scope, transferId, after, max(1, min(limit, 20_000))
         )
-
-    async def check_delete(
-        self,
-        session: Session,
-        destinationId: int,
-        files: list[str],
-        directories: list[str],
-        userName: str | None,
-        password: str | None,
-        token: str | None,
-    ) -> None:
-        checks.credentials(userName, password, token)
-        await self._core.database.run(destinations.get, destinationId, session.scope)
-
-    @command("lanesync.deletePaths", twin=True, check="check_delete")
-    async def delete_paths(
-        self,
-        session: Session,
-        destinationId: DestinationId,
-        files: Paths,
-        directories: Paths,
-        userName: Text | None = None,
-        password: Text | None = None,
-        token: Text | None = None,
-    ) -> dict[str, Any]:
-        await self.check_delete(session, destinationId, files, directories, userName, password, token)
-        destination = await self._core.database.run(destinations.get, destinationId, session.scope)
-        if not files and not directories:
-            return {"results": []}
-        args = {"files": files, "directories": directories}
-        if userName is None and token is None and session.token is None:
-            token = self._core.vouchers.token(session.user or "", destination)
-        shown = {"user": userName, "password": password, "token": token}
-        given = {name: text for name, text in shown.items() if text is not None}
-        answer = await self._sender.remote(destination, "delete", args, DELETE_SECONDS, given)
-        return {"results": answer.get("results", [])}
 
 
 def _results(
