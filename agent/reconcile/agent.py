@@ -30,6 +30,7 @@ from agent.reconcile.revision import difference, held
 from agent.reconcile.servers import Servers
 from agent.reconcile.sources import Sources
 from agent.reconcile.status import Board, ObjectStatus, Overall, State, overall
+from agent.reconcile.wake import wake
 from agent.specs.errors import SpecError
 from agent.specs.git.checkout import Checkout
 from agent.specs.git.options import GitOptions
@@ -95,6 +96,7 @@ class Agent:
         self._loaded: Loaded | None = None
         self._held = ""
         self._policy_error = ""
+        self._judged_by: Policy | None = None  # the policy when the specs were last taken
         self._applied = ""
         self._reloading = threading.Lock()
         self._started_at = self._clock.time()
@@ -226,8 +228,8 @@ class Agent:
                 changed=[str(key) for key in found.changed],
                 removed=[str(key) for key in found.removed],
             )
-        for key in (*after.all_keys(), *found.removed):
-            self.context.queue.add(key, urgent=key in found.changed)
+        policy, self._judged_by = self._judged_by, self.context.policy
+        wake(self.context, before, after, found, everything=policy != self._judged_by)
         self.context.alerts_changed.set()
         self._make_receive_roots()
         if self.options.watch:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -119,6 +119,16 @@ class Board:
             self._lock.notify_all()
         self._changed(now)
         return before, now
+
+    def restamp(self, keys: Iterable[Key], revision: str) -> None:
+        """What is said of these objects is as true of another revision, which leaves them as they are."""
+        with self._lock:
+            for key in keys:
+                found = self._statuses.get(key)
+                if found is not None:
+                    self._statuses[key] = replace(found, revision=revision)
+            self._version += 1
+            self._lock.notify_all()
 
     def remove(self, key: Key) -> None:
         with self._lock:
