@@ -14,7 +14,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[2] / "systemd"
 UNITS = ("lanesync-agent.service", "lanesync-server.service", "lanesync-relay.service")
 INSTALLED = "/usr/local/bin/lanesync"
-MOST_EXPOSED = 20  # tenths, as `systemd-analyze security` counts: 0 = shut in, 100 = open
+MOST_EXPOSED = 15  # tenths, as `systemd-analyze security` counts: 0 = shut in, 100 = open
 
 
 def _needs(program: str) -> pytest.MarkDecorator:
@@ -45,7 +45,7 @@ def test_systemd_finds_no_fault_in_the_units(tmp_path: Path) -> None:
 @_needs("systemd-analyze")
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_unit_is_hardly_exposed(unit: str, tmp_path: Path) -> None:
-    """`systemd-analyze security` counts at most 2.0 of 10."""
+    """`systemd-analyze security` counts at most 1.5 of 10."""
     path = _installed(unit, tmp_path)
     done = _run("systemd-analyze", "security", "--offline=true", f"--threshold={MOST_EXPOSED}", str(path))
     assert done.returncode == 0, done.stdout[-300:] + done.stderr
