@@ -50,6 +50,7 @@ class MemoryEngine:
         self.now = 0.0
         self.reachable = True
         self.absent: set[tuple[str, int]] = set()
+        self.slow_listings = False  # a page comes with the next `advance`, not at once
         self._lock = threading.RLock()
         self._ids = itertools.count(1)
         self._destinations: dict[str, ObservedDestination] = {}
@@ -311,17 +312,31 @@ class MemoryEngine:
         checksum: bool = False,
         credentials: ReceiverCredentials | None = None,  # noqa: ARG002
     ) -> str:
-        return self._ask(destination_id, Listing(directory, after, checksum))
+        made = self._ask(destination_id, Listing(directory, after, checksum))
+        if not self.slow_listings:
+            self._list_now(destination_id, made)
+        return made
 
     def inventory(self, inventory_id: str) -> InventoryState:
         return self._answer(inventory_id)
 
     @property
     def asked(self) -> dict[str, tuple[str, Request]]:
-        """Every deletion, renaming and inventory so far: id -> (destination, what)."""
-        return self._far.asked
+        """Every deletion and renaming so far: id -> (destination, what)."""
+        return {n: found for n, found in self._far.asked.items() if not isinstance(found[1], Listing)}
+
+    @property
+    def listings(self) -> list[Listing]:
+        """Every page of an inventory that was asked for."""
+        return [request for _, request in self._far.asked.values() if isinstance(request, Listing)]
 
     # Inside
+
+    def _list_now(self, destination_id: str, number: str) -> None:
+        found = self._destination(destination_id)
+        place = (found.address, found.port)
+        if place not in self.absent:
+            self._far.work(destination_id, self._trees.setdefault(place, {}), only=number)
 
     def _ask(self, destination_id: str, request: Request) -> str:
         with self._lock:

@@ -90,9 +90,10 @@ class FarVerbs:
     asked: dict[str, tuple[str, Request]] = field(default_factory=dict)
     answers: dict[str, Answer] = field(default_factory=dict)
 
-    def work(self, destination_id: str, tree: Tree) -> list[str]:
-        """Carry out what is asked of a destination; returns the ids."""
+    def work(self, destination_id: str, tree: Tree, only: str = "") -> list[str]:
+        """Carry out what is asked of a destination, or `only` one request; returns the ids."""
         ours = [number for number, (owner, _) in self.asked.items() if owner == destination_id]
+        ours = [number for number in ours if only in ("", number)]
         todo = [number for number in ours if number not in self.answers]
         for number in todo:
             self.answers[number] = self.asked[number][1].carry_out(tree)

@@ -77,7 +77,7 @@ class Merge:
             yield Pair(known, None)
 
     def _passed(self, path: str) -> Iterator[Pair]:
-        """What of those that are waited for can no longer come. The name of each begins with the one before."""
+        """Which of those that are waited for cannot come any more; the names of all begin with each other."""
         while self._hollow:
             last, at = _key(self._hollow[-1].path) + b"/", _key(path)
             if at.startswith(last):
@@ -161,6 +161,7 @@ class Tally:
     missing: int = 0
     changed: int = 0
     damaged: int = 0
+    damaged_left: int = 0  # of those: not corrected
     foreign: int = 0
     unverified: int = 0
     corrected: int = 0  # of missing, changed and damaged: to be sent again
@@ -174,6 +175,7 @@ class Tally:
                 self.changed += 1
             case What.DAMAGED:
                 self.damaged += 1
+                self.damaged_left += not corrected
             case What.UNVERIFIED:
                 self.unverified += 1
         self.corrected += corrected

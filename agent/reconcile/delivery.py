@@ -68,6 +68,7 @@ class Findings:
     destination_error: str = ""  # why the destination does not answer
     error: str = ""  # why this reconcile could not be finished here
     needs_person: bool = False  # trying again alone will not mend that error
+    adopting: str = ""  # how far the look at what is there already is; nothing is sent before its end
 
 
 def judge(found: Findings, now: float) -> Outcome:
@@ -82,9 +83,9 @@ def judge(found: Findings, now: float) -> Outcome:
         return Stalled(found.suspended.reason, found.suspended.text, RECHECK)
     if found.suspended is not None:
         return Wait(found.suspended.reason)
-    if found.in_flight or found.active or found.deleting:
-        reason = Reason.DESTINATION_UNREACHABLE if found.destination_error else Reason.TRANSFERRING
-        return Wait(reason)
+    if found.in_flight or found.active or found.deleting or found.adopting:
+        moves = Reason.ADOPTING if found.adopting else Reason.TRANSFERRING
+        return Wait(Reason.DESTINATION_UNREACHABLE if found.destination_error else moves)
     if found.blocked_by:
         return Wait(Reason.DEPENDENCY_NOT_READY)
     if found.held:
@@ -111,6 +112,10 @@ def message(found: Findings, memory: Memory, spec: MappingSpec, outcome: Outcome
         case Wait(reason=Reason.DESTINATION_UNREACHABLE):
             waiting = f"{count(found.in_flight, 'path')} to send or delete"
             return f"{waiting} at {found.destination}: {found.destination_error}"
+        case Wait(reason=Reason.ADOPTING):
+            return found.adopting
+        case Wait(reason=Reason.DESTINATION_UNREACHABLE) if found.adopting:
+            return f"{found.adopting}: {found.destination_error}"
         case Wait(reason=Reason.TRANSFERRING):
             return progress_text(describe(found, memory, spec))
         case Wait(reason=Reason.RETRYING) if found.error:

@@ -34,6 +34,7 @@ from agent.reconcile.delivery import RECHECK, Findings, Memory
 from agent.reconcile.dependencies import waits_for
 from agent.reconcile.hooks import settled
 from agent.reconcile.one_delivery import Delivery
+from agent.reconcile.oversight import Oversight
 from agent.reconcile.queue import WHOLE, Hints
 from agent.reconcile.removal import leave_destinations, remove_mapping
 from agent.reconcile.report import Report
@@ -62,6 +63,10 @@ class Mappings:
     sources: Sources
     once: bool = False  # one pass: everything is looked at, whatever a schedule says
     memories: dict[tuple[str, str], Memory] = field(default_factory=dict)
+    oversight: Oversight = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.oversight = Oversight(self.context)
 
     def reconcile(self, name: str, hints: Hints, report: Report) -> Outcome:
         spec = self.context.desired.mappings.get(name)
@@ -71,18 +76,23 @@ class Mappings:
         deliveries = [self._delivery(spec, destination, hints) for destination in spec.destinations]
         for delivery in deliveries:
             self._guarded(delivery, lambda d: self._collect(spec, d))
+        for delivery in deliveries:
+            self.oversight.adopt(spec, delivery)
         self._survey(spec, [d for d in deliveries if d.surveys])
         for delivery in deliveries:
             self._guarded(delivery, lambda d: self._act(spec, d))
+            self.oversight.look(spec, delivery)
         for delivery in deliveries:
             settled(self.context, spec, delivery.destination.name, delivery.found.in_flight)
         outcome = conclude(self.context, self.sources, spec, deliveries, report)
+        self.oversight.tell(spec, deliveries, report)
         waiting = leave_destinations(self.context, spec)
         return Retry(f"being removed at {', '.join(waiting)}", Reason.PROGRESSING) if waiting else outcome
 
     def _drop_memory(self, name: str) -> None:
         for pair in [pair for pair in self.memories if pair[0] == name]:
             del self.memories[pair]
+        self.oversight.drop(name)
 
     def recent_deletions(self, spec: MappingSpec, destination: str) -> int:
         memory = self.memories.get((spec.name, destination))

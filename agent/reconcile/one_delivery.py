@@ -25,7 +25,8 @@ class Delivery:
     def surveys(self) -> bool:
         """Nothing stands in the way of looking for what there is to send."""
         found = self.found
-        return self.scene is not None and not (found.suspended or found.error or found.blocked_by)
+        waits = found.suspended or found.error or found.blocked_by or found.adopting
+        return self.scene is not None and not waits
 
     @property
     def live_scene(self) -> Scene:

@@ -1,0 +1,183 @@
+"""Before the first delivery: what the destination has already, and is like the source, is not sent again.
+
+The ledger may have been lost, the agent or the mapping may be new. A file is taken over only when it is
+surely the source's: size and time are equal (and the content, where `verify.mode: checksum` asks for it) and
+the time is not of just now, when it could be written once more without showing. What is taken over by size
+and time alone has no digest in the ledger.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import structlog
+
+from agent.model.change import FileKind, FileStat
+from agent.model.condition import Reason
+from agent.model.known import Known, Origin
+from agent.model.observed import FarFile
+from agent.model.outcome import LaneSyncError, RetryableError, UnreachableError
+from agent.model.paths import destination_prefixes
+from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec, VerifyMode
+from agent.model.units import format_size
+from agent.planning.drift import Rules, difference, rules_of
+from agent.planning.words import count
+from agent.reconcile.act import Scene
+from agent.reconcile.context import Context
+from agent.reconcile.listing import Listing
+from agent.reconcile.origins import Reader, look_up
+from agent.state.audit import Act
+
+log = structlog.get_logger(__name__)
+
+RACY_SECONDS = 2.0
+"""A file that is younger may change once more and keep its size and time."""
+
+TURN_SECONDS = 0.5
+MAX_REFUSALS = 5
+"""So often in a row a destination may fail to tell what it has before everything is sent instead."""
+
+
+@dataclass(slots=True)
+class Adoption:
+    listing: Listing
+    reader: Reader
+    files: int = 0
+    bytes: int = 0
+    refusals: int = 0
+    pending: deque[tuple[str, FileStat, FarFile]] = field(default_factory=deque)
+    """Source path, version and what is there: contents that are still to be compared."""
+
+
+def needs_adoption(context: Context, mapping: str, destination: str) -> bool:
+    """Nothing is known of what is there, and nothing is on its way."""
+    state = context.state
+    return not (
+        state.looks.adopted(mapping, destination)
+        or state.ledger.count(mapping, destination)
+        or state.attempts.of(mapping, destination)
+    )
+
+
+def begin(context: Context, spec: MappingSpec) -> Adoption:
+    checksum = spec.verify.mode is VerifyMode.CHECKSUM
+    return Adoption(Listing(destination_prefixes(spec), checksum), Reader(context.clock))
+
+
+def adopt(scene: Scene, spec: MappingSpec, adoption: Adoption) -> bool:
+    """One turn; True when all that is there has been looked at. Raises what asking the destination raises."""
+    until = scene.context.clock.monotonic() + TURN_SECONDS
+    rules = rules_of(spec, scene.destination)
+    while True:
+        if not _compare_contents(scene, spec, adoption, until):
+            return False
+        if adoption.listing.done:
+            return True
+        if scene.context.clock.monotonic() >= until:
+            return False
+        page = adoption.listing.page(scene)
+        if page is None:
+            return False
+        adoption.refusals = 0
+        _take(scene, spec, adoption, rules, page.files)
+
+
+def _take(
+    scene: Scene, spec: MappingSpec, adoption: Adoption, rules: Rules, files: tuple[FarFile, ...]
+) -> None:
+    """Record what is surely the source's; what only its content can tell is left pending."""
+    sources = look_up(scene.context, spec, (far.path for far in files))
+    rows: list[tuple[str, FileStat, str, int]] = []
+    for far in files:
+        source, found = sources.get(far.path, ("", None))
+        if found is None or found.stat is None or not _alike(found.stat, far, rules, scene.context):
+            continue
+        if far.kind is FileKind.FILE and adoption.listing.checksum:
+            adoption.pending.append((source, found.stat, far))
+        elif rules.times or far.kind is not FileKind.FILE:
+            rows.append((far.path, found.stat, "", 0))
+    _record(scene, spec, adoption, rows)
+
+
+def _alike(stat: FileStat, far: FarFile, rules: Rules, context: Context) -> bool:
+    if far.kind is FileKind.SYMLINK:
+        return False  # where it leads is not told, and it is cheap to send
+    settled = context.clock.time() - max(RACY_SECONDS, rules.tolerance_ns / 1e9)
+    if far.kind is FileKind.FILE and stat.mtime_ns / 1e9 > settled:
+        return False
+    return not difference(Known(far.path, stat), far, rules)
+
+
+def _compare_contents(scene: Scene, spec: MappingSpec, adoption: Adoption, until: float) -> bool:
+    """False when the turn is over first."""
+    rows = []
+    while adoption.pending:
+        source, stat, far = adoption.pending[0]
+        ours = adoption.reader.digest(source, stat, until)
+        if ours is None:
+            break
+        adoption.pending.popleft()
+        if ours and ours == far.digest:
+            rows.append((far.path, stat, ours, 0))
+    _record(scene, spec, adoption, rows)
+    return not adoption.pending
+
+
+def _record(
+    scene: Scene, spec: MappingSpec, adoption: Adoption, rows: list[tuple[str, FileStat, str, int]]
+) -> None:
+    if not rows:
+        return
+    now = scene.context.clock.time()
+    scene.context.state.ledger.record(spec.name, scene.destination.name, rows, now, Origin.ADOPTED)
+    adoption.files += sum(stat.kind is FileKind.FILE for _, stat, _, _ in rows)
+    adoption.bytes += sum(stat.size for _, stat, _, _ in rows)
+
+
+def finish(context: Context, spec: MappingSpec, destination: DestinationSpec, adoption: Adoption) -> None:
+    """Remembered, so that it is not done again; told when there was something."""
+    adoption.reader.close()
+    now = context.clock.time()
+    context.state.looks.set_adopted(spec.name, destination.name, now)
+    if not adoption.files:
+        return
+    key, revision = Key(Kind.MAPPING, spec.name), context.desired.revision
+    files, size = count(adoption.files, "file"), format_size(adoption.bytes)
+    text = f"adopted {files} ({size}) that {destination.name} had already and that are like the source"
+    log.info("adopted", mapping=spec.name, destination=destination.name, files=adoption.files)
+    context.state.events.tell(now, key, "Normal", "Adopted", text, revision)
+    context.state.audit.add(
+        Act(
+            now,
+            str(key),
+            "adopt",
+            revision,
+            destination.name,
+            files=adoption.files,
+            bytes=adoption.bytes,
+            reason=text,
+        )
+    )
+
+
+def give_up(context: Context, spec: MappingSpec, destination: DestinationSpec, error: LaneSyncError) -> None:
+    """It will not tell what it has: everything is sent, as to an empty one."""
+    now, key = context.clock.time(), Key(Kind.MAPPING, spec.name)
+    text = f"{error}; so everything is sent to {destination.name}, also what it may have"
+    log.warning("not adopted", mapping=spec.name, destination=destination.name, why=str(error))
+    context.state.events.tell(now, key, "Warning", str(Reason.NOT_LISTED), text, context.desired.revision)
+    context.state.looks.set_adopted(spec.name, destination.name, now)
+
+
+def refused(error: LaneSyncError, adoption: Adoption) -> bool:
+    """Whether it is of no use to ask once more. A destination that does not answer at all is waited for."""
+    if isinstance(error, UnreachableError) or "did not answer" in str(error):
+        return False
+    adoption.refusals += 1
+    return not isinstance(error, RetryableError) or adoption.refusals >= MAX_REFUSALS
+
+
+def progress(adoption: Adoption, destination: str) -> str:
+    seen = f" ({count(adoption.listing.seen, 'path')} so far)" if adoption.listing.seen else ""
+    return f"looks at what {destination} has already{seen}"
