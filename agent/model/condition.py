@@ -26,6 +26,7 @@ class Reason(StrEnum):
     PROGRESSING = "Progressing"
     TRANSFERRING = "Transferring"
     SETTLING = "Settling"
+    AWAITING_SENTINEL = "AwaitingSentinel"  # of `ready: {sentinel: NAME}`
     ADOPTING = "Adopting"  # what is at the destination already is looked at
     RETRYING = "Retrying"
     FETCH_FAILED = "FetchFailed"
@@ -66,6 +67,7 @@ class Reason(StrEnum):
     WEBHOOK_FAILED = "WebhookFailed"
     STORAGE_BANNED = "StorageBanned"
     CREDENTIAL_EXPIRES_SOON = "CredentialExpiresSoon"
+    NEVER_SETTLES = "NeverSettles"  # a file has kept changing for longer than `maxWait`
     # ours
     INTERNAL_ERROR = "InternalError"
 

@@ -11,6 +11,7 @@ from agent.reconcile.context import Context
 from agent.reconcile.delivery import describe, judge, message
 from agent.reconcile.destination import unsupported_text
 from agent.reconcile.one_delivery import Delivery
+from agent.reconcile.overdue import next_overdue, overdue
 from agent.reconcile.report import Report
 from agent.reconcile.sources import Sources
 from agent.reconcile.suspension import suspension_ends
@@ -45,6 +46,8 @@ def conclude(
             report.add(ConditionType.STALLED, other.reason, other.message)
     for state in sources.degraded(spec):
         report.add(ConditionType.WATCH_DEGRADED, state.reason or Reason.POLLING, state.message)
+    for reason, text in overdue(spec, deliveries, sources.overdue(spec.name), now):
+        report.add(ConditionType.LIMITED, reason, text)
     beyond: dict[str, None] = {}
     for delivery in deliveries:
         if delivery.scene is not None:
@@ -65,7 +68,8 @@ def _next_in(context: Context, spec: MappingSpec, deliveries: list[Delivery]) ->
     reachable = [d.memory.survey_due - now for d in deliveries if d.surveys]
     ends = suspension_ends(context, spec)
     turn = next_turn(context, spec)
-    times = [at - context.clock.time() for at in (ends, turn) if at is not None]
+    wall = context.clock.time()
+    times = [at - wall for at in (ends, turn, *next_overdue(spec, deliveries, wall)) if at is not None]
     soonest = min([*reachable, *times], default=spec.trigger.interval)
     return min(max(0.05, soonest), LONGEST_PAUSE)
 

@@ -12,6 +12,7 @@ from agent.model.outcome import Done, Outcome, Stalled, Wait
 from agent.model.plan import Held, Plan
 from agent.model.spec import MappingSpec
 from agent.model.units import format_duration
+from agent.planning.sentinel import Unsealed
 from agent.planning.words import count
 from agent.reconcile.progress import progress_text, transfer_document
 from agent.reconcile.queue import WHOLE, Hints
@@ -38,6 +39,7 @@ class Memory:
     deletions: list[tuple[float, int]] = field(default_factory=list)  # monotonic time, how many
     files: int = 0  # in the ledger, as last counted
     bytes: int = 0
+    unsealed: Unsealed = field(default_factory=Unsealed)  # what waits for a sentinel
 
     def learn(self, plan: Plan, whole: bool) -> None:
         """A partial survey adds what it found; only a whole one can take something back."""
@@ -62,6 +64,7 @@ class Findings:
     in_flight: int = 0
     deleting: int = 0
     settling: int = 0
+    unsealed: int = 0  # files that wait for a sentinel
     held: tuple[Held, ...] = ()
     suspects: tuple[Suspect, ...] = ()
     failures: Failures = Failures()
@@ -97,8 +100,8 @@ def judge(found: Findings, now: float) -> Outcome:
         if found.failures.consecutive >= PERSON_AFTER:
             return Stalled(Reason.FILES_FAILED, f"{found.failures.last_error}; trying on", left)
         return Wait(Reason.RETRYING, left)
-    if found.settling:
-        return Wait(Reason.SETTLING)
+    if found.settling or found.unsealed:
+        return Wait(Reason.SETTLING if found.settling else Reason.AWAITING_SENTINEL)
     return Done()
 
 
@@ -126,6 +129,8 @@ def message(found: Findings, memory: Memory, spec: MappingSpec, outcome: Outcome
         case Wait(reason=Reason.SETTLING):
             written = "is still being" if found.settling == 1 else "are still being"
             return f"{count(found.settling, 'file')} {written} written"
+        case Wait(reason=Reason.AWAITING_SENTINEL):
+            return memory.unsealed.text(spec.trigger.sentinel or "")
         case Stalled(message=text):
             return text
         case _:
@@ -158,6 +163,7 @@ def describe(found: Findings, memory: Memory, spec: MappingSpec) -> dict[str, An
         "filesInFlight": found.in_flight,
         "deletionsInFlight": found.deleting,
         "settling": found.settling,
+        "awaitingSentinel": found.unsealed,
         "heldDeletions": sum(len(h.deletions) for h in found.held),
         "failuresInARow": found.failures.consecutive,
         "lastError": found.failures.last_error,

@@ -220,6 +220,8 @@ class Mappings:
             memory.pending = surveyed.again
             memory.waiting |= hints_for(spec, plan.waiting)
             memory.learn(plan, not surveyed.changes.partial)
+            if surveyed.unsealed is not None:
+                memory.unsealed.learn(surveyed.unsealed, surveyed.looked)
             if plan.suspects:
                 memory.survey_due = min(memory.survey_due, now + RECHECK)
             if not surveyed.again.empty:
@@ -231,6 +233,7 @@ class Mappings:
         found.deleting = delivery.collected.deleting + len(deleting)
         found.in_flight = context.state.attempts.in_flight_count(spec.name, delivery.destination.name)
         found.settling = self.sources.settling(spec.name) + len(memory.pending.paths)
+        found.unsealed = memory.unsealed.count if spec.trigger.sentinel is not None else 0
         if not surveyed.changes.partial and not surveyed.changes.changes and not found.in_flight:
             self._forgive(spec, delivery)
         if delivery.surveyed is not None or delivery.collected.ended:

@@ -122,6 +122,13 @@ class Sources:
             mine = [sub for wanted, sub in self._followed.items() if wanted.mapping == mapping]
         return sum(len(self._watcher.waiting(subscription)) for subscription in mine)
 
+    def overdue(self, mapping: str) -> tuple[str, ...]:
+        """Source paths of a mapping that have kept changing for longer than its `maxWait`."""
+        with self._lock:
+            mine = [(w.entry.source, sub) for w, sub in self._followed.items() if w.mapping == mapping]
+        found = ((root, path) for root, sub in mine for path in self._watcher.overdue(sub))
+        return tuple(sorted(os.path.join(root, path) if path else root for root, path in found))
+
     def stop(self) -> None:
         self._stopping = True
         self._specs_changed.set()

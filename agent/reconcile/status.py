@@ -70,15 +70,21 @@ def overall(statuses: Iterable[ObjectStatus], problems: tuple[str, ...] = ()) ->
     if stalled:
         return Overall(State.BLOCKED, _first_reason(stalled, len(waiting)))
     if waiting:
-        # Nothing moves and nothing is stalled: what they wait for is suspended, and only a person ends that.
-        state = State.BLOCKED if any(s.suspended for s in statuses) else State.CONVERGING
+        # Nothing moves and nothing is stalled: what they wait for is suspended, or is a sentinel, and only
+        # somebody else ends that.
+        by_others = any(s.suspended or _reason(s) is Reason.AWAITING_SENTINEL for s in statuses)
+        state = State.BLOCKED if by_others else State.CONVERGING
         return Overall(state, _first_reason(waiting, len(waiting)))
     return Overall(State.IN_SYNC, "everything is in sync")
 
 
 def _waits_for_other(status: ObjectStatus) -> bool:
+    return _reason(status) in (Reason.DEPENDENCY_NOT_READY, Reason.AWAITING_SENTINEL)
+
+
+def _reason(status: ObjectStatus) -> Reason | None:
     condition = status.why_not_ready()
-    return condition is not None and condition.reason is Reason.DEPENDENCY_NOT_READY
+    return None if condition is None else condition.reason
 
 
 def _first_reason(statuses: list[ObjectStatus], count: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -17,8 +17,10 @@ from agent.model.paths import destination_prefixes, is_below, join, parent
 from agent.model.spec import MappingSpec, PathMapping, Symlinks
 from agent.planning.changes import compare
 from agent.planning.safety import ancestors, judge_root
+from agent.planning.sentinel import Unsealed
 from agent.reconcile.context import Context
 from agent.reconcile.queue import WHOLE, Hints
+from agent.reconcile.sentinels import Sentinels, sentinels_of
 from agent.source.filters import Filter
 from agent.source.look import Found, RootState, look_at_root, scan_paths
 from agent.source.scan import Listing, scan_tree
@@ -33,6 +35,8 @@ MAX_HINTS = 10_000
 class Survey:
     changes: ChangeSet = ChangeSet()
     again: Hints = Hints()  # changed under the walk, or a moment before it: to be looked at soon
+    unsealed: Unsealed | None = None  # with a sentinel: what waits for one, of what was looked at …
+    looked: tuple[str, ...] | None = None  # … namely these source paths; None = all
 
 
 @dataclass(slots=True)
@@ -67,7 +71,8 @@ def survey(
 ) -> dict[str, Survey]:
     """By destination. With `keep`, what was learned is remembered (digests, root identities)."""
     whole = hints.whole or len(hints.paths) > MAX_HINTS
-    walk = _Walk(context, spec, [_Gathered(name) for name in destinations], keep, context.clock.time())
+    gathered = [_Gathered(name) for name in destinations]
+    walk = _Walk(context, spec, gathered, keep, context.clock.time(), sentinels_of(context, spec))
     for entry, prefix in zip(spec.paths, destination_prefixes(spec), strict=True):
         if whole:
             walk.whole(entry, prefix)
@@ -77,7 +82,7 @@ def survey(
         walk.unmapped()
     if keep:
         walk.remember()
-    return {gathered.name: gathered.survey(not whole) for gathered in walk.gathered}
+    return {found.name: walk.survey(found, whole) for found in walk.gathered}
 
 
 def hints_for(spec: MappingSpec, paths: Iterable[str]) -> Hints:
@@ -141,6 +146,8 @@ class _Walk:
     gathered: list[_Gathered]
     keep: bool
     now: float  # Unix seconds
+    sentinels: Sentinels | None = None
+    looked: list[str] = field(default_factory=list)  # source paths, of a hinted walk
 
     # -- whole trees
 
@@ -188,7 +195,7 @@ class _Walk:
     def _fresh(self, stat: FileStat) -> bool:
         """Changed so short a while ago that it may be being written. (A time to come says nothing.)"""
         age = self.now - stat.mtime_ns / 1e9
-        return -1.0 < age < self.spec.trigger.settle
+        return self.sentinels is None and -1.0 < age < self.spec.trigger.settle
 
     def _directory(
         self, gathered: _Gathered, directory: str, sources: Sources, listing: Listing, fresh: set[str]
@@ -222,10 +229,13 @@ class _Walk:
     ) -> bool:
         """Adds what differs; True when nothing does and nothing is in flight."""
         changes, deletions, waiting = compare(sources, rows, flying)
+        clean = not (changes or deletions or waiting or flying)
+        if self.sentinels is not None:
+            changes, deletions = self.sentinels.sift(gathered.name, changes, deletions)
         gathered.changes += changes
         gathered.deletions.update({deletion.path: deletion for deletion in deletions})
         gathered.waiting += waiting
-        return not (changes or deletions or waiting or flying)
+        return clean
 
     def _unreadable(self, entry: PathMapping, directory: str, listing: Listing) -> None:
         """No opinion about this subtree. One that vanished while the walk was on is no cause for alarm."""
@@ -286,6 +296,9 @@ class _Walk:
         paths = sorted(path for root, path in hints.paths if root == entry.source)
         if not paths:
             return
+        if self.sentinels is not None:
+            paths = self.sentinels.widened(paths)
+            self.looked += [os.path.join(entry.source, path) if path else entry.source for path in paths]
         filter_ = self.context.filter_of(entry)
         for found in scan_paths(entry.source, paths, filter_, self.spec.symlinks):
             if found.is_directory:
@@ -342,6 +355,14 @@ class _Walk:
         return first.is_empty
 
     # -- bookkeeping
+
+    def survey(self, gathered: _Gathered, whole: bool) -> Survey:
+        if self.sentinels is None:
+            return gathered.survey(not whole)
+        gathered.waiting += self.sentinels.last(gathered.name, gathered.changes, gathered.waiting)
+        unsealed = self.sentinels.found.get(gathered.name, Unsealed())
+        looked = None if whole else tuple(self.looked)
+        return replace(gathered.survey(not whole), unsealed=unsealed, looked=looked)
 
     def remember(self) -> None:
         for gathered in self.gathered:

@@ -29,7 +29,7 @@ class Settle:
     """Not thread-safe. Seconds, on any clock that does not go back."""
 
     def __init__(self, ready: Ready, settle: float, max_wait: float) -> None:
-        self._closed = ready is Ready.CLOSED
+        self._closed = ready is not Ready.QUIET  # a sentinel is looked for whenever a file is closed
         self._settle = settle
         self._max_wait = max_wait
         self._pending: dict[str, tuple[float, float]] = {}  # path -> (first touch, due)

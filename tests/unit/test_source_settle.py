@@ -74,7 +74,7 @@ def test_every_touch_is_told_once_and_never_early(ready: Ready, events: list[tup
         for told in rule.due(now):
             assert now >= quiet_since.pop(told)
         rule.on_event(path, touch, now)
-        at_once = ready is Ready.CLOSED and touch not in (Touch.WRITTEN, Touch.EMPTY)
+        at_once = ready is not Ready.QUIET and touch not in (Touch.WRITTEN, Touch.EMPTY)
         quiet_since[path] = now if at_once else max(quiet_since.get(path, 0), now + 5)
         if at_once:
             assert path in rule.due(now)
