@@ -9,6 +9,7 @@ import hmac
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
+from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -17,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from agent.api.hook import HEADER, Allowance, signed
-from agent.model.outcome import LaneSyncError
+from agent.model.outcome import LaneSyncError, NeedsPersonError, NotFoundError
 
 MAX_BODY = 1 << 20
 
@@ -28,13 +29,21 @@ class Service(Protocol):
     """What the agent offers to its HTTP face. Raises LaneSyncError with a message for the caller."""
 
     def status(self) -> Document: ...
-    def plan(self, paths: list[str]) -> Document: ...
+    def plan(self, paths: list[str], limit: int = 0, reasons: bool = False) -> Document: ...
     def apply(self, paths: list[str]) -> Document: ...
-    def events(self, since: int, limit: int) -> Document: ...
-    def reconcile(self, name: str) -> Document: ...
+    def history(
+        self, name: str = "", path: str = "", since: float = 0.0, limit: int = 1000, *, files: bool = False
+    ) -> Document: ...
+    def events(self, after: int | None, limit: int, name: str = "", since: float = 0.0) -> Document: ...
+    def get(self, name: str = "") -> Document: ...
+    def describe(self, name: str) -> Document: ...
+    def explain(self, path: str) -> Document: ...
+    def request(self, name: str) -> Document: ...
+    def reconcile(self, name: str, author: str) -> Document: ...
+    def retry(self, name: str, author: str) -> Document: ...
     def look_for_specs(self) -> None: ...
     def suspend(self, name: str, reason: str, author: str, seconds: float | None) -> Document: ...
-    def resume(self, name: str) -> Document: ...
+    def resume(self, name: str, author: str) -> Document: ...
     def approve(self, name: str, author: str) -> Document: ...
     @property
     def ready(self) -> bool: ...
@@ -64,10 +73,11 @@ def make_app(service: Service, token: str, *, trusted: bool, hook_secret: bytes 
             Route("/healthz", faces.health),
             Route("/readyz", faces.ready),
             Route("/api/v1/status", faces.status),
-            Route("/api/v1/events", faces.events),
+            *(Route(f"/api/v1/{name}", faces.asked(answer)) for name, answer in faces.questions().items()),
             Route("/api/v1/plan", faces.guarded(faces.plan), methods=["POST"]),
             Route("/api/v1/apply", faces.guarded(faces.apply), methods=["POST"]),
             Route("/api/v1/reconcile", faces.reconcile_or_hook, methods=["POST"]),
+            Route("/api/v1/retry", faces.guarded(faces.retry), methods=["POST"]),
             Route("/api/v1/suspend", faces.guarded(faces.suspend), methods=["POST"]),
             Route("/api/v1/resume", faces.guarded(faces.resume), methods=["POST"]),
             Route("/api/v1/approve", faces.guarded(faces.approve), methods=["POST"]),
@@ -96,9 +106,34 @@ class _Faces:
             except TooLargeError as error:
                 return AsciiJson({"error": str(error)}, status_code=413)
             except LaneSyncError as error:
-                return AsciiJson({"error": str(error)}, status_code=400)
+                return _refused(error)
 
         return face
+
+    def asked(self, answer: Callable[[Request], Document]) -> Callable[[Request], Awaitable[Response]]:
+        """A question: open to whoever reaches the port."""
+
+        async def face(request: Request) -> Response:
+            try:
+                return AsciiJson(await run_in_threadpool(answer, request))
+            except LaneSyncError as error:
+                return _refused(error)
+
+        return face
+
+    def questions(self) -> dict[str, Callable[[Request], Document]]:
+        """By route below /api/v1/."""
+        ask = self._service
+        return {
+            "events": self.events,
+            "history": self.history,
+            "specs": lambda _request: ask.get(),
+            "specs/{kind}": lambda request: ask.get(request.path_params["kind"]),
+            "specs/{kind}/{name}": lambda request: ask.get(_object(request)),
+            "objects/{kind}/{name}": lambda request: ask.describe(_object(request)),
+            "explain": lambda request: ask.explain(_needed(request, "path")),
+            "requests/{request}": lambda request: ask.request(request.path_params["request"]),
+        }
 
     async def reconcile_or_hook(self, request: Request) -> Response:
         """With the token an object's, or everything's, reconcile; with a signature a push hook."""
@@ -135,34 +170,86 @@ class _Faces:
     async def status(self, _request: Request) -> Response:
         return AsciiJson(await run_in_threadpool(self._service.status))
 
-    async def events(self, request: Request) -> Response:
-        since, limit = request.query_params.get("since", "0"), request.query_params.get("limit", "100")
-        if not (since.isdigit() and limit.isdigit()):
-            return AsciiJson({"error": "since and limit are whole numbers"}, status_code=400)
-        found = await run_in_threadpool(self._service.events, int(since), min(int(limit), 1000))
-        return AsciiJson(found)
+    def events(self, request: Request) -> Document:
+        query = request.query_params
+        after = int(_number(request, "since", 0)) if "since" in query else None
+        limit, start = int(_number(request, "limit", 100)), _number(request, "from", 0)
+        return self._service.events(after, limit, query.get("object", ""), start)
+
+    def history(self, request: Request) -> Document:
+        query = request.query_params
+        since, limit = _number(request, "from", 0), int(_number(request, "limit", 1000))
+        files = query.get("files", "") in ("1", "true")
+        return self._service.history(
+            query.get("object", ""), _path(request, "path"), since, limit, files=files
+        )
 
     def plan(self, body: Document) -> Document:
-        return self._service.plan(_texts(body, "paths"))
+        limit, reasons = body.get("limit", 0), body.get("reasons", False)
+        if not isinstance(limit, int) or limit < 0 or not isinstance(reasons, bool):
+            raise BadRequestError("`limit` is a whole number, `reasons` is true or false")
+        return self._service.plan(_texts(body, "paths"), limit, reasons)
 
     def apply(self, body: Document) -> Document:
         return self._service.apply(_texts(body, "paths"))
 
     def reconcile(self, body: Document) -> Document:
-        return self._service.reconcile(_text(body, "name"))
+        return self._service.reconcile(_text(body, "name"), self._author(body))
+
+    def retry(self, body: Document) -> Document:
+        return self._service.retry(_text(body, "name"), self._author(body))
 
     def suspend(self, body: Document) -> Document:
         seconds = body.get("seconds")
         if seconds is not None and not isinstance(seconds, int | float):
             raise BadRequestError("`seconds` is a number")
-        reason, author = _text(body, "reason", ""), _text(body, "author", "")
-        return self._service.suspend(_text(body, "name"), reason, author, seconds)
+        reason = _text(body, "reason", "")
+        return self._service.suspend(_text(body, "name"), reason, self._author(body), seconds)
 
     def resume(self, body: Document) -> Document:
-        return self._service.resume(_text(body, "name"))
+        return self._service.resume(_text(body, "name"), self._author(body))
 
     def approve(self, body: Document) -> Document:
-        return self._service.approve(_text(body, "name"), _text(body, "author", ""))
+        return self._service.approve(_text(body, "name"), self._author(body))
+
+    def _author(self, body: Document) -> str:
+        """Who asks, by their own word; else by what let them in."""
+        return _text(body, "author", "") or ("the agent's user" if self._trusted else "holder of the token")
+
+
+def _refused(error: LaneSyncError) -> Response:
+    """409: somebody has to do something else first."""
+    code = 409 if isinstance(error, NeedsPersonError) else 404 if isinstance(error, NotFoundError) else 400
+    return AsciiJson({"error": str(error)}, status_code=code)
+
+
+def _object(request: Request) -> str:
+    return "{kind}/{name}".format(**request.path_params)
+
+
+def _needed(request: Request, name: str) -> str:
+    found = _path(request, name)
+    if not found:
+        raise BadRequestError(f"`{name}` is missing")
+    return found
+
+
+def _path(request: Request, name: str) -> str:
+    """A path of the query; bytes that are not UTF-8 survive."""
+    query = request.scope["query_string"].decode("ascii", "replace")
+    found: list[str] = parse_qs(query, errors="surrogateescape").get(name, [""])
+    return found[0]
+
+
+def _number(request: Request, name: str, default: float) -> float:
+    text = request.query_params.get(name, str(default))
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < 1e15:
+        raise BadRequestError(f"`{name}` is a number, and not below zero")
+    return found
 
 
 async def _body(request: Request) -> bytes:

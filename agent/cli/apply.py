@@ -13,7 +13,7 @@ import click
 from agent.cli import logs
 from agent.cli.client import Client, running
 from agent.cli.options import Duration, output, policy, select, state_dir
-from agent.cli.plan import FORMAT, ask, plan_of, plan_text, read
+from agent.cli.plan import FORMAT, ask, plan_of, plan_text, read, stale
 from agent.cli.problems import PENDING, FailedError
 from agent.cli.run import Runner
 from agent.cli.status import CODES, POLL_SECONDS
@@ -96,10 +96,8 @@ def _saved_plan(paths: tuple[str, ...]) -> Document | None:
 def _agree(document: Document, saved: Document | None, yes: bool) -> None:
     """Show the plan and have it agreed to; a saved plan must still be the plan."""
     if saved is not None:
-        if saved["plan"]["digest"] != document["digest"]:
-            raise FailedError(
-                "the saved plan is stale: specs, source or what has been delivered moved on; plan again"
-            )
+        if moved := stale(saved["plan"], document):
+            raise FailedError(f"the saved plan is stale: {moved} moved on since; plan again")
         return
     if document["empty"] or yes:
         return

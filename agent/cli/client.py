@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from typing import Any
+from urllib.parse import quote
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -13,7 +14,7 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.util.retry import Retry
 
 from agent.api.serve import SOCKET_NAME, short_path
-from agent.cli.problems import FailedError
+from agent.cli.problems import BlockedError, FailedError
 
 Document = dict[str, Any]
 TIMEOUT = (5.0, 600.0)
@@ -58,17 +59,22 @@ class Client:
         self._session.mount("http://agent/", _Adapter(state_dir))
 
     def get(self, path: str, **params: Any) -> Document:
-        return self._call("GET", path, params=params)
+        """Parameters that are None are left out; paths may hold bytes that are not UTF-8."""
+        query = {name: os.fsencode(str(value)) for name, value in params.items() if value is not None}
+        return self._call("GET", path, params=query)
 
     def post(self, path: str, body: Document) -> Document:
         return self._call("POST", path, json=body)
 
     def _call(self, method: str, path: str, **kwargs: Any) -> Document:
         try:
+            path = quote(os.fsencode(path), safe="/")
             answer = self._session.request(method, f"http://agent{path}", timeout=TIMEOUT, **kwargs)
             document: Document = answer.json()
         except (requests.RequestException, ValueError) as error:
             raise FailedError(f"the running agent does not answer: {error}") from error
+        if answer.status_code == 409:
+            raise BlockedError(str(document.get("error", "blocked")))
         if answer.status_code >= 400:
             raise FailedError(str(document.get("error", f"HTTP {answer.status_code}")))
         return document

@@ -1,15 +1,21 @@
-"""The options of `run` that say where specs come from: paths, or a git repository."""
+"""The options that say where specs come from: paths, or a git repository."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
 from agent.cli.options import Duration
+from agent.cli.problems import FailedError
+from agent.model.outcome import LaneSyncError
+from agent.specs.git.checkout import Checkout
+from agent.specs.git.follow import Follower
 from agent.specs.git.options import DEFAULT_INTERVAL, DEFAULT_REF, GitOptions, GitUsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -77,3 +83,21 @@ def _git(url: str, only: dict[str, Any]) -> GitOptions:
         )
     except GitUsageError as error:
         raise click.UsageError(str(error)) from None
+
+
+@contextmanager
+def checked_out(git: GitOptions | None) -> Iterator[Checkout | None]:
+    """The newest commit of the ref, for as long as the block; None without --git. FailedError when it
+    cannot be had."""
+    if git is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="lanesync-git-") as directory:
+        follower = Follower(git, directory)
+        try:
+            follower.look()
+        except (LaneSyncError, OSError) as error:
+            raise FailedError(f"no specs from {git}: {error}") from error
+        finally:
+            follower.stop()
+        yield follower.checkout

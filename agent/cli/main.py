@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from typing import Any
 
 import click
 
 import agent
-from agent.cli.problems import FAILED, INTERRUPTED, INVALID
-from agent.model.outcome import LaneSyncError, PolicyError
+from agent.cli.problems import BLOCKED, FAILED, INTERRUPTED, INVALID
+from agent.model.outcome import LaneSyncError, NeedsPersonError, PolicyError
 
 VERBS = {
     "init": "write a commented starter repository",
@@ -20,7 +21,13 @@ VERBS = {
     "apply": "carry out what the specs say, then exit",
     "run": "the service: reconcile, watch, stay",
     "status": "is everything in sync, and why not",
+    "get": "the applied specs, and where they come from",
+    "describe": "everything about one object",
+    "explain": "everything about one path: whose it is, what became of it, what is next",
+    "events": "what happened, newest last",
+    "history": "the audit trail: what was done, by whom, to which files",
     "reconcile": "look at an object now",
+    "retry": "forget the pause after failures, and try now",
     "suspend": "stop working on an object for a while",
     "resume": "end a suspension",
     "approve": "let held deletions or a held revision through",
@@ -90,8 +97,27 @@ def run(arguments: list[str] | None = None) -> int:
         return leave.exit_code
     except LaneSyncError as error:
         click.echo(f"Error: {error}", err=True)
-        return INVALID if isinstance(error, PolicyError) else FAILED
+        return _code(error)
+    except BrokenPipeError:  # whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(f"Error: {place}{error.strerror or error}", err=True)
+        return FAILED
+    except Exception as error:  # a defect: told in one line, whole where it is asked for
+        if os.environ.get("LANESYNC_TRACEBACK"):
+            raise
+        text = f"{type(error).__name__}: {error}"
+        click.echo(f"Error: internal error: {text} (LANESYNC_TRACEBACK=1 shows where)", err=True)
+        return FAILED
     return result if isinstance(result, int) else 0
+
+
+def _code(error: LaneSyncError) -> int:
+    if isinstance(error, NeedsPersonError):
+        return BLOCKED
+    return INVALID if isinstance(error, PolicyError) else FAILED
 
 
 if __name__ == "__main__":

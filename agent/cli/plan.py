@@ -4,38 +4,48 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from agent.cli import logs
 from agent.cli.client import Client, running
-from agent.cli.options import output, policy, select, specs, state_dir
+from agent.cli.gitoptions import checked_out, spec_source
+from agent.cli.options import output, policy, select, state_dir
 from agent.cli.problems import DONE, PENDING, FailedError, InvalidSpecsError
-from agent.planning.describe import plan_document
 from agent.planning.words import count
 from agent.reconcile.agent import Agent, Options
-from agent.reconcile.preview import plan_digest, preview
+from agent.reconcile.planned import MAX_LIMIT, planned
+from agent.specs.git.checkout import Checkout
+from agent.specs.git.options import GitOptions
 from agent.specs.load import Loaded, load
 from agent.specs.policy import load_policy
 from agent.specs.select import Selector
 
 Document = dict[str, Any]
 FORMAT = 1
+SHOWN_REASONS = 50
+"""Paths of each list when reasons are asked for and no limit is."""
 
 
 @click.command()
-@specs
+@spec_source
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when the plan is not empty.")
 @click.option("--out", type=click.Path(dir_okay=False, writable=True), help="Save the plan for `apply`.")
+@click.option("--reasons", is_flag=True, help="Say of each path that is shown why it is sent.")
+@click.option("--limit", type=click.IntRange(1, MAX_LIMIT), help="Show so many paths of each list.")
 @policy
 @select
 @output
 @state_dir
 def command(
     paths: tuple[str, ...],
+    git: GitOptions | None,
     exit_code: bool,
     out: str | None,
+    reasons: bool,
+    limit: int | None,
     policy: str,
     select: Selector,
     output: str,
@@ -43,16 +53,24 @@ def command(
 ) -> int:
     """Show what would be created, changed, sent and deleted. Nothing is changed by asking.
 
-    Beside a running agent it asks that one; without, it takes the state directory for a moment.
+    Beside a running agent it asks that one; without, it takes the state directory for a moment. How long
+    sending takes is a range: the link alone, and the link with all that is queued for the destination.
 
     \b
     Example: lanesync plan specs --exit-code
+    Example: lanesync plan specs --reasons --limit 100
+    Example: lanesync plan --git https://git.example.org/site.git --ref main
     """
     logs.configure("warning")
-    options = Options(paths, state_dir, watch=False, policy=policy, select=select)
-    read(options)
-    client = running(state_dir)
-    document = ask(client, options) if client is not None else look(options)
+    if git is not None and out is not None:
+        raise click.UsageError("a plan of --git cannot be saved; check the commit out, and plan that")
+    with checked_out(git) as checkout:
+        paths = (checkout.specs,) if checkout is not None else paths
+        options = Options(paths, state_dir, watch=False, policy=policy, select=select)
+        read(options, checkout)
+        client = running(state_dir)
+        detail = Detail(limit or (SHOWN_REASONS if reasons else 0), reasons)
+        document = ask(client, options, detail) if client is not None else look(options, detail, checkout)
     if out is not None:
         save(document, options, out)
     if output == "json":
@@ -62,10 +80,18 @@ def command(
     return PENDING if exit_code and not document["empty"] else DONE
 
 
-def read(options: Options) -> None:
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """How much of a plan is told."""
+
+    limit: int = 0  # paths of each list; 0 = the usual few
+    reasons: bool = False
+
+
+def read(options: Options, checkout: Checkout | None = None) -> None:
     """Refuse what is invalid, and what the policy does not allow."""
     policy = load_policy(options.policy, options.paths) if options.policy else None
-    refuse_invalid(load(list(options.paths), policy, options.select))
+    refuse_invalid(load(list(options.paths), policy, options.select, checkout))
 
 
 def refuse_invalid(loaded: Loaded) -> None:
@@ -77,30 +103,44 @@ def refuse_invalid(loaded: Loaded) -> None:
         raise InvalidSpecsError(f"the specs are invalid ({errors}); nothing was done")
 
 
-def ask(client: Client, options: Options) -> Document:
+def ask(client: Client, options: Options, detail: Detail = Detail()) -> Document:
     """The plan of the agent that runs, which selects what it was started with."""
     if options.select:
         theirs = client.get("/api/v1/status")["agent"].get("select")
         if theirs != options.select.text:
             runs = f"--select {theirs}" if theirs else "without --select"
             raise FailedError(f"the agent that runs on this state directory was started {runs}")
-    return client.post("/api/v1/plan", {"paths": list(options.paths)})
+    body = {"paths": list(options.paths), "limit": detail.limit, "reasons": detail.reasons}
+    return client.post("/api/v1/plan", body)
 
 
-def look(options: Options) -> Document:
+def look(options: Options, detail: Detail = Detail(), checkout: Checkout | None = None) -> Document:
     """The plan without a running agent, under the state lock."""
     agent = Agent(options)
     try:
-        return plan_of(agent)
+        return plan_of(agent, detail, checkout)
     finally:
         agent.stop()
 
 
-def plan_of(agent: Agent) -> Document:
-    loaded = agent.prepare_plan()
+def plan_of(agent: Agent, detail: Detail = Detail(), checkout: Checkout | None = None) -> Document:
+    loaded = agent.prepare_plan(checkout)
     refuse_invalid(loaded)
-    plan = preview(agent.context, loaded.valid)
-    return {**plan_document(plan), "revision": loaded.revision, "digest": plan_digest(plan)}
+    return planned(agent, loaded.valid, detail.limit, detail.reasons)
+
+
+def stale(saved: Document, now: Document) -> str:
+    """What has moved on since a plan was saved; empty while it is still the plan."""
+    moved = []
+    if saved["revision"] != now["revision"]:
+        moved.append(f"the specs (they were {saved['revision']}, they are {now['revision']})")
+    if saved["digest"] != now["digest"]:
+        if saved.get("ledger") != now["ledger"]:
+            moved.append("what has been delivered")
+        if saved.get("source") != now["source"]:
+            moved.append("the source")
+        moved = moved or ["what the servers report"]
+    return " and ".join(moved)
 
 
 def plan_text(document: Document) -> list[str]:

@@ -17,6 +17,12 @@ class FailedError(click.ClickException):
     exit_code = FAILED
 
 
+class BlockedError(click.ClickException):
+    """What was asked for waits for a person; the message says for what."""
+
+    exit_code = BLOCKED
+
+
 class InvalidSpecsError(click.ClickException):
     """The specs are invalid; every error has been printed."""
 

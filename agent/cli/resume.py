@@ -5,17 +5,20 @@ from __future__ import annotations
 import click
 
 from agent.cli.options import state_dir
-from agent.cli.verbs import call
+from agent.cli.verbs import ask, asking, author, said
 
 
 @click.command()
 @click.argument("name", metavar="KIND/NAME")
+@asking
 @state_dir
-def command(name: str, state_dir: str) -> int:
+def command(name: str, as_: str, wait: bool, timeout: float | None, state_dir: str) -> int:
     """End what `lanesync suspend` began; transfers go on from where they were.
 
     \b
     Example: lanesync resume Mapping/dailies
     """
-    click.echo(f"resumed {call(state_dir, 'resume', {'name': name})['resumed']}")
-    return 0
+    body = {"name": name, "author": as_ or author()}
+    found, code = ask(state_dir, "resume", body, wait=wait, timeout=timeout)
+    said(f"resumed {found['resumed']}", found)
+    return code

@@ -45,6 +45,13 @@ def why(thing: Document) -> str:
     return ""
 
 
+def answer_of(thing: Document) -> str:
+    """One object's plain answer."""
+    words = {"ready": "in sync", "busy": "not in sync yet", "stalled": "needs you", "suspended": "suspended"}
+    text = why(thing)
+    return words[mark(thing)] + (f", {text}" if text else "")
+
+
 def status_lines(document: Document, width: int = 80) -> list[str]:
     lines = [answer(document), ""]
     names = [f"{thing['kind']}/{thing['name']}" for thing in document["objects"]]

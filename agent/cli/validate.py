@@ -7,27 +7,37 @@ from typing import Any
 
 import click
 
+from agent.cli.gitoptions import checked_out, spec_source
 from agent.cli.options import policy
 from agent.cli.problems import DONE, INVALID
 from agent.specs.errors import SpecError
+from agent.specs.git.options import GitOptions
 from agent.specs.load import Loaded, load
 from agent.specs.policy import load_policy
 
 
 @click.command("validate")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH…")
+@spec_source
 @policy
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.pass_context
-def command(ctx: click.Context, paths: tuple[str, ...], policy: str, output: str) -> None:
-    """Check specs: files, and directories with everything below.
+def command(
+    ctx: click.Context, paths: tuple[str, ...], git: GitOptions | None, policy: str, output: str
+) -> None:
+    """Check specs: files, and directories with everything below, or the newest commit of a repository.
 
     Errors go to standard output as FILE:LINE:COLUMN: PATH: MESSAGE, one a line; the summary goes to standard
     error. Nothing is contacted, and no source directory is looked at.
 
     Exit codes: 0 valid, 2 usage, 5 invalid.
+
+    \b
+    Example: lanesync validate specs
+    Example: lanesync validate --git https://git.example.org/site.git --ref main
     """
-    loaded = load(paths, load_policy(policy, paths) if policy else None)
+    with checked_out(git) as checkout:
+        paths = (checkout.specs,) if checkout is not None else paths
+        loaded = load(paths, load_policy(policy, paths) if policy else None, checkout=checkout)
     invalid = bool(loaded.errors) or not loaded.positions
     if output == "json":
         click.echo(json.dumps(_document(loaded, invalid), indent=2))

@@ -6,7 +6,8 @@ LaneSyncError
 ├── PermanentError      needs a person; trying again changes nothing
 │   ├── AuthenticationError the server does not accept our credentials
 │   └── PolicyError         the policy file cannot be used; the message names each mistake
-└── NotFoundError       the object is gone (which is success for a delete)
+├── NotFoundError       the object is gone (which is success for a delete)
+└── NeedsPersonError    what is asked for cannot happen until somebody does something else first
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ class PolicyError(PermanentError):
 
 
 class NotFoundError(LaneSyncError):
+    pass
+
+
+class NeedsPersonError(LaneSyncError):
     pass
 
 

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from itertools import chain, islice
+from types import MappingProxyType
 from typing import Any
 
 from agent.model.change import Change, ChangeKind, Suspect
 from agent.model.plan import Action, DeletePaths, ForgetPaths, Plan, StartTransfer
 from agent.model.spec import Lane, Route, TransferDefaults
 from agent.model.units import format_size
+from agent.planning.eta import Estimate
+from agent.planning.totals import eta_line, overall, totals
 from agent.planning.words import count, describe, way
 
 EXAMPLES = 5
 """Paths that are shown of a list; the rest is counted."""
 
 
-def plan_lines(plan: Plan, examples: int = EXAMPLES) -> list[str]:
-    """One line per action (`+` create, `~` change, `-` delete, `!` held back), a few paths indented."""
+Estimates = Mapping[tuple[str, str], Estimate]
+"""By mapping and destination."""
+
+
+def plan_lines(
+    plan: Plan,
+    examples: int = EXAMPLES,
+    *,
+    reasons: bool = False,
+    estimates: Estimates = MappingProxyType({}),
+) -> list[str]:
+    """One line per action (`+` create, `~` change, `-` delete, `!` held back), a few paths indented, with
+    `reasons` why each; last how long sending takes."""
     lines: list[str] = []
     for action in plan.actions:
         lines.append(describe(action))
-        lines += _indented(_path_lines(action, examples), _path_count(action), examples)
+        lines += _indented(_path_lines(action, examples, reasons), _path_count(action), examples)
     for held in plan.held:
         lines.append(f"! hold    {way(held)}: {held.reason}")
         lines += _indented([f"- {d.path}" for d in held.deletions[:examples]], len(held.deletions), examples)
@@ -30,6 +44,7 @@ def plan_lines(plan: Plan, examples: int = EXAMPLES) -> list[str]:
     if plan.waiting:
         lines.append(f"! wait    {count(len(plan.waiting), 'path')} in use or in flight")
         lines += _indented(list(plan.waiting[:examples]), len(plan.waiting), examples)
+    lines += [eta_line(*names, guess) for names, guess in sorted(estimates.items())]
     return [printable(line) for line in lines]
 
 
@@ -52,13 +67,21 @@ def summary(plan: Plan) -> str:
     return ", ".join(parts) if parts else "nothing to do"
 
 
-def plan_document(plan: Plan, examples: int = EXAMPLES) -> dict[str, Any]:
+def plan_document(
+    plan: Plan,
+    examples: int = EXAMPLES,
+    *,
+    reasons: bool = False,
+    estimates: Estimates = MappingProxyType({}),
+) -> dict[str, Any]:
     """The plan as JSON-able data, with `lines` for people. Lists of paths are cut to `examples`, with the
     full count beside them."""
     return {
         "empty": plan.empty,
         "summary": summary(plan),
-        "lines": plan_lines(plan, examples),
+        "lines": plan_lines(plan, examples, reasons=reasons, estimates=estimates),
+        "deliveries": totals(plan, estimates),
+        "eta": overall(estimates),
         "actions": [_action_json(action, examples) for action in plan.actions],
         "held": [
             {
@@ -110,18 +133,19 @@ def _path_count(action: Action) -> int:
     return len(action.paths) if isinstance(action, ForgetPaths) else 0
 
 
-def _path_lines(action: Action, limit: int) -> list[str]:
+def _path_lines(action: Action, limit: int, reasons: bool) -> list[str]:
     if isinstance(action, StartTransfer):
-        return [_change_line(change) for change in action.changes[:limit]]
+        return [_change_line(change, reasons) for change in action.changes[:limit]]
     if isinstance(action, DeletePaths):
         directories = (f"{directory}/" for directory in action.directories)
         return [f"- {path}" for path in islice(chain(action.files, directories), limit)]
     return list(action.paths[:limit]) if isinstance(action, ForgetPaths) else []
 
 
-def _change_line(change: Change) -> str:
+def _change_line(change: Change, reasons: bool) -> str:
     mark = "+" if change.kind is ChangeKind.CREATED else "~"
-    reason = f", {change.reason}" if change.kind is ChangeKind.MODIFIED and change.reason else ""
+    told = change.reason and (reasons or change.kind is ChangeKind.MODIFIED)
+    reason = f", {change.reason}" if told else ""
     return f"{mark} {change.path} ({format_size(change.stat.size)}{reason})"
 
 

@@ -15,10 +15,12 @@ from agent.model.condition import Reason
 from agent.model.outcome import LaneSyncError, PolicyError
 from agent.model.spec import DesiredState, EngineKind, Key, Kind, key_of
 from agent.reconcile.alerts import AlertRunner, Seen
+from agent.reconcile.audit import note_revision
 from agent.reconcile.context import Clock, Context, SystemClock
 from agent.reconcile.delivered import Delivered
 from agent.reconcile.document import Document, Facts, status_document, with_invalid
 from agent.reconcile.engines import EngineFactory, make_engine
+from agent.reconcile.finding import find
 from agent.reconcile.gitspecs import GitSpecs
 from agent.reconcile.hooks import HookRunner
 from agent.reconcile.loop import Loop
@@ -117,10 +119,10 @@ class Agent:
         self.hooks.start()
         self.alerts.start()
 
-    def prepare_plan(self) -> Loaded:
+    def prepare_plan(self, checkout: Checkout | None = None) -> Loaded:
         """Only look: connect to the servers that exist already, and read the specs. No key is reconciled."""
         self.context.desired = before = self.last_applied()
-        loaded = self.load(self.options.paths)
+        loaded = self.load(self.options.paths, checkout)
         wanted = loaded.desired or DesiredState("")
         self.context.desired = wanted
         names = [
@@ -228,6 +230,9 @@ class Agent:
                 changed=[str(key) for key in found.changed],
                 removed=[str(key) for key in found.removed],
             )
+            note_revision(
+                self.context, after.revision, len(found.added), len(found.changed), len(found.removed)
+            )
         policy, self._judged_by = self._judged_by, self.context.policy
         wake(self.context, before, after, found, everything=policy != self._judged_by)
         self.context.alerts_changed.set()
@@ -326,6 +331,9 @@ class Agent:
             },
             now=self._clock.time(),
             labels=self._loaded.labels if self._loaded is not None else {},
+            positions=self._loaded.positions if self._loaded is not None else {},
+            overrides={o.key: o for o in self._state.overrides.all(self._clock.time())},
+            desired=desired,
         )
         return status_document(statuses, facts, self.context.delivered)
 
@@ -333,6 +341,13 @@ class Agent:
         if self.git is not None:
             return self.git.document(self._applied)
         return {"type": "files", "paths": list(self.options.paths), "conditions": []}
+
+    def position(self, key: Key) -> str | None:
+        """Where an object is declared, as file:line; without a running agent as the last one knew."""
+        if self._loaded is not None:
+            return self._loaded.positions.get(key)
+        objects = (self._state.status.agent() or {}).get("objects", ())
+        return next((o.get("from") for o in objects if (o["kind"], o["name"]) == key), None)
 
     def save_status(self) -> None:
         """For `status` without a running agent. LaneSyncError when the state cannot be written."""
@@ -344,11 +359,4 @@ class Agent:
 
     def find(self, name: str) -> Key:
         """`Mapping/dailies`, checked. Raises LaneSyncError."""
-        try:
-            key = Key.parse(name)
-        except ValueError as error:
-            raise LaneSyncError(str(error)) from error
-        if self.context.desired.get(key) is None:
-            known = ", ".join(str(k) for k in self.context.desired.all_keys() if k.kind is key.kind)
-            raise LaneSyncError(f"there is no {key}; known: {known or 'none'}")
-        return key
+        return find(self.context.desired, name)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.model.condition import Condition, ConditionType, Reason
-from agent.model.spec import Key
+from agent.model.spec import DesiredState, Key, Spec
 from agent.reconcile.delivered import Delivered
 from agent.reconcile.status import ObjectStatus, Overall
+from agent.state.overrides import Override
 
 Document = dict[str, Any]
 
@@ -27,11 +28,20 @@ class Facts:
     agent: Document
     now: float
     labels: Mapping[Key, Mapping[str, str]] = field(default_factory=dict)
+    positions: Mapping[Key, str] = field(default_factory=dict)  # file:line
+    overrides: Mapping[Key, Override] = field(default_factory=dict)
+    desired: DesiredState = field(default_factory=lambda: DesiredState(""))
 
 
 def status_document(statuses: Iterable[ObjectStatus], facts: Facts, delivered: Delivered) -> Document:
     objects = [
-        {**object_document(status), "labels": dict(facts.labels.get(status.key, {}))} for status in statuses
+        {
+            **object_document(status),
+            "labels": dict(facts.labels.get(status.key, {})),
+            "from": facts.positions.get(status.key),
+            "suspension": suspension_document(facts.desired.get(status.key), facts.overrides.get(status.key)),
+        }
+        for status in statuses
     ]
     return {
         "inSync": facts.overall.state == "inSync",
@@ -60,6 +70,18 @@ def status_document(statuses: Iterable[ObjectStatus], facts: Facts, delivered: D
         ],
         "lastDelivered": [{"time": at, "path": path} for at, path in delivered.last()],
     }
+
+
+def suspension_document(spec: Spec | None, override: Override | None) -> Document | None:
+    """What holds an object back by intent, in its spec and on this machine; None when nothing does."""
+    in_spec = bool(getattr(spec, "suspend", False))
+    if not in_spec and override is None:
+        return None
+    local = None
+    if override is not None:
+        words = {"author": override.author, "reason": override.reason}
+        local = {**words, "since": override.at, "until": override.until}
+    return {"inSpec": in_spec, "local": local}
 
 
 def object_document(status: ObjectStatus) -> Document:

@@ -122,6 +122,12 @@ class Sources:
             mine = [sub for wanted, sub in self._followed.items() if wanted.mapping == mapping]
         return sum(len(self._watcher.waiting(subscription)) for subscription in mine)
 
+    def waiting(self, mapping: str) -> set[tuple[str, str]]:
+        """(source root, path) of the files of a mapping that are still being written."""
+        with self._lock:
+            mine = [(w.entry.source, sub) for w, sub in self._followed.items() if w.mapping == mapping]
+        return {(root, path) for root, sub in mine for path in self._watcher.waiting(sub)}
+
     def overdue(self, mapping: str) -> tuple[str, ...]:
         """Source paths of a mapping that have kept changing for longer than its `maxWait`."""
         with self._lock:

@@ -186,6 +186,11 @@ class Audit:
         )
         return tuple(Act(*row) for row in reversed(rows))
 
+    def last_attempt(self) -> int:
+        """The newest attempt that has ended; 0 when there was none."""
+        row = self._db.row("SELECT attempt FROM audit WHERE attempt IS NOT NULL ORDER BY seq DESC LIMIT 1")
+        return 0 if row is None else int(row[0])
+
     def files(
         self,
         *,

@@ -105,6 +105,11 @@ class Events:
         )
         return tuple(_event(row) for row in rows)
 
+    def newest(self) -> int:
+        """The number of the newest event; 0 when there was none."""
+        row = self._db.row("SELECT max(seq) FROM events")
+        return 0 if row is None or row[0] is None else int(row[0])
+
     def last(self, limit: int = 100, key: Key | None = None, since: float = 0.0) -> tuple[Event, ...]:
         """The newest events, oldest of them first; `since`: not those before (Unix seconds)."""
         condition, values = ("WHERE at>=?", (since,))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 from itertools import islice
 
 from agent.model.change import FileStat
@@ -51,6 +52,16 @@ INSERT INTO ledger VALUES(?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(directory, name) 
 """
 
 
+class LedgerRow(NamedTuple):
+    """What was delivered under one path, by which attempt, and when (Unix seconds)."""
+
+    stat: FileStat
+    digest: str
+    attempt: int
+    at: float
+    origin: Origin
+
+
 class Ledger:
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -73,6 +84,19 @@ class Ledger:
             (name, mapping, destination, parent),
         )
         return "" if row is None else str(row[0])
+
+    def row(self, mapping: str, destination: str, path: str) -> LedgerRow | None:
+        """All that is known of one path."""
+        parent, name = split(path)
+        row = self._db.row(
+            f"SELECT {STAT_COLUMNS}, digest, attempt, delivered_at, origin FROM ledger"  # noqa: S608
+            f" WHERE name=? AND directory={_DIRECTORY}",
+            (name, mapping, destination, parent),
+        )
+        if row is None:
+            return None
+        digest, attempt, at, origin = row[6:]
+        return LedgerRow(to_stat(row[:6]), digest, attempt, at, Origin(origin))
 
     def known(self, mapping: str, destination: str, paths: Iterable[str]) -> set[str]:
         """Which of these paths have a row; as many statements as directories."""
@@ -179,16 +203,15 @@ class Ledger:
 
     def kept(self, mapping: str, destination: str, paths: Iterable[str]) -> frozenset[str]:
         """Which of these paths are what the overwrite mode left there: not ours, though we know them."""
-        found = set()
-        for path in paths:
-            parent, name = split(path)
-            row = self._db.row(
-                f"SELECT origin FROM ledger WHERE name=? AND directory={_DIRECTORY}",  # noqa: S608
-                (name, mapping, destination, parent),
+        wanted = set(paths)
+        found: set[str] = set()
+        for parent in {split(path)[0] for path in wanted}:
+            rows = self._db.rows(
+                f"SELECT name FROM ledger WHERE origin=? AND directory={_DIRECTORY}",  # noqa: S608
+                (int(Origin.KEPT), mapping, destination, parent),
             )
-            if row is not None and row[0] == Origin.KEPT:
-                found.add(path)
-        return frozenset(found)
+            found.update(join(parent, row[0]) for row in rows)
+        return frozenset(found & wanted)
 
     def verified(self, mapping: str, destination: str, digests: Mapping[str, str]) -> None:
         """The digests of contents that were found to be alike at both ends."""

@@ -56,7 +56,9 @@ def test_verbs_work_beside_the_agent_and_without_it(w: World) -> None:
     (w.source / "later.txt").write_text("x")
     shown = w.call("status", "Mapping/dailies")
     assert "disk swap" in shown.stdout
-    assert w.call("reconcile", "Mapping/dailies").returncode == 1, "a suspended object is refused loudly"
+    refused = w.call("reconcile", "Mapping/dailies")
+    assert refused.returncode == 4, "a suspended object is refused loudly"
+    assert "lanesync resume Mapping/dailies" in refused.stderr
     assert w.stop() == 0
     assert w.call("resume", "Mapping/dailies").returncode == 0
     plan = w.call("plan", str(w.specs), "--exit-code")

@@ -1,0 +1,122 @@
+"""`lanesync describe`: everything about one object."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from agent.cli import events, history
+from agent.cli.get import where, yaml_text
+from agent.cli.lines import moment
+from agent.cli.options import output, state_dir
+from agent.cli.text import answer_of, entry, transfer_lines
+from agent.cli.verbs import tell
+from agent.model.units import format_rate, format_size
+from agent.planning.describe import printable
+from agent.planning.words import count
+
+Document = dict[str, Any]
+SUMMARY = 30
+"""Lines of a spec that are shown; all of it with `get`."""
+
+
+@click.command()
+@click.argument("name", metavar="KIND/NAME")
+@output
+@state_dir
+def command(name: str, output: str, state_dir: str) -> int:
+    """Everything about one object: spec, conditions and since when, deliveries, windows, suspension, events.
+
+    \b
+    Example: lanesync describe Mapping/dailies
+    """
+    found = tell(state_dir, f"objects/{name}", lambda service: service.describe(name))
+    if output == "json":
+        click.echo(json.dumps(found, ensure_ascii=True, indent=2))
+        return 0
+    width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
+    click.echo("\n".join(lines(found, width)))
+    return 0
+
+
+def lines(found: Document, width: int) -> list[str]:
+    status, spec = found["status"], found["spec"]
+    head = found["object"] + (f": {answer_of(status)}" if status else ": not looked at yet")
+    told = [head, *entry("from", printable(where(spec)), width, whole=True), ""]
+    told += _section("Spec", _spec_lines(spec["spec"] or {}))
+    told += _section("Conditions", _conditions(status, width))
+    told += _section("Suspended", _suspension(found["suspension"], width))
+    told += _section("Deliveries", _deliveries(status))
+    told += _section("Windows", list(_windows(found["windows"])))
+    told += _section("Uses", found["uses"])
+    told += _section("Used by", found["usedBy"])
+    approved = [f"{a['digest']} by {a['who']}, {moment(a['at'])}" for a in found["approvals"]]
+    told += _section("Approved, not carried out yet", approved)
+    told += _section(
+        "Last events",
+        [part for e in found["events"] for part in entry("", events.line(e), width - 4, whole=True)],
+    )
+    told += _section(
+        "Last acts",
+        [part for e in found["history"] for part in entry("", history.line(e), width - 4, whole=True)],
+    )
+    return told[:-1]
+
+
+def _section(title: str, body: list[str]) -> list[str]:
+    return [title, *(f"  {line}" for line in body), ""] if body else []
+
+
+def _spec_lines(spec: Document) -> list[str]:
+    """What differs from nothing: empty fields are left out."""
+    said = {name: value for name, value in spec.items() if name != "name" and value not in (None, "", [], {})}
+    body = yaml_text(said).splitlines() if said else []
+    return body[:SUMMARY] + (["... (all of it: lanesync get --output yaml)"] if len(body) > SUMMARY else [])
+
+
+def _conditions(status: Document | None, width: int) -> list[str]:
+    told: list[str] = []
+    for c in status["conditions"] if status else ():
+        state = "" if c["status"] else " no"
+        text = f"{c['reason']} since {moment(c['since'])}" + (f": {c['message']}" if c["message"] else "")
+        told += entry(f"{c['type']}{state}", printable(text), width - 2, whole=True)
+    return told
+
+
+def _suspension(suspension: Document | None, width: int) -> list[str]:
+    if suspension is None:
+        return []
+    told = ["by its spec"] if suspension["inSpec"] else []
+    local = suspension["local"]
+    if local is not None:
+        until = f"until {moment(local['until'])}" if local["until"] else "until it is resumed"
+        reason = local["reason"] or "no reason given"
+        text = f"{local['author']}, since {moment(local['since'])}, {until}: {reason}"
+        told += entry("by", printable(text), width - 2, whole=True)
+    return told
+
+
+def _deliveries(status: Document | None) -> list[str]:
+    told: list[str] = []
+    for d in (status or {}).get("deliveries", ()):
+        told.append(f"{d['destination']}: {count(d['files'], 'file')} there, {format_size(d['bytes'])}")
+        moving = (("filesInFlight", "on their way"), ("deletionsInFlight", "being deleted"))
+        rest = (("settling", "being written"), ("heldDeletions", "deletions held"))
+        told += [f"  {d[name]:,} {text}" for name, text in (*moving, *rest) if d.get(name)]
+        if d.get("failuresInARow"):
+            told.append(printable(f"  failed {d['failuresInARow']} times in a row: {d['lastError']}"))
+        told += [f"  {line}" for line in transfer_lines({"deliveries": [d]})]
+    return told
+
+
+def _windows(windows: list[Document]) -> Iterator[str]:
+    for window in windows:
+        rate = window["sendRateMax"]
+        now = "paused" if window["pause"] else f"at most {format_rate(rate)}" if rate else "no window is open"
+        until = f", until {moment(window['until'])}" if window["until"] else ""
+        yield f"{window['destination']}: {now}{until}"

@@ -1,0 +1,292 @@
+"""What there is to say about one path: whose it is, what became of it, and what happens to it next.
+
+The path is a source path or a destination path, and need not exist yet. Nothing is changed by asking.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pathspec import GitIgnoreSpec
+
+from agent.model.change import FileStat
+from agent.model.outcome import LaneSyncError
+from agent.model.paths import destination_prefixes, is_below, join
+from agent.model.spec import DesiredState, Key, Kind, MappingSpec, PathMapping, Symlinks
+from agent.planning.changes import difference
+from agent.reconcile.agent import Agent
+from agent.reconcile.delivery import Memory
+from agent.reconcile.document import Document
+from agent.reconcile.progress import transfer_document
+from agent.reconcile.suspension import delivery_suspension
+from agent.source.filters import DEFAULT_EXCLUDE, Filter
+from agent.source.look import Found, scan_paths
+
+LINES = 5
+"""Lines of the audit trail that are told of a path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path as one entry of a mapping sees it."""
+
+    mapping: MappingSpec
+    entry: PathMapping
+    path: str  # at the destination
+    relative: str  # below the source; empty = the source itself
+
+    @property
+    def source(self) -> str:
+        return os.path.join(self.entry.source, self.relative) if self.relative else self.entry.source
+
+
+def places(desired: DesiredState, path: str) -> list[Place]:
+    """Every entry that the path is of, taken as a source path and as a destination path."""
+    found: dict[tuple[str, str], Place] = {}
+    for mapping in desired.mappings.values():
+        for entry, prefix in zip(mapping.paths, destination_prefixes(mapping), strict=True):
+            relatives = []
+            if is_below(path, entry.source):
+                relatives.append(path[len(entry.source.rstrip("/")) :].lstrip("/"))
+            if is_below(path, prefix):
+                relatives.append(path[len(prefix.rstrip("/")) :].lstrip("/"))
+            for relative in relatives:
+                place = Place(mapping, entry, join(prefix, relative), relative)
+                found.setdefault((mapping.name, place.source), place)
+    # A source path that is meant as one is below a real directory; the destination "/" holds everything.
+    exact = [place for place in found.values() if is_below(path, place.entry.source)]
+    return exact or list(found.values())
+
+
+def explain(agent: Agent, path: str) -> Document:
+    """`owned` is false when no mapping has the path; `mappings` says the same of each that might."""
+    desired = agent.context.desired
+    path = os.path.normpath(path) if path.startswith("/") else "/" + os.path.normpath(path)
+    found = [_place(agent, place) for place in places(desired, path)]
+    text = ""
+    if not found:
+        sources = [entry.source for mapping in desired.mappings.values() for entry in mapping.paths]
+        prefixes = [p for mapping in desired.mappings.values() for p in destination_prefixes(mapping)]
+        text = f"no mapping takes it: sources are {_some(sources)}; destination paths are {_some(prefixes)}"
+    return {
+        "path": path,
+        "owned": any(entry["counts"] for entry in found),
+        "message": text,
+        "revision": desired.revision,
+        "time": agent.context.clock.time(),
+        "mappings": found,
+    }
+
+
+def _place(agent: Agent, place: Place) -> Document:
+    context, spec = agent.context, place.mapping
+    why_not = context.refusal(spec)
+    filter_ = context.filter_of(place.entry)
+    looked: Found | None = None
+    if not why_not:
+        looked = next(scan_paths(place.entry.source, [place.relative], filter_, spec.symlinks))
+        is_directory = looked.is_directory or os.path.isdir(place.source)
+        why_not = left_out(filter_, spec, place, is_directory)
+    position = agent.position(Key(Kind.MAPPING, spec.name))
+    return {
+        "mapping": spec.name,
+        "from": position,
+        "source": place.source,
+        "sourceRoot": place.entry.source,
+        "destinationPath": place.path,
+        "counts": not why_not,
+        "whyNot": why_not or None,
+        "inSource": _in_source(looked),
+        "settling": _settling(agent, place, looked),
+        "deliveries": [
+            _delivery(agent, place, name, None if looked is None else looked.stat, bool(why_not))
+            for name in spec.destinations
+        ],
+    }
+
+
+def left_out(filter_: Filter, spec: MappingSpec, place: Place, is_directory: bool) -> str:
+    """The rule by which a path is no part of the mapping; empty when it is."""
+    relative = place.relative
+    if spec.symlinks is Symlinks.IGNORE and _through_link(place.entry.source, relative):
+        return "it is, or lies below, a symbolic link, and `symlinks` is `ignore`"
+    for above in _above(relative):
+        if filter_.keep_out is not None and filter_.keep_out.holds(above):
+            return f"{above}/ holds what the agent itself writes"
+        if filter_.prunes(above):
+            return f"its directory {above}/ is left out by {_pattern(filter_, above + '/')}"
+    if relative and filter_.leads_out(relative):
+        return "a symbolic link on its way leads out of what the policy allows"
+    if is_directory or filter_.includes(relative, is_directory):
+        return ""
+    name = relative + "/" if is_directory else relative
+    found = _pattern(filter_, name)
+    return (
+        f"left out by {found}" if found else f"no pattern of `include` matches it ({_some(filter_.include)})"
+    )
+
+
+def _pattern(filter_: Filter, name: str) -> str:
+    """Which pattern excludes a name: the last that matches decides."""
+    patterns = (*DEFAULT_EXCLUDE, *filter_.exclude)
+    for number in range(len(patterns), 0, -1):
+        if GitIgnoreSpec.from_lines([patterns[number - 1]]).match_file(name):
+            own = number <= len(DEFAULT_EXCLUDE)
+            return f"`{patterns[number - 1]}`" + (" (always excluded)" if own else " in `exclude`")
+    return ""
+
+
+def _above(relative: str) -> Iterator[str]:
+    parts = relative.split("/")
+    for number in range(1, len(parts)):
+        yield "/".join(parts[:number])
+
+
+def _through_link(root: str, relative: str) -> bool:
+    return any(os.path.islink(os.path.join(root, part)) for part in (*_above(relative), relative) if part)
+
+
+def _in_source(looked: Found | None) -> Document | None:
+    """None: it is not there (or was not looked for)."""
+    if looked is None or looked.absent:
+        return None
+    if looked.error is not None:
+        return {"kind": "unreadable", "error": looked.error.strerror or str(looked.error)}
+    return {"kind": "directory"} if looked.stat is None else _version(looked.stat)
+
+
+def _version(stat: FileStat) -> Document:
+    return {"kind": str(stat.kind), "size": stat.size, "mtime": stat.mtime_ns / 1e9}
+
+
+def _settling(agent: Agent, place: Place, looked: Found | None) -> Document | None:
+    """None when it is ready to be sent, as far as its writers go."""
+    trigger, now = place.mapping.trigger, agent.context.clock.time()
+    if looked is None or looked.stat is None:
+        return None
+    age = now - looked.stat.mtime_ns / 1e9
+    if 0 <= age < trigger.settle:
+        return {"reason": f"changed less than {trigger.settle:g} s ago", "until": now + trigger.settle - age}
+    if (place.entry.source, place.relative) in agent.sources.waiting(place.mapping.name):
+        return {
+            "reason": f"it is being written; sent {trigger.settle:g} s after the last change",
+            "until": None,
+        }
+    return None
+
+
+def _delivery(agent: Agent, place: Place, destination: str, now: FileStat | None, left_out: bool) -> Document:
+    context, names = agent.context, (place.mapping.name, destination)
+    row = context.state.ledger.row(*names, place.path)
+    flying = context.state.attempts.in_flight(*names, [place.path]).get(place.path)
+    audit = context.state.audit.files(mapping=names[0], destination=destination, path=place.path, limit=50)
+    lines = [line for line in audit if place.path in (line.file.path, line.file.detail)][-LINES:]
+    failed = lines[-1] if lines and lines[-1].file.action == "fail" else None
+    differs = "" if now is None or row is None else difference(now, row.stat)
+    state, text, when = _next(
+        agent, place, destination, _Seen(now, row is not None, differs, flying is not None)
+    )
+    return {
+        "destination": destination,
+        "state": "leftOut" if left_out and row is None else state,
+        "delivered": None
+        if row is None
+        else {
+            **_version(row.stat),
+            "digest": row.digest,
+            "at": row.at,
+            "attempt": row.attempt,
+            "origin": row.origin.name.lower(),
+        },
+        "differs": differs or None,
+        "inFlight": None if flying is None else _in_flight(agent, destination, flying[1], flying[0] is None),
+        "lastError": None if failed is None else {"error": failed.file.error, "at": failed.at},
+        "history": [line_document(line) for line in lines],
+        "next": "nothing: it is left out" if left_out and row is None else text,
+        "nextAt": when,
+    }
+
+
+def line_document(line: Any) -> Document:
+    return {
+        "time": line.at,
+        "action": line.file.action,
+        "attempt": line.attempt,
+        "bytes": line.file.size,
+        "digest": line.file.digest,
+        "error": line.file.error or None,
+    }
+
+
+def _in_flight(agent: Agent, destination: str, number: int, deleting: bool) -> Document:
+    """What carries it, as its server reports it now."""
+    context = agent.context
+    attempt, spec = context.state.attempts.get(number), context.desired.destinations.get(destination)
+    connected = context.connected(spec.server) if spec is not None else None
+    transfer = None
+    if (
+        attempt is not None
+        and attempt.transfer_id
+        and attempt.operation == "transfer"
+        and connected is not None
+    ):
+        try:
+            transfer = transfer_document(connected.engine.transfer(attempt.transfer_id))
+        except LaneSyncError:
+            transfer = None
+    since = None if attempt is None else attempt.created_at
+    return {"attempt": number, "deleting": deleting, "since": since, "transfer": transfer}
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    now: FileStat | None
+    delivered: bool
+    differs: str
+    flying: bool
+
+
+def _next(agent: Agent, place: Place, destination: str, seen: _Seen) -> tuple[str, str, float | None]:
+    """(state, what happens next, when: Unix seconds or None)."""
+    spec, context = place.mapping, agent.context
+    memory = agent.mappings.memories.get((spec.name, destination), Memory())
+    if seen.flying:
+        return "inFlight", "nothing: it is on its way; its server tells when it has arrived", None
+    if seen.now is None and not seen.delivered:
+        return "absent", "nothing until it is there", None
+    if seen.now is None:
+        return _gone(spec, memory, place.path)
+    if seen.delivered and not seen.differs:
+        return "delivered", "nothing: the destination has this version", None
+    if (suspended := delivery_suspension(context, spec, destination)) is not None:
+        return "suspended", f"sent once the suspension ends: {suspended.text}", suspended.until
+    status = context.board.get(Key(Kind.DESTINATION, destination))
+    if status is not None and not status.ready:
+        why = status.why_not_ready()
+        return "waiting", f"sent once Destination/{destination} is ready: {why.message if why else ''}", None
+    failures = context.state.attempts.failures(spec.name, destination, context.desired.revision)
+    if failures.consecutive:
+        return "retrying", f"tried again; {failures.last_error}", failures.next_retry_at
+    due = memory.survey_due - context.clock.monotonic()
+    when = context.clock.time() + due if due > 0 else None
+    return "pending", "sent when its source is looked at next" + ("" if when else ", which is due"), when
+
+
+def _gone(spec: MappingSpec, memory: Memory, path: str) -> tuple[str, str, float | None]:
+    """Delivered, and no longer in the source."""
+    if not spec.prune:
+        return "kept", "nothing: it is gone from the source, and `prune` is off", None
+    if any(held.deletions and any(d.path == path for d in held.deletions) for held in memory.held):
+        return "held", f"deleted once a person runs `lanesync approve Mapping/{spec.name}`", None
+    if any(is_below(path, suspect.path) for suspect in memory.suspects):
+        return "held", "nothing: its source is not believed; `lanesync status` tells why", None
+    return "deleting", "deleted there at the next look", None
+
+
+def _some(names: Any, limit: int = 5) -> str:
+    names = list(dict.fromkeys(names))
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return (", ".join(names[:limit]) or "none") + more
