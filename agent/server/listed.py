@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from agent.server.confine import FileError, split
 
-KINDS = frozenset({"file", "directory", "link", "other"})
+KINDS = ("file", "directory", "link", "other")
 _DIGEST = re.compile(r"(?:[0-9a-f]{16})?")
 _MOST = 2**63
 
