@@ -261,6 +261,14 @@ class JetstreamEngine(FarVerbs):
             with contextlib.suppress(outcome.NotFoundError), agent_errors():
                 api.send.deleteManifest(manifest_id)
 
+    def lane_bytes(self, destination_id: str) -> dict[str, int]:
+        api = self._session.api()
+        if "laneBytes" not in self._session.extensions:
+            return {}
+        with agent_errors():
+            lanes: dict[str, int] = api.lanesync.getLaneBytes(destination_id)["lanes"]
+        return lanes
+
     # Inside
 
     def _request(self, method: str, *arguments: Any) -> None:

@@ -194,6 +194,15 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class LaneMeter(Protocol):
+    """An engine that counts what each lane sends."""
+
+    def lane_bytes(self, destination_id: str) -> dict[str, int]:
+        """By lane, since the server started; empty when this server does not count. Starts again from zero
+        when the server does."""
+
+
+@runtime_checkable
 class Holding(Protocol):
     """An engine that can hold a whole destination at its server (capability `hold`)."""
 

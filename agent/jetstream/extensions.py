@@ -64,6 +64,10 @@ class TransferResults(TypedDict):
     next: int
 
 
+class LaneBytes(TypedDict):
+    lanes: dict[str, int]  # by name
+
+
 def extensions_of(info: ServerInfo) -> frozenset[str]:
     """The extensions a server announces in a protocol that we speak."""
     announced = info.get("lanesync") or {}
@@ -88,6 +92,11 @@ class ExtensionInterface(Interface):
             "getTransferResults", transferId=object_id(transferId, "transferId"), after=after, limit=limit
         )
         return results
+
+    def getLaneBytes(self, destinationId: Id) -> LaneBytes:
+        """What each lane of a destination has sent since the server started, headers included."""
+        found: LaneBytes = self._call("getLaneBytes", destinationId=object_id(destinationId, "destinationId"))
+        return found
 
     def deletePathsAsync(
         self,

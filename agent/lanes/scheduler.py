@@ -68,13 +68,14 @@ _Wake = tuple[float, int, _Flow]  # when, serial, flow
 class _Lane:
     """Invariant: the top of `heap` is valid, so that a non-empty heap means something to send."""
 
-    __slots__ = ("clock", "flows", "heap", "inverse", "name", "outdated")
+    __slots__ = ("clock", "flows", "heap", "inverse", "name", "outdated", "sent")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.inverse = 0.0  # 1/share; 0 for the idle lane
         self.clock = 0.0
         self.flows = 0  # all flows of the lane, also those that cannot send now
+        self.sent = 0  # bytes, ever
         self.heap: list[_Entry] = []
         self.outdated = 0
 
@@ -114,6 +115,10 @@ class LaneScheduler:
 
     def __contains__(self, flow: str) -> bool:
         return flow in self._flows
+
+    def lane_bytes(self) -> dict[str, int]:
+        """What each lane has sent so far, headers included."""
+        return {name: lane.sent for name, lane in self._lanes.items()}
 
     def set_lanes(self, lanes: Sequence[tuple[str, float]], now: float) -> None:  # noqa: ARG002
         """Replace all lanes; acts at the next step. Raises ValueError when they break a rule or when a lane
@@ -250,6 +255,7 @@ class LaneScheduler:
         if served is None:
             return
         lane = served.lane
+        lane.sent += nbytes
         if lane.inverse:
             self._clock = max(self._clock, lane.clock)
             lane.clock += nbytes * lane.inverse

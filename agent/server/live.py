@@ -51,6 +51,7 @@ class Live:
     connections: dict[int, float] = field(default_factory=dict)  # kbit/s over the last second
     progress: dict[int, Counters] = field(default_factory=dict)  # by transfer
     links: dict[int, Link] = field(default_factory=dict)  # by destination
+    lanes: dict[int, dict[str, int]] = field(default_factory=dict)  # by destination: bytes sent by lane
     relay: RelayState | None = None
 
     def link(self, destination_id: int) -> Link:

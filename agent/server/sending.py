@@ -286,6 +286,7 @@ class Sender:
             "destinationState": self._on_destination_state,
             "remoteResult": self._on_remote_result,
             "rates": self._on_rates,
+            "lanes": self._on_lanes,
         }.get(str(op))
         if handler is None:
             _log.warning("unknown message from the sender", op=str(op)[:40])
@@ -307,6 +308,10 @@ class Sender:
         for destination_id in moved:
             link = self._core.live.link(destination_id)
             link.last_send_us = link.last_recv_us = now
+
+    async def _on_lanes(self, message: Message) -> None:
+        for destination_id, lanes in message["links"].items():
+            self._core.live.lanes[int(destination_id)] = dict(lanes)
 
     async def _on_checkpoint(self, message: Message) -> None:
         transfer_id = int(message["id"])

@@ -281,3 +281,22 @@ def _side_by_side(works: list[Callable[[], None]], failures: list[BaseException]
         thread.start()
     for thread in threads:
         thread.join(60)
+
+
+def test_the_bytes_of_each_lane_are_counted(server: Server, tmp_path: Path) -> None:
+    """Cumulative, by destination and lane; a lane that sent nothing stands at zero."""
+    source = tmp_path / "large"
+    source.write_bytes(os.urandom(3 << 20))
+    engine = JetstreamEngine("127.0.0.1", server.port)
+    engine.connect()
+    try:
+        deliver(engine, server, source)
+        destination = engine.observe("agent").destinations[0].id
+        eventually(lambda: engine.lane_bytes(destination).get("Normal", 0) >= 3 << 20, what="the count")
+        found = engine.lane_bytes(destination)
+        assert {"High": 0, "Low": 0, "Idle": 0, "Normal": found["Normal"]} == found
+        assert found["Normal"] < 4 << 20
+        with pytest.raises(NotFoundError):
+            engine.lane_bytes("999999")
+    finally:
+        engine.close()

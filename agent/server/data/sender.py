@@ -42,6 +42,7 @@ class Sender:
         self._channel = channel
         self._governor = Governor()
         self._rates: Message = {}  # as told last
+        self._lanes: dict[str, dict[str, int]] = {}  # as told last, by destination
         self._links: dict[str, Link] = {}
         self._connectors: dict[str, Connector] = {}
         self._known: dict[str, tuple[str, str]] = {}  # transfer -> uid and destination, for later discards
@@ -154,6 +155,15 @@ class Sender:
             self.report({"op": "progress", "transfers": rows})
         self._governor.tick(now)
         self._report_rates(links, now)
+        self._report_lanes(links)
+
+    def _report_lanes(self, links: list[Link]) -> None:
+        """What each lane of each destination has sent since the sender started, where that has changed."""
+        found = {link.ident: link.scheduler.lane_bytes() for link in links}
+        changed = {ident: lanes for ident, lanes in found.items() if self._lanes.get(ident) != lanes}
+        self._lanes = found
+        if changed:
+            self.report({"op": "lanes", "links": changed})
 
     def _report_rates(self, links: list[Link], now: float) -> None:
         """By connection and in all, while something is sent or has changed."""

@@ -10,11 +10,11 @@ from agent.server import results
 from agent.server.core import Core
 from agent.server.errors import CommandError
 from agent.server.events import Key
-from agent.server.params import Cursor, Seconds, TransferId
+from agent.server.params import Cursor, DestinationId, Seconds, TransferId
 from agent.server.registry import command
 from agent.server.results import Outcome, Record
 from agent.server.session import Session
-from agent.server.store import manifests, transfers
+from agent.server.store import destinations, manifests, transfers
 from agent.server.store.owned import visible
 from agent.server.store.scope import EVERYTHING, Owned, Scope
 from agent.server.store.transfers import Transfer
@@ -49,6 +49,12 @@ class ExtensionMethods:
         return await self._core.database.run(
             _results, session.scope, transferId, after, max(1, min(limit, 20_000))
         )
+
+    @command("lanesync.getLaneBytes")
+    async def get_lane_bytes(self, session: Session, destinationId: DestinationId) -> dict[str, Any]:
+        """Counted since the sender started; no lanes before it first told."""
+        await self._core.database.run(destinations.get, destinationId, session.scope)
+        return {"lanes": self._core.live.lanes.get(destinationId, {})}
 
 
 def _results(

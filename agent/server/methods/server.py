@@ -22,7 +22,7 @@ from agent.server.session import Session
 from agent.server.store.requests import Request
 
 MAX_SLEEP_MS = 3_600_000
-EXTENSIONS = ["events", "results", "deletePaths", "renamePaths", "listPaths", "skipVanished"]
+EXTENSIONS = ["events", "results", "deletePaths", "renamePaths", "listPaths", "skipVanished", "laneBytes"]
 
 
 class ServerMethods:
