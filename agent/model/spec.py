@@ -449,6 +449,16 @@ def key_of(spec: Spec) -> Key:
     return Key(kind_of(spec), spec.name)
 
 
+_TABLES = {
+    Kind.SERVER: "servers",
+    Kind.PRIORITY_LANES: "lanes",
+    Kind.DESTINATION: "destinations",
+    Kind.MAPPING: "mappings",
+    Kind.SHARE: "shares",
+    Kind.ALERT: "alerts",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class DesiredState:
     """All specs of a revision, resolved: every reference exists, the implicit server is present if used."""
@@ -463,19 +473,15 @@ class DesiredState:
 
     def of_kind(self, kind: Kind) -> dict[str, Any]:
         """The objects of one kind, by name."""
-        found: dict[Kind, dict[str, Any]] = {
-            Kind.SERVER: self.servers,
-            Kind.PRIORITY_LANES: self.lanes,
-            Kind.DESTINATION: self.destinations,
-            Kind.MAPPING: self.mappings,
-            Kind.SHARE: self.shares,
-            Kind.ALERT: self.alerts,
-        }
-        return found[kind]
+        found: dict[str, Any] = getattr(self, _TABLES[kind])
+        return found
 
     def get(self, key: Key) -> Spec | None:
         spec: Spec | None = self.of_kind(key.kind).get(key.name)
         return spec
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, Key) and key.name in self.of_kind(key.kind)
 
     def all_keys(self) -> tuple[Key, ...]:
         """Every object, in the order in which they depend on each other."""

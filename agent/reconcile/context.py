@@ -153,7 +153,7 @@ class Context:
 
     def removing(self) -> list[Spec]:
         """Objects that left the specs and whose removal has not been carried out yet."""
-        gone = [key for key in self.state.specs.keys() if self.desired.get(key) is None]  # noqa: SIM118
+        gone = self.state.specs.other_than(self.desired)
         return [applied.spec for key in gone if (applied := self.state.specs.get(key)) is not None]
 
     def mappings_of(self, destination: str) -> list[Key]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from agent.model.outcome import LaneSyncError, PermanentError, RetryableError
@@ -74,6 +74,11 @@ class Database:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+
+    @property
+    def lock(self) -> AbstractContextManager[bool]:
+        """While it is held no other thread's statement comes in between; the same lock as a transaction's."""
+        return self._lock
 
     @property
     def in_transaction(self) -> bool:

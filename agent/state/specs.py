@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from agent.model.outcome import PermanentError
@@ -27,6 +28,7 @@ class AppliedSpec:
 class AppliedSpecs:
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._keys: set[Key] | None = None  # as committed; None = to be read again
 
     def put(self, spec: Spec, revision: str, now: float) -> None:
         key = Key(kind_of(spec), spec.name)
@@ -34,6 +36,7 @@ class AppliedSpecs:
             "INSERT OR REPLACE INTO applied_specs VALUES(?,?,?,?,?)",
             (str(key), to_json(spec), digest(spec), revision, now),
         )
+        self._note(key, there=True)
 
     def get(self, key: Key) -> AppliedSpec | None:
         row = self._db.row(
@@ -46,11 +49,35 @@ class AppliedSpecs:
         return tuple(self._applied(row) for row in rows)
 
     def keys(self) -> tuple[Key, ...]:
-        return tuple(Key.parse(row[0]) for row in self._db.rows("SELECT key FROM applied_specs ORDER BY key"))
+        return tuple(sorted(self._all_keys()))
+
+    def other_than(self, wanted: Container[Key]) -> list[Key]:
+        """Keys that are not among these. Asked whenever somebody asks how things are, so it reads no rows."""
+        return sorted(key for key in self._all_keys() if key not in wanted)
 
     def remove(self, key: Key) -> None:
         """Its `onRemove` has been carried out."""
         self._db.execute("DELETE FROM applied_specs WHERE key=?", (str(key),))
+        self._note(key, there=False)
+
+    def _all_keys(self) -> frozenset[Key]:
+        with self._db.lock:
+            if self._keys is None or self._db.in_transaction:
+                rows = self._db.rows("SELECT key FROM applied_specs")
+                found = {Key.parse(row[0]) for row in rows}
+                self._keys = None if self._db.in_transaction else found
+                return frozenset(found)
+            return frozenset(self._keys)
+
+    def _note(self, key: Key, *, there: bool) -> None:
+        """Of what may yet be rolled back nothing is remembered."""
+        with self._db.lock:
+            if self._keys is None or self._db.in_transaction:
+                self._keys = None
+            elif there:
+                self._keys.add(key)
+            else:
+                self._keys.discard(key)
 
     def _applied(self, row: Row) -> AppliedSpec:
         key = Key.parse(row[0])
