@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from agent.model.change import FileStat
 from agent.model.observed import FileOutcome, FileResult, ObservedTransfer, TransferState
 from agent.model.outcome import NotFoundError
 from agent.model.paths import is_below, parent
 from agent.planning.pruning import mapping_roots
 from agent.reconcile.audit import attempt_over, note_deletions, note_results
 from agent.reconcile.context import Connected, Context
+from agent.reconcile.kept import record
 from agent.source.scan import EMPTY
 from agent.state.attempts import Attempt
 
@@ -105,16 +105,7 @@ def _settle(
             attempt.number, [(r.path, r.path in delivered) for r in results], cursor
         )
         note_results(context, attempt, results, planned)
-        context.state.ledger.record(
-            attempt.mapping,
-            attempt.destination,
-            [
-                (path, as_read(stat, delivered[path]), delivered[path].digest, attempt.number)
-                for path, (stat, _source) in planned.items()
-                if stat is not None and path in delivered
-            ],
-            context.clock.time(),
-        )
+        record(context, attempt, planned, delivered)
         sizes = [
             (p, delivered[p].size or (s.size if s else 0)) for p, (s, _) in planned.items() if p in delivered
         ]
@@ -131,13 +122,6 @@ def _tell_later(context: Context, attempt: Attempt, files: list[tuple[str, int]]
     if files and spec is not None and spec.hooks.on_delivered is not None:
         now = context.clock.time()
         context.state.hooks.gather(attempt.mapping, attempt.destination, attempt.revision, files, now)
-
-
-def as_read(planned: FileStat, result: FileResult) -> FileStat:
-    """The version that the sender read, which may be newer than the one that was planned."""
-    if result.mtime_ns == 0 and result.ctime_ns == 0:
-        return planned
-    return planned._replace(size=result.size, mtime_ns=result.mtime_ns, ctime_ns=result.ctime_ns)
 
 
 def _take_all(context: Context, attempt: Attempt, found: Collected) -> None:

@@ -10,6 +10,7 @@ from agent.model.plan import CancelTransfer, Plan
 from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec
 from agent.planning.mapping import plan_mapping
 from agent.reconcile.context import Context
+from agent.reconcile.kept import without_kept
 from agent.reconcile.survey import delivers, source_directory_exists
 from agent.reconcile.suspension import Suspension
 
@@ -28,8 +29,9 @@ def plan_for(
     changes = replace(
         changes, suspects=tuple(s for s in changes.suspects if suspect_digest(s) not in approved)
     )
+    changes, kept = without_kept(context, spec, destination.name, changes)
     owned = context.state.ledger.count(spec.name, destination.name) if changes.deletions else 0
-    return plan_mapping(
+    plan = plan_mapping(
         spec,
         destination,
         context.desired.lanes_of(destination),
@@ -43,6 +45,7 @@ def plan_for(
         recent_deletions=recent_deletions,
         still_present=lambda path: source_directory_exists(spec, path),
     )
+    return plan if suspended is not None else plan + kept
 
 
 def unwanted_transfers(

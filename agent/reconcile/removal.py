@@ -5,8 +5,11 @@ A renamed mapping hands over what it delivered, so that nothing is sent again an
 
 from __future__ import annotations
 
+import structlog
+
 from agent.model.change import Deletion
 from agent.model.condition import Reason
+from agent.model.known import Origin
 from agent.model.outcome import Done, NotFoundError, Outcome, Wait
 from agent.model.paths import destination_prefixes, is_below
 from agent.model.plan import DeletePaths, Plan
@@ -18,6 +21,8 @@ from agent.reconcile.context import Connected, Context
 from agent.reconcile.destination import own_destination
 from agent.reconcile.report import Report
 
+
+log = structlog.get_logger(__name__)
 
 def remove_mapping(context: Context, name: str, report: Report) -> Outcome:
     """Waits for what is in flight to end or be cancelled; an unreachable server makes only this one wait."""
@@ -92,7 +97,7 @@ def _deletes(plan: Plan) -> bool:
 
 def _abandon(context: Context, spec: MappingSpec, destination: str) -> bool:
     """Leave what runs to itself: its attempts are closed, nothing is touched at the server."""
-    for attempt in context.state.attempts.of(spec.name, destination):
+    for attempt in context.state.attempts.of(mapping, destination):
         context.state.attempts.finish(attempt.number, "orphaned", "", context.clock.time())
     return True
 
@@ -107,7 +112,8 @@ def destination_of(context: Context, name: str) -> DestinationSpec | None:
 
 
 def owned(context: Context, spec: MappingSpec, destination: str) -> tuple[Deletion, ...]:
-    """What it delivered and no mapping that is still wanted delivers to the same place."""
+    """What it delivered and no mapping that is still wanted delivers to the same place. What the overwrite
+    mode left there was never its own."""
     others = [
         prefix
         for mapping in context.desired.mappings.values()
@@ -115,9 +121,9 @@ def owned(context: Context, spec: MappingSpec, destination: str) -> tuple[Deleti
         for prefix in destination_prefixes(mapping)
     ]
     return tuple(
-        Deletion(path, stat.kind)
-        for path, stat in context.state.ledger.under(spec.name, destination, "/")
-        if not any(is_below(path, other) for other in others)
+        Deletion(row.path, row.stat.kind)
+        for row in context.state.ordered.rows(spec.name, destination, "/")
+        if row.origin is not Origin.KEPT and not any(is_below(row.path, other) for other in others)
     )
 
 
@@ -128,18 +134,24 @@ def hand_over(context: Context, before: DesiredState, after: DesiredState) -> No
     for old in gone:
         heir = next((m for m in new if _same_place(old, m)), None)
         if heir is not None:
-            for destination in old.destinations:
-                _hand_over_at(context, old.name, heir.name, destination)
+            _hand_over(context, old, heir)
 
 
 def _same_place(old: MappingSpec, new: MappingSpec) -> bool:
-    return set(old.destinations) == set(new.destinations) and {
+    """The same sources at the same paths, of at least one destination in common."""
+    return bool(set(old.destinations) & set(new.destinations)) and {
         (p, e.source) for p, e in zip(destination_prefixes(old), old.paths, strict=True)
     } == {(p, e.source) for p, e in zip(destination_prefixes(new), new.paths, strict=True)}
 
 
-def _hand_over_at(context: Context, old: str, new: str, destination: str) -> None:
-    ledger = context.state.ledger
-    if ledger.count(new, destination) == 0:
-        rows = ((path, stat, "", 0) for path, stat in ledger.under(old, destination, "/"))
-        ledger.record(new, destination, rows, context.clock.time())
+def _hand_over(context: Context, old: MappingSpec, new: MappingSpec) -> None:
+    """At the destinations that both have. What the roots are known by comes along."""
+    moved = [
+        destination
+        for destination in old.destinations
+        if destination in new.destinations
+        and context.state.ledger.hand_over(old.name, new.name, destination)
+    ]
+    if moved:
+        context.state.roots.hand_over(old.name, new.name)
+        log.info("handed over", mapping=old.name, to=new.name, destinations=moved)

@@ -40,3 +40,7 @@ class Roots:
             self._db.execute("DELETE FROM roots WHERE mapping=?", (mapping,))
         else:
             self._db.execute("DELETE FROM roots WHERE mapping=? AND source=?", (mapping, os.fsencode(source)))
+
+    def hand_over(self, old: str, new: str) -> None:
+        """A renamed mapping knows its roots."""
+        self._db.execute("UPDATE OR REPLACE roots SET mapping=? WHERE mapping=?", (new, old))
