@@ -19,6 +19,7 @@ DEFAULT_TIMEOUT_SECONDS = 10
 # Manifest entries
 FILETYPE_DIRECTORY = 2
 FILETYPE_REGULAR_FILE = 4
+FILETYPE_SYMLINK = 8  # ours: the link itself
 
 # What protects a transfer on the wire, weakest first
 MIN_CIPHER_NONE = 0
@@ -48,6 +49,8 @@ TRANSFER_FLAG_WRITE = 2
 TRANSFER_FLAG_WRITE_MTIME = 4
 TRANSFER_FLAG_WRITE_ONLY_NEWER = 8
 TRANSFER_FLAG_SKIP_VANISHED = 16  # ours: a source that is gone does not make the transfer fail
+TRANSFER_FLAG_STRICT = 32  # ours: each file is on storage before it gets its name
+TRANSFER_FLAG_SET = 64  # ours: no file gets its name before all are there; in the manifest's order then
 
 # What an API token lets its holder do (values ours); a shared token has DOWNLOAD
 PERMISSION_UPLOAD = 1  # send files to this server

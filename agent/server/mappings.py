@@ -10,11 +10,12 @@ from typing import Any
 from agent.jetstream import constants
 from agent.server.errors import CommandError
 from agent.server.params import integer, to_path
-from agent.server.store.manifests import KIND_EMPTY_DIRECTORY, KIND_FILE, Entry
+from agent.server.store.manifests import KIND_EMPTY_DIRECTORY, KIND_FILE, KIND_LINK, Entry
 
 MAX_MAPPINGS = 200_000
 MAX_PATTERNS = 1000
 _FIELDS = ("src", "size", "flags", "access", "exclude", "include")
+_TYPES = (constants.FILETYPE_DIRECTORY, constants.FILETYPE_REGULAR_FILE, constants.FILETYPE_SYMLINK)
 _size = integer(0, 2**63 - 1)
 
 
@@ -120,13 +121,14 @@ def _parse_object(dest: str, given: dict[str, Any]) -> Entry | Root:
     if access not in (None, "", "x"):
         raise CommandError(f"createManifest: mapping {dest!r}: access must be 'x' (executable) or absent")
     executable = access == "x"
-    if flags not in (None, constants.FILETYPE_DIRECTORY, constants.FILETYPE_REGULAR_FILE):
+    if flags not in (None, *_TYPES):
         raise CommandError(
-            f"createManifest: mapping {dest!r}: flags must be 2 (FILETYPE_DIRECTORY) or 4 "
-            "(FILETYPE_REGULAR_FILE)"
+            f"createManifest: mapping {dest!r}: flags must be 2 (FILETYPE_DIRECTORY), 4 "
+            "(FILETYPE_REGULAR_FILE) or 8 (FILETYPE_SYMLINK)"
         )
     if given.get("include") is not None or given.get("exclude") is not None:  # also empty ones
-        if flags == constants.FILETYPE_REGULAR_FILE or (size is not None and flags is None):
+        single = (constants.FILETYPE_REGULAR_FILE, constants.FILETYPE_SYMLINK)
+        if flags in single or (size is not None and flags is None):
             raise CommandError(
                 f"createManifest: mapping {dest!r}: include and exclude choose files of a directory, a "
                 "single file (size, or flags=FILETYPE_REGULAR_FILE) has none to choose from"
@@ -138,6 +140,8 @@ def _parse_object(dest: str, given: dict[str, Any]) -> Entry | Root:
     if dest == "/":
         raise CommandError("createManifest: a file's destination path must name the file")
     known = -1 if size is None else _size(size)
+    if flags == constants.FILETYPE_SYMLINK:
+        return Entry(dest, _source(given.get("src")), KIND_LINK, known, executable=False)
     return Entry(dest, _source(given.get("src")), KIND_FILE, known, executable=executable)
 
 

@@ -14,8 +14,9 @@ from agent.jetstream import constants
 from agent.server import results
 from agent.server.data.manifest import Entry, Manifest
 from agent.server.data.order import Order
-from agent.server.data.outgoing import ChunkWork, LargeFile, OpenWork, PackWork, Transfer
+from agent.server.data.outgoing import Transfer
 from agent.server.data.reading import ATTEMPTS, Identity
+from agent.server.data.work import ChunkWork, LargeFile, OpenWork, PackWork
 from agent.server.results import Outcome, Record
 
 MIB = 1 << 20

@@ -52,7 +52,7 @@ class Answers:
         if header.kind == Kind.OPENED:
             self._link.opened(self._session, transfer, wire.decode_json(payload))
         elif header.kind == Kind.CHECKPOINTED:
-            self._link.checkpointed(transfer)
+            self._link.checkpointed(transfer, header.flags)
         elif header.kind == Kind.CLOSED:
             self._link.closed(self._session, transfer)
         elif transfer.opened:

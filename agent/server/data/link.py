@@ -6,7 +6,6 @@ The threads of a session are a pump and a reader per stream; the link's own thre
 
 from __future__ import annotations
 
-import base64
 import threading
 import time
 from collections import deque
@@ -16,12 +15,14 @@ from agent.lanes.scheduler import LaneScheduler
 from agent.server.data import calls, pacing, wire
 from agent.server.data.calls import EAVESDROPPED, Calls
 from agent.server.data.governor import Portion
+from agent.server.data.order import too_old
 from agent.server.data.outgoing import Transfer
 from agent.server.data.pacing import Pace
 from agent.server.data.target import required
+from agent.server.data.telling import Telling, first_failure
 from agent.server.data.wire import Header, Json, Kind, Stream
 from agent.server.ipc import Message
-from agent.server.results import MAX_RECORDS, RECORD
+from agent.server.results import RECORD
 
 IDLE_SECONDS = 60.0
 CALL_SECONDS = 10.0  # how long a call waits for a connection
@@ -39,6 +40,7 @@ class Session:
         self.outboxes: list[deque[Frame]] = [deque() for _ in streams]
         self.level = streams[0].level  # of all of them
         self.epoch = str(hello.get("epoch"))
+        self.features = frozenset(str(name) for name in hello.get("features") or ())
         self.over = False
         self.error = ""
 
@@ -70,6 +72,7 @@ class Link:
         self.last_used = 0.0
         self.removed = False
         self.report = report
+        self._telling = Telling(report)
         self._handles: dict[int, Transfer] = {}
 
     # --- what the control process wants ------------------------------------------------------------
@@ -218,6 +221,10 @@ class Link:
         if transfer.order.secret and not session.confidential:
             self._finish(transfer, EAVESDROPPED)
             return
+        for feature, field in transfer.order.needs.items():
+            if feature not in session.features:
+                self._finish(transfer, too_old(field))
+                return
         value = transfer.order.opening(transfer.manifest.total_size)
         self._post(session, Header(Kind.OPEN, handle=transfer.handle), wire.encode_json(value))
 
@@ -244,22 +251,28 @@ class Link:
             return
         same = transfer.epoch == session.epoch
         runs = [(int(first), int(count), int(outcome)) for first, count, outcome in value.get("runs", ())]
-        transfer.resume(runs, value.get("partials", []), same)
+        transfer.resume(runs, value.get("partials", []), same, bool(value.get("published")))
         transfer.epoch = session.epoch
         transfer.disconnected_since = None
         self.progressed(transfer)
 
-    def checkpointed(self, transfer: Transfer) -> None:
+    def checkpointed(self, transfer: Transfer, answered: int) -> None:
+        """`answered`: the flags that the receiver tells back; those of an old one tell nothing."""
         flags, transfer.checkpointing = transfer.checkpointing, None
         if flags is None:
             return
+        if transfer.order.as_set and not flags & answered & wire.FINAL:
+            transfer.uncover()  # staged is not published
         durable, transfer.covered = transfer.covered or bytearray(), None
-        self._report_results(transfer, durable + transfer.settled)
+        transfer.set_published = bool(flags & answered & wire.FINAL)
+        self._telling.results(transfer, durable + transfer.settled)
         transfer.settled = bytearray()
-        if flags & (wire.DISCARD | wire.RELEASE):
+        if flags & wire.DISCARD and transfer.failed and not transfer.stopping:
+            self._finish(transfer, "")  # a set that was given up
+        elif flags & (wire.DISCARD | wire.RELEASE):
             transfer.discard = False  # carried out
             self._stopped(transfer)
-        elif flags & wire.FINAL:
+        elif flags & wire.FINAL and (transfer.set_published or not transfer.order.as_set):
             self._finish(transfer, "")
         else:
             self.progressed(transfer)
@@ -289,7 +302,7 @@ class Link:
         if transfer.stopping:
             self._close(session, transfer)
         elif transfer.checkpointing is None and transfer.all_final():
-            self._checkpoint(session, transfer, wire.FINAL)
+            self._checkpoint(session, transfer, transfer.last_word())
         self.changed.notify_all()
 
     def _close(self, session: Session, transfer: Transfer) -> None:
@@ -313,7 +326,8 @@ class Link:
         transfer.checkpointing = flags
         transfer.covered, transfer.published = transfer.published, bytearray()
         transfer.last_checkpoint = time.monotonic()
-        self._post(session, Header(Kind.CHECKPOINT, flags, handle=transfer.handle))
+        files = len(transfer.covered) // RECORD.size if transfer.order.as_set else 0
+        self._post(session, Header(Kind.CHECKPOINT, flags, handle=transfer.handle, digest=files))
 
     def tick(self, now: float) -> list[list[str | int]]:
         """Start checkpoints that are due, fail what waited too long; returns what to tell of progress."""
@@ -335,7 +349,7 @@ class Link:
             self._finish(transfer, f"there was no connection to the destination for {timeout:g} s")
             return
         every = transfer.order.checkpoint_seconds
-        unconfirmed = len(transfer.published)
+        unconfirmed = 0 if transfer.order.as_set else len(transfer.published)
         due = every > 0 and now - transfer.last_checkpoint >= every and transfer.opened
         idle = transfer.checkpointing is None and not transfer.stopping
         if self.session is not None and idle and (due or unconfirmed > MAX_UNCONFIRMED):
@@ -343,47 +357,13 @@ class Link:
 
     # --- the end of a transfer (under the lock) ----------------------------------------------------
 
-    def _report_results(self, transfer: Transfer, records: bytearray) -> None:
-        """At least one message: the counters are to be stored even when no file is through."""
-        size = MAX_RECORDS * RECORD.size
-        errors, transfer.errors = transfer.errors, []
-        for at in range(0, max(len(records), 1), size):
-            self.report(
-                {
-                    "op": "checkpoint",
-                    "id": transfer.order.id,
-                    "results": base64.b64encode(records[at : at + size]).decode("ascii"),
-                    "errors": errors[:MAX_RECORDS],
-                    **transfer.counters.told(),
-                }
-            )
-            errors = errors[MAX_RECORDS:]
-
-    def _report_settled(self, transfer: Transfer) -> None:
-        if transfer.settled or transfer.errors:
-            self._report_results(transfer, transfer.settled)
-            transfer.settled = bytearray()
-
     def _finish(self, transfer: Transfer, error: str) -> None:
-        self._report_settled(transfer)
-        if not error and transfer.failed:
-            more = f" (and {transfer.failed - 1} more files)" if transfer.failed > 1 else ""
-            error = f"{transfer.first_error}{more}"
+        self._telling.settled(transfer)
         self._forget(transfer)
-        self.report(
-            {
-                "op": "finished",
-                "id": transfer.order.id,
-                "status": "error" if error else "complete",
-                "message": error,
-                "results": "",
-                "errors": [],
-                **transfer.counters.told(),
-            }
-        )
+        self._telling.finished(transfer, error or first_failure(transfer))
 
     def _stopped(self, transfer: Transfer) -> None:
-        self._report_settled(transfer)
+        self._telling.settled(transfer)
         self._forget(transfer)
         self.report({"op": "stopped", "id": transfer.order.id, **transfer.counters.told()})
         if transfer.discard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ from agent.server.sources import of_stored
 PAGE = 2048
 _COLUMNS = "seq, dest, src, kind, size, executable, mtime_us"
 _BUSY_SECONDS = 30.0
+KIND_DIRECTORY = 1
+KIND_LINK = 2
 
 
 @dataclass(slots=True)
 class Entry:
-    """One file (kind 0) or empty directory (kind 1) to send. `size` is a hint, -1 when unknown."""
+    """One file (kind 0), empty directory (1) or link (2) to send. `size` is a hint, -1 when unknown."""
 
     seq: int
     dest: bytes
@@ -28,6 +31,11 @@ class Entry:
     executable: bool
     mtime_us: int | None
     attempts: int = 0
+
+    @property
+    def path(self) -> str:
+        """Of the source."""
+        return os.fsdecode(self.src)
 
 
 @dataclass(slots=True)

@@ -67,6 +67,21 @@ class Order:
         return bool(self.flags & constants.TRANSFER_FLAG_SKIP_VANISHED)
 
     @property
+    def as_set(self) -> bool:
+        """Nothing is published before all of it is at the receiver."""
+        asked = constants.TRANSFER_FLAG_SET | constants.TRANSFER_FLAG_READ | constants.TRANSFER_FLAG_WRITE
+        return self.flags & asked == asked
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """Features that the receiver must have, and what in a spec asks for them."""
+        asked = {
+            "sets": (constants.TRANSFER_FLAG_SET, "publish: set"),
+            "strict": (constants.TRANSFER_FLAG_STRICT, "durability: strict"),
+        }
+        return {feature: field for feature, (flag, field) in asked.items() if self.flags & flag}
+
+    @property
     def secret(self) -> bool:
         """Whether the receiver is shown what nobody else may see."""
         return bool(self.password or self.token)
@@ -88,3 +103,8 @@ class Order:
         """What the receiver is shown, as far as there is something."""
         given = {"user": self.user, "password": self.password, "token": self.token}
         return {name: text for name, text in given.items() if text is not None}
+
+
+def too_old(field: str) -> str:
+    """What is wrong with a receiver that lacks what a spec asks for."""
+    return f"the destination's server does not know `{field}`; bring it to a newer version, or leave that out"

@@ -6,18 +6,26 @@ No I/O here but paging of the manifest. The link that owns the transfer guards i
 from __future__ import annotations
 
 import itertools
-import os
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from agent.server.counters import BLOCK_SIZE, blocks
-from agent.server.data.digesting import ContentDigest
 from agent.server.data.manifest import Entry, Manifest
 from agent.server.data.order import Order
-from agent.server.data.reading import ATTEMPTS, Extent, Identity
-from agent.server.data.wire import CHUNK_SIZE, PACK_FILE_SIZE, PACK_FILES
+from agent.server.data.reading import ATTEMPTS, changed_message
+from agent.server.data.wire import CHUNK_SIZE, DISCARD, FINAL, MAX_GENERATION, PACK_FILE_SIZE, PACK_FILES
+from agent.server.data.work import (
+    ChunkWork,
+    KnownPartial,
+    LargeFile,
+    OpenWork,
+    PackWork,
+    RecheckWork,
+    Work,
+    known_partials,
+)
 from agent.server.results import RECORD, Outcome, Record
 
 UNKNOWN_SIZE = 64 * 1024  # what an entry of unknown size counts for in a pack
@@ -25,67 +33,6 @@ ENTRY_COST = 64  # bytes on the wire beside the content
 MAX_OPEN = 256  # large files sent and not yet confirmed
 
 _attempts = itertools.count(1)
-
-
-@dataclass(slots=True, eq=False)
-class LargeFile:
-    """A file that goes in chunks."""
-
-    entry: Entry
-    fd: int  # -1 when it is not read (or closed)
-    identity: Identity
-    generation: int
-    todo: deque[Extent]
-    busy: int = 0  # chunks being read and sent
-    naks: int = 0
-    changed: bool = False
-    answered: int = -1  # how many NAKs the last END took account of
-    over: bool = False
-    announced: set[int] = field(default_factory=set)  # streams of this session that carry some of it
-    left: int = 0  # bytes of content still to be sent
-    sent: int = 0  # and those that were
-    digest: ContentDigest = field(default_factory=ContentDigest)
-
-    def __post_init__(self) -> None:
-        self.left = sum(end - start for start, end, hole in self.todo if not hole)
-
-    def close(self) -> None:
-        """Give the descriptor back once no thread reads from it."""
-        self.over = True
-        self.todo.clear()
-        if self.busy == 0 and self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-
-@dataclass(frozen=True, slots=True)
-class PackWork:
-    entries: list[Entry]
-
-
-@dataclass(frozen=True, slots=True)
-class OpenWork:
-    entry: Entry
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkWork:
-    file: LargeFile
-    start: int
-    end: int
-    hole: bool
-
-
-Work = PackWork | OpenWork | ChunkWork
-
-
-@dataclass(frozen=True, slots=True)
-class KnownPartial:
-    """What the receiver said it has of a file."""
-
-    generation: int
-    identity: Identity
-    ranges: list[tuple[int, int]]
 
 
 class Transfer:
@@ -124,6 +71,10 @@ class Transfer:
         self.checkpointing: int | None = None  # the flags of the checkpoint under way
         self.epoch = ""  # of the receiver that has `published`
         self.disconnected_since: float | None = None
+        self.rechecks = 0
+        self.approved = not order.as_set  # of a set: its sources are what was sent
+        self.set_published = False
+        self._generations: dict[int, int] = {}  # of large files that a set may need again
 
     # --- what to do next --------------------------------------------------------------------------------
 
@@ -135,6 +86,9 @@ class Transfer:
                 return self._claim_chunk(file, limit)
         if not self.queue:
             self.queue.extend(self.manifest.page())
+        if self._waits_for_recheck():
+            self.reading += 1
+            return RecheckWork(), 0
         if not self.queue or len(self.files) >= MAX_OPEN:
             return None
         self.reading += 1
@@ -171,10 +125,18 @@ class Transfer:
             return False
         if any(file.todo and not file.changed for file in self.files.values()):
             return True
+        if self._waits_for_recheck():
+            return True
         return len(self.files) < MAX_OPEN and (bool(self.queue) or not self.manifest.exhausted)
+
+    def _waits_for_recheck(self) -> bool:
+        return not (self.approved or self.failed) and self._all_sent()
 
     def all_final(self) -> bool:
         """Nothing is to be sent, on its way, or being read."""
+        return self._all_sent() and (self.approved or self.failed > 0)
+
+    def _all_sent(self) -> bool:
         return (
             self.opened
             and not self.reading
@@ -204,6 +166,8 @@ class Transfer:
             if file is None:
                 return
             file.close()
+            if self.order.as_set:
+                self._generations[seq] = file.generation
             record = Record(seq, outcome, *file.identity[:3], file.digest.value(file.identity.size))
         self.published += RECORD.pack(*record._replace(outcome=outcome))
         self.counters.files_done += 1
@@ -212,7 +176,9 @@ class Transfer:
     def vanished(self, entry: Entry) -> None:
         """The source is not there. The transfer ends in an error by that, unless it was told to skip it."""
         self.settled += RECORD.pack(*Record(entry.seq, Outcome.VANISHED))
-        if self.order.skips_vanished:
+        if self.order.as_set:
+            self._note_failure(entry.seq, f"{_shown(entry)} is gone; the set is made anew")
+        elif self.order.skips_vanished:
             self.counters.files_done += 1
         else:
             what = "put it there and create the transfer again"
@@ -224,6 +190,8 @@ class Transfer:
         file = self.files.pop(seq, None)
         if file is not None:
             file.close()
+        if self.covered is not None and self.order.as_set:
+            self.covered = self._without(self.covered, {seq})
         self.settled += RECORD.pack(*Record(seq, Outcome.FAILED))
         self._note_failure(seq, message)
 
@@ -231,6 +199,48 @@ class Transfer:
         self.errors.append((seq, message[:2000]))
         self.failed += 1
         self.first_error = self.first_error or message
+        if self.order.as_set:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """A set that cannot be whole is not published: the rest need not be sent."""
+        self.queue.clear()
+        self.sent.clear()
+        self.manifest.exhausted = True
+        for file in self.files.values():
+            file.close()
+        self.files.clear()
+
+    def rechecked(self, changed: list[Entry], gone: list[Entry]) -> None:
+        """What the sources of a set turned out to be, now that all of it is at the receiver."""
+        again = {entry.seq for entry in changed}
+        self.published = self._without(self.published, again | {entry.seq for entry in gone})
+        for entry in gone:
+            self.vanished(entry)
+        self.rechecks += 1
+        if self.rechecks >= ATTEMPTS:
+            for entry in changed:
+                self.fail(entry.seq, changed_message(entry.src))
+        elif not self.failed:
+            self.approved = not changed
+            self.queue.extendleft(reversed(changed))
+
+    def _without(self, records: bytearray, seqs: set[int]) -> bytearray:
+        """What the receiver has of these files does not count any more."""
+        kept = bytearray()
+        for fields in RECORD.iter_unpack(records):
+            record = Record._make(fields)
+            if record.seq in seqs:
+                self.counters.files_done -= 1
+                self.counters.bytes_done -= record.size
+            else:
+                kept += RECORD.pack(*fields)
+        return kept
+
+    def next_generation(self, seq: int) -> int:
+        """Of a large file that is sent again because it changed after it had arrived; 0 for others."""
+        before = self._generations.pop(seq, 0)
+        return before % MAX_GENERATION + 1 if before else 0
 
     def retry(self, entry: Entry, message: str) -> None:
         """Send an entry again, a bounded number of times."""
@@ -274,19 +284,38 @@ class Transfer:
         self.opened = False
         self.reading = 0
         self.closing = self.closed = 0
-        if self.covered is not None:
-            self.published[:0] = self.covered
-            self.covered = None
+        self.uncover()
         self.checkpointing = None
         for file in self.files.values():
             file.busy = 0
             file.announced.clear()
 
-    def resume(self, runs: Iterable[tuple[int, int, int]], partials: object, same: bool) -> None:
+    def uncover(self) -> None:
+        """What a checkpoint covered is not durable, or not what was asked for."""
+        if self.covered is not None:
+            self.published[:0] = self.covered
+            self.covered = None
+
+    def last_word(self) -> int:
+        """The flags of the last checkpoint: a set of which a file failed is given up."""
+        return DISCARD if self.order.as_set and self.failed else FINAL
+
+    def resume(
+        self,
+        runs: Iterable[tuple[int, int, int]],
+        partials: object,
+        same: bool,
+        published: bool = False,
+    ) -> None:
         """The receiver has opened the transfer and says what it has. `same`: its memory goes back to the
-        last session; else what it published since the last checkpoint is sent again."""
-        self.partials = _known(partials)
-        if same:
+        last session; else what it published since the last checkpoint is sent again, unless it is a set
+        that was `published` as a whole, and all of it is known here."""
+        self.partials = known_partials(partials)
+        complete = published and self.approved and self.order.as_set and not self.failed
+        self.approved = complete or not self.order.as_set
+        if complete:
+            pass  # `published` is what was sent, all of it
+        elif same:
             for seq, outcome in _within(runs, [*self.sent, *self.files]):
                 self.done(seq, outcome)
         else:
@@ -333,18 +362,4 @@ def _within(runs: Iterable[tuple[int, int, int]], seqs: list[int]) -> list[tuple
         at = bisect_right(firsts, seq) - 1
         if at >= 0 and seq < ordered[at][0] + ordered[at][1]:
             found.append((seq, ordered[at][2]))
-    return found
-
-
-def _known(partials: object) -> dict[int, KnownPartial]:
-    """ValueError or TypeError when the receiver's answer makes no sense."""
-    found = {}
-    if not isinstance(partials, list):
-        raise TypeError("partials")
-    for seq, generation, identity, ranges in partials:
-        size, mtime, ctime, inode = (int(part) for part in identity)
-        spans = [(int(start), int(end)) for start, end in ranges]
-        if not all(0 <= start <= end <= size for start, end in spans):
-            raise ValueError("ranges that the file does not have")
-        found[int(seq)] = KnownPartial(int(generation), Identity(size, mtime, ctime, inode), spans)
     return found

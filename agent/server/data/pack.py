@@ -16,6 +16,7 @@ from agent.server.data.wire import PACK_FILES, WireError
 RECORD = struct.Struct(">IBHIq")
 EXECUTABLE = 1
 DIRECTORY = 2
+LINK = 4  # the content is what a symbolic link says
 
 OUTCOME = struct.Struct(">IB")
 """What the receiver answers for each file of a pack: seq and outcome."""

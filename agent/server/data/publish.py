@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import xxhash
@@ -34,20 +34,27 @@ class Policy:
     write_mtime: bool = True
     only_newer: bool = False
     time_resolution_ns: int = 0
+    strict: bool = False  # each file is on storage before it gets its name
+    as_set: bool = False  # no file gets its name before all of them are here
 
     @property
     def publishes(self) -> bool:
         return self.read and self.write
 
+    def with_set(self, *, as_set: bool) -> Policy:
+        """What has no content of its own to publish is no set."""
+        return replace(self, as_set=as_set and self.publishes)
+
     @property
     def in_place(self) -> bool:
         """Whether files that exist may be written where they are. Not together with "only newer": what was
-        begun looks new."""
-        return self.publishes and not self.only_newer and self.overwrite in _IN_PLACE
+        begun looks new. Nor in a set, of which nothing shows before all is there."""
+        freely = not self.only_newer and not self.as_set
+        return self.publishes and freely and self.overwrite in _IN_PLACE
 
 
 class Staged(NamedTuple):
-    """A whole file under a temporary name, closed, and the place where it goes."""
+    """A whole file or link under a temporary name, closed, and the place where it goes."""
 
     staging: int  # directory descriptor
     temporary: bytes
@@ -98,7 +105,13 @@ def _publish_new(file: Staged, *, keep_part: bool) -> Outcome:
     """Never replace. What is there with the same content counts as delivered: it is how a transfer that was
     interrupted just after publishing finds its own file. Else `keep_part` leaves the content beside it."""
     try:
-        os.link(file.temporary, file.name, src_dir_fd=file.staging, dst_dir_fd=file.directory)
+        os.link(
+            file.temporary,
+            file.name,
+            src_dir_fd=file.staging,
+            dst_dir_fd=file.directory,
+            follow_symlinks=False,
+        )
     except FileExistsError:
         if _same_content(file):
             os.unlink(file.temporary, dir_fd=file.staging)
@@ -140,6 +153,19 @@ def _back_up(file: Staged) -> None:
 
 
 def _same_content(file: Staged) -> bool:
+    ours = os.stat(file.temporary, dir_fd=file.staging, follow_symlinks=False)
+    return _same_link(file) if stat.S_ISLNK(ours.st_mode) else _same_file(file)
+
+
+def _same_link(file: Staged) -> bool:
+    try:
+        there = os.readlink(file.name, dir_fd=file.directory)
+    except OSError:
+        return False  # not a link, or gone
+    return there == os.readlink(file.temporary, dir_fd=file.staging)
+
+
+def _same_file(file: Staged) -> bool:
     try:
         theirs = os.open(file.name, _READ, dir_fd=file.directory)
     except OSError:

@@ -14,11 +14,14 @@ from agent.lanes.scheduler import Grant
 from agent.lanes.shares import Wait
 from agent.server.data import pack, reading
 from agent.server.data.digesting import ContentDigest, worth_it
-from agent.server.data.manifest import Entry
-from agent.server.data.outgoing import ChunkWork, LargeFile, OpenWork, PackWork, Transfer, Work
+from agent.server.data.manifest import KIND_DIRECTORY, KIND_LINK, Entry
+from agent.server.data.order import too_old
+from agent.server.data.outgoing import Transfer
 from agent.server.data.ranges import RangeSet
 from agent.server.data.reading import Extent, Identity, TooLargeError, UnreadableError, VanishedError
+from agent.server.data.rechecking import recheck
 from agent.server.data.wire import CHUNK_SIZE, MAX_GENERATION, PACK_FILE_SIZE, Header, Kind, Stream
+from agent.server.data.work import ChunkWork, LargeFile, OpenWork, PackWork, RecheckWork, Work
 from agent.server.results import Outcome, Record
 
 if TYPE_CHECKING:
@@ -104,6 +107,8 @@ class Pump:
                 self._send_pack(transfer, work.entries)
             elif isinstance(work, OpenWork):
                 self._open(transfer, work.entry)
+            elif isinstance(work, RecheckWork):
+                recheck(self._link, transfer)
             else:
                 self._send_chunk(transfer, work)
         finally:
@@ -149,10 +154,14 @@ class Pump:
     def _read(self, transfer: Transfer, entry: Entry) -> tuple[pack.PackedFile, Record] | None:
         """One file for a pack; None when it does not go there (what then, is noted)."""
         path = entry.dest
-        if entry.kind == 1:
+        if entry.kind == KIND_DIRECTORY:
             return pack.PackedFile(entry.seq, pack.DIRECTORY, path, 0, b""), Record(entry.seq, 0)
+        flags = pack.EXECUTABLE if entry.executable else 0
         try:
-            if transfer.order.reads:
+            if entry.kind == KIND_LINK:
+                content, identity = self._read_link(transfer, entry)
+                flags = pack.LINK
+            elif transfer.order.reads:
                 content, identity = reading.read_small(entry.src, transfer.manifest.sources)
             else:
                 content, identity = _zeros(transfer, entry)
@@ -167,7 +176,6 @@ class Pump:
             with self._link.changed:
                 transfer.fail(entry.seq, str(error))
             return None
-        flags = pack.EXECUTABLE if entry.executable else 0
         record = Record(
             entry.seq,
             Outcome.DELIVERED,
@@ -177,6 +185,12 @@ class Pump:
             xxhash.xxh3_64_intdigest(content),
         )
         return pack.PackedFile(entry.seq, flags, path, _mtime(entry, identity.mtime_ns), content), record
+
+    def _read_link(self, transfer: Transfer, entry: Entry) -> tuple[bytes, Identity]:
+        """What a symbolic link says. UnreadableError, also for a receiver that makes none."""
+        if "links" not in self._session.features:
+            raise UnreadableError(f"{os.fsdecode(entry.dest)}: {too_old('symlinks: preserve')}")
+        return reading.read_link(entry.src, transfer.manifest.sources)
 
     # --- large files ------------------------------------------------------------------------------------
 
@@ -193,7 +207,7 @@ class Pump:
                 transfer.fail(entry.seq, str(error))
             return
         with self._link.changed:
-            file = begin(transfer, entry, source, generation)
+            file = begin(transfer, entry, source, generation or transfer.next_generation(entry.seq))
             transfer.files[entry.seq] = file
             self._link.begun(transfer)
             empty = not file.todo

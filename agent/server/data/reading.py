@@ -88,6 +88,24 @@ def read_small(path: bytes, sources: Sources = WHOLE, limit: int = PACK_FILE_SIZ
         os.close(fd)
 
 
+def read_link(path: bytes, sources: Sources = WHOLE) -> tuple[bytes, Identity]:
+    """What a symbolic link says, of one state. VanishedError, also when something else has its name."""
+    try:
+        fd = sources.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _GONE:
+            raise VanishedError from error
+        raise UnreadableError(f"{_shown(path)}: {os.strerror(error.errno or 0)}") from error
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISLNK(found.st_mode):
+            raise VanishedError
+        target = os.readlink(b"", dir_fd=fd)  # of the very link: what a link says never changes
+    finally:
+        os.close(fd)
+    return target, Identity(len(target), found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
 def read_into(fd: int, view: memoryview, offset: int, path: bytes) -> int:
     """Fill `view`; returns less than its length at the end of the file. UnreadableError."""
     got = 0

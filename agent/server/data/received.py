@@ -10,6 +10,7 @@ from agent.server.data.inplace import place_of
 from agent.server.data.outcomes import Memory, Outcomes
 from agent.server.data.publish import Policy
 from agent.server.data.ranges import Range, RangeSet
+from agent.server.data.sets import StagedSet, finish, was_published
 from agent.server.data.staging import Partial, Staging, new_name
 
 if TYPE_CHECKING:
@@ -130,7 +131,9 @@ class ReceivedTransfer:
         self.session: Session | None = None
         self.handle = 0  # in that session
         self.idle_since = 0.0
+        finish(root, os.fsencode(uid))
         self.staging = Staging(root, uid)
+        self.staged = StagedSet(published=was_published(self.staging.fd))
         self.files: dict[int, ReceivedFile] = {}
         self.dropped: dict[int, int] = {}  # seq -> generation that failed or was skipped here
         self.partials = {partial.seq: partial for partial in self.staging.recover()}
@@ -140,6 +143,7 @@ class ReceivedTransfer:
     def revive(self) -> None:
         """Make it usable for a new session, after the end of an earlier one or of the transfer itself."""
         if self.staging.fd < 0:
+            finish(self.root, os.fsencode(self.uid))
             self.staging = Staging(self.root, self.uid)
             self.partials = {partial.seq: partial for partial in self.staging.recover()}
             self.journaled = bool(self.partials)
@@ -148,13 +152,14 @@ class ReceivedTransfer:
     @property
     def unfinished(self) -> bool:
         """Whether there are partial files that a journal should name, with or without a session."""
-        return self.staging.fd >= 0 and bool(self.files or self.partials)
+        return self.staging.fd >= 0 and bool(self.files or self.partials or self.staged.partials())
 
     def snapshot(self) -> list[Partial]:
         """The partial files and what of them is written now."""
         with self.lock:
             files = list(self.files.values())
             found = [partial for seq, partial in self.partials.items() if seq not in self.files]
+        found += self.staged.partials()
         for file in files:
             with file.lock:
                 if file.stored and not file.closed and not file.publishing:
@@ -192,6 +197,8 @@ class ReceivedTransfer:
     def close_files(self) -> None:
         """Keep what was written, close the descriptors."""
         for partial in self.snapshot():
+            if self.staged.holds(partial.seq) and partial.seq not in self.files:
+                continue  # whole already
             with self.lock:
                 file = self.files.pop(partial.seq, None)
                 self.partials[partial.seq] = partial

@@ -23,6 +23,7 @@ from agent.server.data.room import Room
 from agent.server.data.rules import Rules
 from agent.server.data.serving import Serving
 from agent.server.data.sessions import Session
+from agent.server.data.sets import finish_roots
 from agent.server.data.syncer import Job
 from agent.server.data.throttle import Throttle
 from agent.server.data.wire import Kind, Stream, WireError
@@ -212,9 +213,10 @@ class Receiver:
         return self._roots[path]
 
     def set_roots(self, paths: list[bytes]) -> None:
-        """Roots that an earlier process may have left unfinished files in."""
+        """Roots that an earlier process may have left unfinished files in, or a set half published."""
         with self._lock:
             self._swept.update(paths)
+        finish_roots(paths)
 
     # --- transfers ---------------------------------------------------------------------------------
 
@@ -276,6 +278,7 @@ class Receiver:
         if transfer is not None:
             transfer.staging.close()
             transfer.outcomes.clear()
+        finish_roots([path])
         staging.discard(path, ident)
 
     def sync_failed(self, path: bytes, error: OSError) -> None:

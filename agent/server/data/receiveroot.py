@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+from agent.server.data.sets import finish_all
 from agent.server.data.syncer import Syncer
 
 
@@ -19,4 +20,5 @@ class ReceiveRoot:
     def __post_init__(self) -> None:
         if not os.path.isdir(self.path):
             raise FileNotFoundError("the directory of the root is missing")
+        finish_all(self.path)  # before anything else is done below it
         self.syncer = Syncer(self.path)

@@ -11,6 +11,7 @@ from agent.server import noreplace
 from agent.server.confine import TRASH, FileError, shown
 from agent.server.data.changing import Changing, Result, unsure
 from agent.server.data.granting import Grant
+from agent.server.data.symlink import check_target
 from agent.server.sandboxes import Place
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def _rename(changing: Changing, old: Place, new: Place) -> tuple[str, str]:
     found = os.stat(old.parts[-1], dir_fd=source, follow_symlinks=False)
     if stat.S_ISDIR(found.st_mode):
         raise FileError(f"{old.shown} is a directory at the destination; files are renamed one by one")
+    if stat.S_ISLNK(found.st_mode):  # from its new place it may lead elsewhere
+        check_target(new.parts[:-1], new.parts[-1], os.readlink(old.parts[-1], dir_fd=source))
     source = os.dup(source)  # the other directory may push it out of the cache
     try:
         target = changing.directories(new.base).get(new.parts[:-1])

@@ -6,22 +6,22 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.jetstream import constants
 from agent.jetstream.constants import PERMISSION_UPLOAD
-from agent.server.confine import PATH_MAX, Directories, FileError, reason
+from agent.server.confine import Directories, FileError, reason
 from agent.server.data import proof, remote, wire
 from agent.server.data.granting import Answer, Credentials, Grant, RefusedError
-from agent.server.data.publish import Policy
 from agent.server.data.received import ReceivedTransfer
 from agent.server.data.room import Seat
 from agent.server.data.rules import UnauthorizedError
 from agent.server.data.sessions import Reception, Session
+from agent.server.data.sets import IncompleteError
 from agent.server.data.syncer import Job
 from agent.server.data.wire import HEADER, Header, Json, Kind, Stream, WireError
+from agent.server.data.wishes import Wishes, min_cipher, wishes
 from agent.server.data.writing import Writer
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-_HEX = frozenset("0123456789abcdef")
+MAX_TOLD = 500  # failures in one frame
 
 
 class Serving:
@@ -223,40 +223,41 @@ class Serving:
 
     def _open(self, session: Session, header: Header, value: Json) -> None:
         """Answer with what is here already, or with why the transfer cannot be received."""
-        wishes = _wishes(value)
+        wanted = wishes(value)
         answer = Header(Kind.OPENED, handle=header.handle)
-        refusal = self._receiver.rules.refuses(session.level, _min_cipher(value))
+        refusal = self._receiver.rules.refuses(session.level, min_cipher(value))
         if refusal is not None:
             self._stream.send_json(answer, {"error": refusal})
             return
         handle = header.handle
-        self._granted(session, value, answer, lambda grant: self._begin(session, handle, wishes, grant))
+        self._granted(session, value, answer, lambda grant: self._begin(session, handle, wanted, grant))
 
-    def _begin(self, session: Session, handle: int, wishes: Wishes, grant: Grant) -> Json:
+    def _begin(self, session: Session, handle: int, wanted: Wishes, grant: Grant) -> Json:
         """Open the transfer below the roots of its user. WireError when the session takes no more."""
         grant.require(PERMISSION_UPLOAD)
         try:
-            place = grant.roots.resolve(wishes.destination)
+            place = grant.roots.resolve(wanted.destination)
             if place is None:
                 names = ", ".join(grant.roots.names())
                 return {"error": f"destinationPath must begin with one of the user's roots there: {names}"}
-            transfer = self._receiver.open(place.base, grant.ident(wishes.uid), session, handle)
+            transfer = self._receiver.open(place.base, grant.ident(wanted.uid), session, handle)
         except FileError as error:
             return {"error": str(error)}
         except OSError as error:
             return {"error": f"the destination cannot take files: {reason(error)}"}
-        transfer.destination, transfer.policy = b"/".join(place.parts), wishes.policy
-        transfer.total_size = wishes.total
+        transfer.destination, transfer.policy = b"/".join(place.parts), wanted.policy
+        transfer.total_size = wanted.total
         partials = [
             [partial.seq, partial.generation, partial.identity, partial.ranges]
             for partial in transfer.snapshot()
         ]
-        reception = session.receptions[handle] = self._reception(session, transfer, wishes, grant)
+        reception = session.receptions[handle] = self._reception(session, transfer, wanted, grant)
         self._receiver.report(reception.report("receiving"))
-        return {"runs": transfer.outcomes.runs(), "partials": partials}
+        here: Json = {"runs": transfer.outcomes.runs(), "partials": partials}
+        return here | {"published": transfer.staged.published} if transfer.policy.as_set else here
 
     def _reception(
-        self, session: Session, transfer: ReceivedTransfer, wishes: Wishes, grant: Grant
+        self, session: Session, transfer: ReceivedTransfer, wanted: Wishes, grant: Grant
     ) -> Reception:
         source = {
             "sourceIP": self._peer[0],
@@ -265,27 +266,47 @@ class Serving:
             "encrypted": session.level > 0,
             "publicKey": session.peer_key,
         }
-        path = os.fsdecode(wishes.destination)
-        return Reception(transfer.uid, wishes.uid, grant.user, source, path, wishes.total)
+        path = os.fsdecode(wanted.destination)
+        return Reception(transfer.uid, wanted.uid, grant.user, source, path, wanted.total)
 
     def _checkpoint(self, session: Session, transfer: ReceivedTransfer, header: Header) -> None:
         def done(error: OSError | None) -> None:
             """In the syncer's thread."""
             if error is not None:
                 self._receiver.sync_failed(transfer.root, error)
-                self._stream.refuse(f"the destination cannot sync its storage: {reason(error)}")
-                self._stream.shutdown()
+                self._give_up(f"the destination cannot sync its storage: {reason(error)}")
                 return
-            if header.flags:
-                session.handles.pop(header.handle, None)
-                self._receiver.release(transfer, header.flags)
-                self._ended(session, header)
+            answer = Header(Kind.CHECKPOINTED, header.flags, handle=header.handle, offset=header.offset)
             try:
-                self._stream.send(Header(Kind.CHECKPOINTED, handle=header.handle, offset=header.offset))
-            except OSError:
-                self._stream.shutdown()  # the sender asks again in its next session
+                if header.flags & wire.FINAL and not self._published(transfer, header):
+                    answer = answer._replace(flags=0)
+                elif header.flags:
+                    session.handles.pop(header.handle, None)
+                    self._receiver.release(transfer, header.flags)
+                    self._ended(session, header)
+                self._stream.send(answer)
+            except IncompleteError as problem:
+                self._receiver.sync_failed(transfer.root, OSError(str(problem)))  # all is sent again
+                self._give_up(f"the destination does not have the whole set: {problem}")
+            except OSError as problem:  # the sender asks again in its next session
+                self._give_up(f"the destination cannot publish the set: {reason(problem)}")
 
         self._receiver.sync(Job(transfer, done), transfer)
+
+    def _give_up(self, why: str) -> None:
+        self._stream.refuse(why)
+        self._stream.shutdown()
+
+    def _published(self, transfer: ReceivedTransfer, header: Header) -> bool:
+        """Give the files of a set their names; False, with what is in the way told, when that cannot be."""
+        if not transfer.policy.as_set:
+            return True
+        staged, staging = transfer.staged, transfer.staging.fd
+        failures = staged.publish(transfer.root, staging, transfer.policy, header.digest)
+        for at in range(0, len(failures), MAX_TOLD):
+            told = failures[at : at + MAX_TOLD]
+            self._stream.send_json(Header(Kind.FAILED, handle=header.handle), {"files": told})
+        return staged.published
 
     def _ended(self, session: Session, header: Header) -> None:
         """The sender is through with a transfer, or has suspended it."""
@@ -326,47 +347,3 @@ def _judged(found: Answer, work: Callable[[Grant], Json]) -> Json:
         return work(found)
     except RefusedError as error:
         return {"error": str(error), "refused": True}
-
-
-def _min_cipher(value: Json) -> int:
-    """Of an OPEN frame; a sender that names none asks for nothing."""
-    found = value.get("minCipher", 0)
-    if not isinstance(found, int) or not 0 <= found <= constants.MIN_CIPHER_ENCRYPTED_256:
-        raise WireError("an OPEN frame is malformed")
-    return found
-
-
-class Wishes(NamedTuple):
-    """What an OPEN frame asks for."""
-
-    uid: str
-    destination: bytes
-    policy: Policy
-    total: int
-
-
-def _wishes(value: Json) -> Wishes:
-    """WireError when the frame makes no sense."""
-    try:
-        uid = str(value["uid"])
-        destination = os.fsencode(str(value["destinationPath"]))
-        overwrite, flags = int(value["overwriteMode"]), int(value["flags"])
-        resolution_ns = int(value["timeResolutionUs"]) * 1000
-        total = int(value.get("totalSize", 0))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise WireError("an OPEN frame is malformed") from error
-    if len(uid) != 32 or not _HEX.issuperset(uid):
-        raise WireError("an OPEN frame names no transfer")
-    if len(destination) > PATH_MAX or not 0 <= total < 1 << 63 or not 0 <= resolution_ns < 1 << 63:
-        raise WireError("an OPEN frame is malformed")
-    if not constants.OVERWRITE_IN_PLACE_NEVER <= overwrite <= constants.OVERWRITE_BACKUP:
-        raise WireError(f"overwrite mode {overwrite} is not supported by this server")
-    policy = Policy(
-        overwrite,
-        bool(flags & constants.TRANSFER_FLAG_READ),
-        bool(flags & constants.TRANSFER_FLAG_WRITE),
-        bool(flags & constants.TRANSFER_FLAG_WRITE_MTIME),
-        bool(flags & constants.TRANSFER_FLAG_WRITE_ONLY_NEWER),
-        resolution_ns,
-    )
-    return Wishes(uid, destination, policy, total)

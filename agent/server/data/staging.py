@@ -20,6 +20,7 @@ from agent.server.data.ranges import Range
 
 JOURNAL = b"journal"
 _JOURNAL_NEW = b"journal.new"
+KEPT = (b"set", b"set.published")  # of sets.py, which sees to them
 _MAX_JOURNAL = 16 << 20
 ABANDONED_SECONDS = 48 * 3600
 _ATTEMPTS = 10
@@ -71,7 +72,7 @@ class Staging:
     def recover(self) -> list[Partial]:
         """What a crash left that is of use; the rest is removed."""
         partials = self._read_journal()
-        wanted = {partial.name for partial in partials} | {JOURNAL}
+        wanted = {partial.name for partial in partials} | {JOURNAL, *KEPT}
         self._clear(wanted)
         present = {os.fsencode(name) for name in os.listdir(self.fd)}
         return [partial for partial in partials if partial.place is not None or partial.name in present]
@@ -163,12 +164,15 @@ def remove_directory(root: bytes, name: bytes) -> None:
 
 
 def discard(root: bytes, uid: str) -> None:
-    """Remove what is left of a transfer that will not go on."""
+    """Remove what is left of a transfer that will not go on; not what a set still has to publish."""
     try:
-        os.close(open_below(root, (STAGING, os.fsencode(uid)), create=False))
+        fd = open_below(root, (STAGING, os.fsencode(uid)), create=False)
     except (FileNotFoundError, FileError):
         return  # nothing of ours is left
-    Staging(root, uid).remove()
+    publishing = KEPT[0] in {os.fsencode(name) for name in os.listdir(fd)}
+    os.close(fd)
+    if not publishing:
+        Staging(root, uid).remove()
 
 
 def remove_abandoned(root: bytes, active: set[str], now: float | None = None) -> None:

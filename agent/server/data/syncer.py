@@ -8,7 +8,6 @@ made to send again all since the last good checkpoint.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
@@ -18,13 +17,11 @@ from dataclasses import dataclass, field
 
 from agent.server.confine import Directories, FileError, Parts
 from agent.server.data.received import ReceivedTransfer
+from agent.server.data.syncfs import FEW_FILES, sync_file_system
 
-FEW_FILES = 16
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _OUR_TROUBLE = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Why a file could not be opened, though it may be what was published."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +88,7 @@ class Syncer:
         partials = [(transfer, transfer.snapshot()) for transfer in transfers.values()]
         unfinished = sum(len(found) for _, found in partials)
         if dirty.many or unfinished > FEW_FILES:
-            self._sync_all()
+            sync_file_system(self._root)
         else:
             self._sync_each(dirty.files)
             for transfer, found in partials:
@@ -102,15 +99,6 @@ class Syncer:
             if (found or transfer.journaled) and transfer.staging.fd >= 0:
                 transfer.staging.write_journal(found)
                 transfer.journaled = bool(found)
-
-    def _sync_all(self) -> None:
-        fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            if _libc.syncfs(fd) != 0:
-                code = ctypes.get_errno()
-                raise OSError(code, os.strerror(code))
-        finally:
-            os.close(fd)
 
     def _sync_each(self, files: list[tuple[Parts, bytes | None]]) -> None:
         directories = Directories(self._root)

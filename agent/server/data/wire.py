@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PREAMBLE = b"LSDATA/1\n"
 PROTOCOL = 1
-FEATURES = ("delete", "discard", "holes", "list", "ping", "rename")
+FEATURES = ("delete", "discard", "holes", "links", "list", "ping", "rename", "sets", "strict")
 
 HEADER = struct.Struct(">BBHIIIQQ")
 CHUNK_SIZE = 1 << 20  # most content of one frame; the unit of checksum and of resending
@@ -80,7 +80,8 @@ LIMITS: dict[int, int] = {
 }
 """Longest payload by kind; a kind that is not here is unknown."""
 
-# Flags of CHECKPOINT: what becomes of the transfer afterwards
+# Flags of CHECKPOINT: what becomes of the transfer afterwards. CHECKPOINTED tells them back; without FINAL
+# when a set could not be published (`digest` of that CHECKPOINT is how many files the set has).
 FINAL = 1  # it is over
 DISCARD = 2  # it was given up: drop what is unfinished
 RELEASE = 4  # it rests until it is opened again

@@ -9,12 +9,14 @@ from collections.abc import Callable
 import xxhash
 
 from agent.server.confine import Directories, FileError, Names, Parts, reason, shown
-from agent.server.data import pack
+from agent.server.data import pack, symlink
 from agent.server.data.inplace import make_executable, open_in_place, place_of, require_there, write_zeros
+from agent.server.data.naming import Naming
 from agent.server.data.pack import PackedFile
-from agent.server.data.publish import Staged, keeps_existing, publish
+from agent.server.data.publish import keeps_existing
 from agent.server.data.received import MAX_OPEN_FILES, MAX_RANGES, Identity, ReceivedFile, ReceivedTransfer
 from agent.server.data.staging import Partial
+from agent.server.data.strict import StrictBatch, Unnamed
 from agent.server.data.syncer import Syncer
 from agent.server.data.wire import MAX_SEQ, Header, Json, Kind, Stream, WireError
 from agent.server.results import Outcome
@@ -44,6 +46,7 @@ class Writer:
         self._stream = stream
         self._directories = directories
         self._syncer = syncer
+        self._naming = Naming(directories, syncer)
 
     def pack(self, transfer: ReceivedTransfer, header: Header, payload: memoryview) -> None:
         """Publish every file of a pack, and answer with what became of each."""
@@ -52,43 +55,54 @@ class Writer:
             return
         answer = bytearray()
         failed: list[tuple[int, str]] = []
-        names = Names(transfer.destination)
+        names, batch = Names(transfer.destination), self._naming.batch(transfer)
         for file in pack.decode(payload):
             try:
-                outcome = self._small(transfer, names, file)
-                transfer.outcomes.record(file.seq, outcome)
-                answer += pack.OUTCOME.pack(file.seq, outcome)
+                outcome = self._small(transfer, names, file, batch)
             except FileError as error:
                 failed.append((file.seq, str(error)))
             except OSError as error:
                 failed.append((file.seq, f"{shown(file.path)}: {reason(error)} at the destination"))
+            else:
+                if outcome is not None:
+                    answer += _told(transfer, file.seq, outcome)
+        for seq, result in () if batch is None else self._naming.finish(transfer, batch):
+            if isinstance(result, Outcome):
+                answer += _told(transfer, seq, result)
+            else:
+                failed.append((seq, result))
         if answer:
             self._stream.send(Header(Kind.DONE, handle=header.handle, offset=header.offset), answer)
         self._failed(header.handle, failed)
 
-    def _small(self, transfer: ReceivedTransfer, names: Names, file: PackedFile) -> Outcome:
+    def _small(
+        self, transfer: ReceivedTransfer, names: Names, file: PackedFile, batch: StrictBatch | None
+    ) -> Outcome | None:
+        """None: the batch says what becomes of it."""
         directory, name = names.split(file.path)
         if file.seq in transfer.files or file.seq in transfer.partials:
             transfer.drop(file.seq)
         if file.flags & pack.DIRECTORY:
-            if not transfer.policy.publishes:
-                return Outcome.DELIVERED
-            self._directories.get((*directory, name))
-            self._syncer.published((*directory, name), None)
-            return Outcome.DELIVERED
+            return self._naming.directory(transfer, (*directory, name), file.seq, batch)
+        if file.flags & pack.LINK:
+            symlink.check_target(directory, name, bytes(file.content))
         if not transfer.policy.write:
             return Outcome.DELIVERED
-        fd = self._in_place(transfer, directory, name, len(file.content))
+        fd = -1
+        if not file.flags & pack.LINK:
+            fd = self._in_place(transfer, directory, name, len(file.content))
         if fd >= 0:
             try:
                 write_all(fd, file.content, 0)
                 os.ftruncate(fd, len(file.content))
                 self._dress(transfer, fd, file.flags, file.mtime_ns)
+                if batch is not None:
+                    os.fsync(fd)
             finally:
                 os.close(fd)
             self._syncer.published(directory, name)
             return Outcome.DELIVERED
-        return self._new(transfer, directory, name, file)
+        return self._new(transfer, directory, name, file, batch)
 
     def _in_place(self, transfer: ReceivedTransfer, directory: Parts, name: bytes, size: int) -> int:
         if not transfer.policy.in_place:
@@ -102,38 +116,40 @@ class Writer:
         if transfer.policy.write_mtime:
             os.utime(fd, ns=(mtime_ns, mtime_ns))
 
-    def _new(self, transfer: ReceivedTransfer, directory: Parts, name: bytes, file: PackedFile) -> Outcome:
+    def _new(
+        self,
+        transfer: ReceivedTransfer,
+        directory: Parts,
+        name: bytes,
+        file: PackedFile,
+        batch: StrictBatch | None,
+    ) -> Outcome | None:
         temporary = b"%d" % next(_temporary)
-        mode = 0o777 if file.flags & pack.EXECUTABLE else 0o666
-        fd = os.open(temporary, _CREATE, mode, dir_fd=transfer.staging.fd)
+        unnamed = Unnamed(file.seq, temporary, directory, name, file.mtime_ns)
         try:
-            try:
-                if file.content:
-                    write_all(fd, file.content, 0)
-                if transfer.policy.write_mtime:
-                    os.utime(fd, ns=(file.mtime_ns, file.mtime_ns))
-            finally:
-                os.close(fd)
-            return self._publish(transfer, temporary, directory, name, file.mtime_ns)
+            self._write_new(transfer, temporary, file)
+            if batch is not None:
+                batch.hold(unnamed)
+                return None
+            return self._naming.publish(transfer, unnamed)
         except (OSError, FileError):
             _unlink(temporary, transfer.staging.fd)
             raise
 
-    def _publish(
-        self, transfer: ReceivedTransfer, temporary: bytes, directory: Parts, name: bytes, mtime_ns: int
-    ) -> Outcome:
-        if not transfer.policy.publishes:
-            os.unlink(temporary, dir_fd=transfer.staging.fd)
-            return Outcome.DELIVERED
-        file = Staged(transfer.staging.fd, temporary, self._directories.get(directory), name, mtime_ns)
+    def _write_new(self, transfer: ReceivedTransfer, temporary: bytes, file: PackedFile) -> None:
+        if file.flags & pack.LINK:
+            mtime_ns = file.mtime_ns if transfer.policy.write_mtime else None
+            symlink.make(bytes(file.content), transfer.staging.fd, temporary, mtime_ns)
+            return
+        mode = 0o777 if file.flags & pack.EXECUTABLE else 0o666
+        fd = os.open(temporary, _CREATE, mode, dir_fd=transfer.staging.fd)
         try:
-            outcome = publish(transfer.policy, file)
-        except FileNotFoundError:  # the directory was removed since we opened it
-            self._directories.forget(directory)
-            outcome = publish(transfer.policy, file._replace(directory=self._directories.get(directory)))
-        if outcome is Outcome.DELIVERED:
-            self._syncer.published(directory, name)
-        return outcome
+            if file.content:
+                write_all(fd, file.content, 0)
+            if transfer.policy.write_mtime:
+                os.utime(fd, ns=(file.mtime_ns, file.mtime_ns))
+        finally:
+            os.close(fd)
 
     def file(self, transfer: ReceivedTransfer, header: Header, value: Json) -> None:
         """A file that will come in chunks. Every stream that carries some of it announces it."""
@@ -186,10 +202,11 @@ class Writer:
         if (
             policy.only_newer
             and policy.publishes
+            and not policy.as_set
             and keeps_existing(policy, self._directories.get(directory), name, file.mtime_ns)
         ):
             return True
-        partial = transfer.partials.pop(file.seq, None)
+        partial = transfer.partials.pop(file.seq, None) or transfer.staged.take(file.seq)
         keep = (
             partial is not None
             and partial.generation == file.generation
@@ -314,7 +331,9 @@ class Writer:
             file.unpin()
         directory, name = Names(transfer.destination).split(file.path)
         if not file.in_place:
-            return self._publish(transfer, file.name, directory, name, file.mtime_ns)
+            return self._naming.publish_large(
+                transfer, file, Unnamed(file.seq, file.name, directory, name, file.mtime_ns)
+            )
         require_there(place, self._directories.get(directory), name)
         self._syncer.published(directory, name)
         return Outcome.DELIVERED
@@ -326,6 +345,12 @@ class Writer:
     def _failed(self, handle: int, failed: list[tuple[int, str]]) -> None:
         if failed:
             self._stream.send_json(Header(Kind.FAILED, handle=handle), {"files": failed})
+
+
+def _told(transfer: ReceivedTransfer, seq: int, outcome: Outcome) -> bytes:
+    """What a DONE frame says of a file of a pack."""
+    transfer.outcomes.record(seq, outcome)
+    return pack.OUTCOME.pack(seq, outcome)
 
 
 def _announced(seq: int, generation: int, value: Json) -> ReceivedFile:

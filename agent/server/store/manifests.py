@@ -13,7 +13,7 @@ from agent.server.store import objects, tokens
 from agent.server.store.scope import EVERYTHING, Owner, Scope
 
 PENDING, COMPLETE, ERROR = "pending", "complete", "error"
-KIND_FILE, KIND_EMPTY_DIRECTORY = 0, 1
+KIND_FILE, KIND_EMPTY_DIRECTORY, KIND_LINK = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Manifest:
 
 
 class Entry(NamedTuple):
-    """One file or empty directory. Paths with surrogate escapes; size -1 and mtime None = not known."""
+    """One file, empty directory or link. Paths with surrogate escapes; size -1 and mtime None = not known."""
 
     dest: str
     src: str
