@@ -37,6 +37,8 @@ DEFAULT_LISTEN = ("127.0.0.1", 8890)
 TICK = 0.2
 PAUSE = 0.05
 """The answer is worked out at most so often: thousands of objects may change in one breath."""
+PACE = 10.0
+"""And never for longer than a tenth of the time: of ten thousand objects it takes a while."""
 SAVE_SECONDS = 60.0
 HOOK_HELP = "Secret that a repository's host signs its push hook with (POST /api/v1/reconcile)."
 
@@ -166,11 +168,14 @@ class Runner:
 
     def _watch_plain(self) -> int:
         version = 0
-        while (code := self._ended()) is None:
+        while True:
+            begun = time.monotonic()
+            if (code := self._ended()) is not None:
+                return code
             self._ping()
+            pause = max(PAUSE, PACE * (time.monotonic() - begun))
             version = self._agent.context.board.wait_change(version, TICK)
-            time.sleep(PAUSE)
-        return code
+            time.sleep(pause)
 
     def _watch_live(self) -> int:
         from rich.console import Console

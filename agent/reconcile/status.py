@@ -25,7 +25,10 @@ class ObjectStatus:
     last_success: float | None = None
 
     def condition(self, kind: ConditionType) -> Condition | None:
-        return next((c for c in self.conditions if c.type is kind and c.status), None)
+        for condition in self.conditions:  # of every object, whenever somebody asks how things are
+            if condition.type is kind and condition.status:
+                return condition
+        return None
 
     @property
     def ready(self) -> bool:
@@ -102,6 +105,7 @@ class Board:
     def __init__(self, changed: Callable[[ObjectStatus], None] = lambda _status: None) -> None:
         self._lock = threading.Condition()
         self._statuses: dict[Key, ObjectStatus] = {}
+        self._order: list[Key] | None = None  # of the keys, sorted; None = to be sorted again
         self._changed = changed
         self._version = 0
 
@@ -120,6 +124,8 @@ class Board:
                 status.updated_at,
                 success,
             )
+            if before is None:
+                self._order = None
             self._statuses[status.key] = now
             self._version += 1
             self._lock.notify_all()
@@ -139,6 +145,7 @@ class Board:
     def remove(self, key: Key) -> None:
         with self._lock:
             self._statuses.pop(key, None)
+            self._order = None
             self._version += 1
             self._lock.notify_all()
 
@@ -148,7 +155,9 @@ class Board:
 
     def all(self) -> list[ObjectStatus]:
         with self._lock:
-            return sorted(self._statuses.values(), key=lambda s: s.key)
+            if self._order is None:
+                self._order = sorted(self._statuses)
+            return [self._statuses[key] for key in self._order]
 
     def wait_change(self, version: int, timeout: float) -> int:
         """Block until something changed since `version`, or the time is over; returns the version now."""
