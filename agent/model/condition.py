@@ -54,7 +54,6 @@ class Reason(StrEnum):
     QUEUE_OVERFLOW = "QueueOverflow"
     WATCH_LIMIT = "WatchLimit"
     WATCHER_DIED = "WatcherDied"
-    POLLING = "Polling"
     NETWORK_FILE_SYSTEM = "NetworkFileSystem"
     # drift
     CHANGED_AT_DESTINATION = "ChangedAtDestination"

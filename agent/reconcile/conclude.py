@@ -36,6 +36,7 @@ def conclude(
         "destinationPath": spec.destination_path,
         "sources": [entry.source for entry in spec.paths],
         "deliveries": [describe(d.found, d.memory, spec) for d in deliveries],
+        "watch": sources.document(spec),
         **turn_document(context, spec),
     }
     outcome, delivery = min(judged, key=lambda pair: _weight(pair[0]))
@@ -44,8 +45,8 @@ def conclude(
     for other, _ in judged:
         if isinstance(other, Stalled) and not isinstance(outcome, Stalled):
             report.add(ConditionType.STALLED, other.reason, other.message)
-    for state in sources.degraded(spec):
-        report.add(ConditionType.WATCH_DEGRADED, state.reason or Reason.POLLING, state.message)
+    for reason, text in sources.degraded(spec):
+        report.add(ConditionType.WATCH_DEGRADED, reason, text)
     for reason, text in overdue(spec, deliveries, sources.overdue(spec.name), now):
         report.add(ConditionType.LIMITED, reason, text)
     beyond: dict[str, None] = {}

@@ -9,18 +9,22 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
+from agent.model.condition import Reason
 from agent.model.spec import DesiredState, Key, Kind, MappingSpec, PathMapping, Symlinks, Trigger
 from agent.reconcile.context import Context
 from agent.reconcile.queue import WHOLE, Hints
+from agent.reconcile.wallclock import WallClock
 from agent.source.filters import Filter
 from agent.source.watch import Dirty, Subscription, Watcher, WatchState
 
 log = structlog.get_logger(__name__)
 
 SPEC_TRIGGER = Trigger(settle=0.05)
+CLOCK_CHECK = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,13 @@ class Sources:
     _followed: dict[_Wanted, Subscription] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _specs_changed: threading.Event = field(default_factory=threading.Event)
+    _wall_clock: WallClock = field(default_factory=WallClock)
     _stopping: bool = False
     _thread: threading.Thread | None = None
 
     def __post_init__(self) -> None:
-        self._watcher = Watcher(on_state=self._state_changed)
+        canary = os.path.join(self.context.state_dir, "watch")
+        self._watcher = Watcher(on_state=self._state_changed, canary=canary)
 
     def watch_specs(self, paths: tuple[str, ...]) -> None:
         """Reload a moment after a spec file changed; from a thread of its own, so that no event waits."""
@@ -67,14 +73,31 @@ class Sources:
 
     def _reload_on_change(self) -> None:
         while True:
-            self._specs_changed.wait()
+            changed = self._specs_changed.wait(CLOCK_CHECK)
             if self._stopping:
                 return
+            self._look_at_clock()
+            if not changed:
+                continue
             self._specs_changed.clear()
             try:
                 self.reload()
             except Exception:
                 log.exception("reading the specs failed")
+
+    def _look_at_clock(self) -> None:
+        """What waits for a time of day is told when the clock was set."""
+        context = self.context
+        if not self._wall_clock.was_set(context.clock.time(), context.clock.monotonic()):
+            return
+        log.info("the clock was set", time=context.clock.time())
+        timed = [name for name, spec in context.desired.destinations.items() if spec.windows]
+        keys = [Key(Kind.DESTINATION, name) for name in timed]
+        for name, mapping in context.desired.mappings.items():
+            if mapping.trigger.schedule is not None or not set(timed).isdisjoint(mapping.destinations):
+                keys.append(Key(Kind.MAPPING, name))
+        for key in keys:
+            context.queue.add(key)
 
     def follow(self, desired: DesiredState) -> None:
         """Watch what the mappings of this revision want watched, and nothing else."""
@@ -109,12 +132,20 @@ class Sources:
         for key in keys:
             self.context.queue.add(key)
 
-    def degraded(self, spec: MappingSpec) -> list[WatchState]:
+    def degraded(self, spec: MappingSpec) -> list[tuple[Reason, str]]:
         """How badly the roots of a mapping are watched; empty when every change is told at once."""
-        if not spec.trigger.watch:
-            return []
-        states = [self._watcher.state(entry.source) for entry in spec.paths]
-        return [state for state in states if state.reason is not None]
+        return [(s.reason, s.message) for s in self._states(spec).values() if s.reason is not None]
+
+    def document(self, spec: MappingSpec) -> list[dict[str, Any]]:
+        """How each source is watched, for the status document."""
+        return [
+            {"source": root, "directories": state.directories, "pollSeconds": state.poll}
+            for root, state in self._states(spec).items()
+        ]
+
+    def _states(self, spec: MappingSpec) -> dict[str, WatchState]:
+        roots = [entry.source for entry in spec.paths] if spec.trigger.watch else []
+        return {root: self._watcher.state(root) for root in roots}
 
     def settling(self, mapping: str) -> int:
         """How many files of a mapping are still being written."""

@@ -1,9 +1,13 @@
-"""What the kernel says about watching: file system types, and limits with the line that raises them."""
+"""What the kernel says about watching: mounts and their types, and limits with the line that raises them."""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
+import select
+from collections.abc import Iterable
+from typing import NamedTuple
 
 # fmt: off
 _NETWORK = frozenset({
@@ -12,6 +16,7 @@ _NETWORK = frozenset({
 })
 # fmt: on
 _INOTIFY = "/proc/sys/fs/inotify"
+_MOUNTINFO = "/proc/self/mountinfo"
 _MAX_MOUNTINFO = 4 << 20
 
 
@@ -20,31 +25,76 @@ def is_network(type_: str) -> bool:
     return type_ in _NETWORK or type_.startswith("fuse.")
 
 
-def file_system_type(path: str) -> str:
-    """Type of the file system that holds a path, for example `ext4`; empty when it cannot be told."""
+class Mount(NamedTuple):
+    number: int  # the kernel's id; another mount at the same place has another
+    place: str
+    type: str
+
+
+class MountTable:
+    """What is mounted where, in the mount namespace of this process; read again when that has changed."""
+
+    def __init__(self) -> None:
+        self._poller = select.poll()
+        self._file: io.FileIO | None = None
+        self._mounts: tuple[Mount, ...] | None = None
+        try:
+            self._file = open(_MOUNTINFO, "rb", buffering=0)  # noqa: SIM115  held for poll
+            self._poller.register(self._file, select.POLLPRI)
+        except OSError:
+            self._file = None
+
+    def changed(self) -> bool:
+        """Whether something was mounted or unmounted since the last call."""
+        if self._file is None or not self._poller.poll(0):
+            return False
+        self._mounts = None
+        return True
+
+    def around(self, path: str) -> tuple[Mount, ...]:
+        """The mount that holds a path, first, and those below the path. Empty when it cannot be told."""
+        if self._mounts is None:
+            self._mounts = read_mounts()
+        target = os.path.realpath(path)
+        holds: Mount | None = None
+        below = []
+        for mount in self._mounts:
+            inside = target == mount.place or target.startswith(mount.place.rstrip("/") + "/")
+            if inside and (holds is None or len(mount.place) >= len(holds.place)):
+                holds = mount  # a later mount at the same place hides the earlier
+            elif mount.place.startswith(target.rstrip("/") + "/"):
+                below.append(mount)
+        return () if holds is None else (holds, *below)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def read_mounts() -> tuple[Mount, ...]:
+    """In the order in which they were made; empty when they cannot be read."""
     try:
-        with open("/proc/self/mountinfo", "rb") as file:
+        with open(_MOUNTINFO, "rb") as file:
             lines = file.read(_MAX_MOUNTINFO).splitlines()
     except OSError:
-        return ""
-    target = os.fsencode(os.path.realpath(path))
-    best, found = b"", b""
-    for line in lines:
-        mount, type_ = _parse(line)
-        inside = target == mount or target.startswith(mount.rstrip(b"/") + b"/")
-        if inside and len(mount) >= len(best):  # a later mount at the same place hides the earlier
-            best, found = mount, type_
-    return os.fsdecode(found)
+        return ()
+    return tuple(mount for line in lines if (mount := _parse(line)) is not None)
 
 
-def _parse(line: bytes) -> tuple[bytes, bytes]:
+def network_mount(mounts: Iterable[Mount]) -> Mount | None:
+    """The first of them that is on the network."""
+    return next((mount for mount in mounts if is_network(mount.type)), None)
+
+
+def _parse(line: bytes) -> Mount | None:
     fields = line.split(b" ")
     if len(fields) < 10 or b"-" not in fields:
-        return b"\0", b""
-    mount = fields[4]
+        return None
+    place = fields[4]
     for code, char in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
-        mount = mount.replace(code, char)
-    return mount, fields[fields.index(b"-") + 1]
+        place = place.replace(code, char)
+    return Mount(int(fields[0]), os.fsdecode(place), os.fsdecode(fields[fields.index(b"-") + 1]))
 
 
 def limit_message(error: OSError) -> str:

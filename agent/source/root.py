@@ -10,8 +10,11 @@ from dataclasses import dataclass
 
 from agent.model.condition import Reason
 from agent.model.spec import Symlinks
+from agent.model.units import format_duration
 from agent.source import mounts
+from agent.source.appearing import Appearing
 from agent.source.inotify import EventReader
+from agent.source.mounts import Mount, MountTable
 from agent.source.settle import Touch
 from agent.source.subscription import Subscription, WatchState
 from agent.source.tree import TreeWatch
@@ -23,9 +26,11 @@ class Timing:
 
     check: float = 1.0  # how often missing roots, the reader and degraded states are looked at
     identity: float = 10.0  # how often a healthy root is compared with what was armed
-    poll: float = 30.0  # whole scans where watching does not tell everything
+    poll: float = 60.0  # whole scans where watching does not tell everything; more often if the interval is
     degraded: float = 60.0  # how long a passed disturbance stays visible
     rearm: float = 1.0  # at most one new arming in this time
+    canary: float = 30.0  # between proofs that events arrive
+    patience: float = 30.0  # for one such proof
 
 
 Touching = Callable[[Subscription, float], bool]
@@ -36,13 +41,15 @@ class Root:
     """`touched`, `overflowed`, `root_lost` and `failed` come from the reader's thread; the rest is called
     under the watcher's maintenance lock."""
 
-    def __init__(self, path: str, timing: Timing, file_system: str, notify: Notify) -> None:
+    def __init__(self, path: str, timing: Timing, mount_table: MountTable, notify: Notify) -> None:
         self.path = path
         self.subscriptions: tuple[Subscription, ...] = ()
         self._timing = timing
-        self._network = file_system if mounts.is_network(file_system) else ""
+        self._table = mount_table
+        self._mounts: tuple[Mount, ...] = ()
         self._notify = notify
         self._tree: TreeWatch | None = None
+        self._appearing: Appearing | None = None
         self._identity: tuple[int, int] | None = None
         self._missing = ""
         self._limit: OSError | None = None
@@ -77,7 +84,8 @@ class Root:
         self._next_arm = now + self._timing.rearm
         self._next_identity = now + self._timing.identity
         if self._next_poll <= now:
-            self._next_poll = now + self._timing.poll
+            self._next_poll = now + self._poll
+        self._mounts = self._table.around(self.path)
         old, self._tree = self._tree, None
         self._identity, self._limit = None, reader_error
         try:
@@ -92,6 +100,20 @@ class Root:
             self._refused(error)
         if old is not None:
             old.close()
+        self._await(reader)
+
+    def _await(self, reader: EventReader | None) -> None:
+        """A root that is missing is looked for the moment that a directory above it says something."""
+        if self._appearing is not None and not self._missing:
+            self._appearing.close()
+            self._appearing = None
+        if self._missing and reader is not None:
+            if self._appearing is None or self._appearing.reader is not reader:
+                self._appearing = Appearing(self.path, reader, self._look_soon)
+            self._appearing.arm()
+
+    def _look_soon(self) -> None:
+        self._notify(self, None)
 
     def _refused(self, error: OSError) -> None:
         if error.errno in (errno.ENOSPC, errno.EMFILE):
@@ -99,10 +121,16 @@ class Root:
             return
         self._missing = error.strerror or str(error)
         self._identity = None
-        self.close()
+        self._close_tree()
 
     def close(self) -> None:
         """Also ends an arming that is under way in another thread."""
+        appearing, self._appearing = self._appearing, None
+        if appearing is not None:
+            appearing.close()
+        self._close_tree()
+
+    def _close_tree(self) -> None:
         tree, self._tree = self._tree, None
         if tree is not None:
             tree.close()
@@ -112,6 +140,8 @@ class Root:
         if now >= self._next_identity or self._missing:
             self._next_identity = now + self._timing.identity
             self._rearm = self._rearm or self._replaced()
+        if self._missing:
+            self._await(reader)  # perhaps one directory further down by now
         if self._lost is not None:
             self._disturb(*self._lost, now)
             self._lost = None
@@ -122,12 +152,26 @@ class Root:
                 self._tell_whole()  # also once when it went, so that somebody says so
         if self._tree is not None and self._limit is None:
             self._limit = self._tree.limit  # reached by directories that came later
-        polled = bool(self._network or self._limit)
-        if polled and not self._missing and now >= self._next_poll:
-            self._next_poll = now + self._timing.poll
+        if self._polled and not self._missing and now >= self._next_poll:
+            self._next_poll = now + self._poll
             if self._limit is not None:
                 self.arm(reader, reader_error, now)
             self._tell_whole()
+
+    @property
+    def _polled(self) -> bool:
+        return self._limit is not None or mounts.network_mount(self._mounts) is not None
+
+    @property
+    def _poll(self) -> float:
+        """Seconds between whole scans, where they are needed: the shortest interval asked for, within
+        bounds."""
+        return min([self._timing.poll, *(subscription.interval for subscription in self.subscriptions)])
+
+    def mounts_changed(self) -> None:
+        """Something was mounted or unmounted somewhere: arm anew if it was here, and tell of it."""
+        if self._table.around(self.path) != self._mounts:
+            self._rearm, self._next_arm = True, 0.0
 
     def _replaced(self) -> bool:
         """Is the root another one than the one armed: gone, come, renamed over or mounted over?"""
@@ -152,8 +196,9 @@ class Root:
 
     # -- what happened
 
-    def reader_died(self, now: float) -> None:
-        self._disturb(Reason.WATCHER_DIED, "the reader of file events ended; it was started again", now)
+    def reader_died(self, why: str, now: float) -> None:
+        text = f"{why}; it was started again and the tree is scanned"
+        self._disturb(Reason.WATCHER_DIED, text, now)
         self._rearm = True
         self._next_arm = now
 
@@ -191,18 +236,25 @@ class Root:
         self._disturbed_until = now + self._timing.degraded
 
     def state(self, now: float) -> WatchState:
+        reason, message = self._worst(now)
+        directories = self._tree.watches if self._tree is not None else 0
+        return WatchState(reason, message, directories, self._poll if self._polled else None)
+
+    def _worst(self, now: float) -> tuple[Reason | None, str]:
         if self._missing:
             text = f"the source {self.path} cannot be watched ({self._missing}); waiting for it to appear"
-            return WatchState(Reason.SOURCE_SUSPECT, text)
-        every = f"scanning every {self._timing.poll:.0f} s instead"
+            return Reason.SOURCE_SUSPECT, text
+        every = f"scanning every {format_duration(self._poll)}"
         if self._limit is not None:
-            return WatchState(Reason.WATCH_LIMIT, f"{mounts.limit_message(self._limit)}; {every}")
-        if self._network:
-            text = f"{self.path} is on {self._network}, where changes made elsewhere are not announced"
-            return WatchState(Reason.POLLING, f"{text}; also {every.removesuffix(' instead')}")
+            return Reason.WATCH_LIMIT, f"{mounts.limit_message(self._limit)}; {every} instead"
+        network = mounts.network_mount(self._mounts)
+        if network is not None:
+            where = self.path if network is self._mounts[0] else network.place
+            text = f"{where} is on {network.type}, where changes made by other hosts are not announced"
+            return Reason.NETWORK_FILE_SYSTEM, f"{text}; also {every}"
         if self._disturbed is not None and now < self._disturbed_until:
-            return WatchState(*self._disturbed)
-        return WatchState()
+            return self._disturbed
+        return None, ""
 
     def news(self, now: float) -> WatchState | None:
         """The state, when it is another than at the last call."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.model.condition import Reason
 from agent.model.spec import Symlinks, Trigger
@@ -32,6 +32,8 @@ class WatchState:
 
     reason: Reason | None = None
     message: str = ""
+    directories: int = field(default=0, compare=False)  # that are watched
+    poll: float | None = field(default=None, compare=False)  # seconds between scans, where that is needed
 
 
 class Subscription:
@@ -49,6 +51,7 @@ class Subscription:
         self.callback = callback
         self.filter = filter_
         self.symlinks = symlinks
+        self.interval = trigger.interval
         self._settle = Settle(trigger.ready, trigger.settle, trigger.max_wait)
         self._subtrees: set[str] = set()
         self._empty: set[str] = set()  # directories whose only news is that they are empty

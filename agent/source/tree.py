@@ -78,6 +78,7 @@ class TreeWatch:
 
     @property
     def watches(self) -> int:
+        """How many directories are watched; one that is reached in several ways counts once."""
         return len(self._paths)
 
     def _arm_below(self, start: str, seen: list[str]) -> None:
@@ -179,7 +180,8 @@ class TreeWatch:
 
     def _handle(self, event: InotifyEvent, directory: str) -> None:
         if event.is_delete_self or event.is_move_self or event.mask & IN_UNMOUNT:
-            if not directory and self._only_name is None:
+            whole = not directory or event.mask & IN_UNMOUNT  # what was beneath a mount inside shows again
+            if whole and self._only_name is None:
                 self._events.root_lost()
             return
         if self._only_name is not None:

@@ -17,9 +17,10 @@ from collections.abc import Callable
 import structlog
 
 from agent.model.spec import Symlinks, Trigger
-from agent.source import mounts
+from agent.source.canary import Canary
 from agent.source.filters import EVERYTHING, Filter
 from agent.source.inotify import EventReader
+from agent.source.mounts import MountTable
 from agent.source.root import Root, Timing
 from agent.source.subscription import Dirty, Subscription, WatchState
 
@@ -27,13 +28,18 @@ __all__ = ["Dirty", "Subscription", "WatchState", "Watcher"]
 
 _log = structlog.get_logger(__name__)
 
+JOIN_SECONDS = 5.0
+
 
 def _ignore_state(root: str, state: WatchState) -> None:
     """Default for consumers that ask with `state` instead."""
 
 
 class Watcher:
-    """Thread-safe. Callbacks come from the watcher's own threads, never a caller's, and should be quick."""
+    """Thread-safe. Callbacks come from the watcher's own threads, never a caller's, and should be quick.
+
+    `canary` is a directory of the agent's own; in it a file is touched now and then, to prove that events
+    arrive."""
 
     def __init__(
         self,
@@ -41,13 +47,15 @@ class Watcher:
         on_state: Callable[[str, WatchState], None] = _ignore_state,
         timing: Timing | None = None,
         clock: Callable[[], float] = time.monotonic,
-        file_system_type: Callable[[str], str] = mounts.file_system_type,
+        canary: str = "",
+        mount_table: MountTable | None = None,
         make_reader: Callable[[], EventReader] = EventReader,
     ) -> None:
         self._on_state = on_state
         self._timing = timing or Timing()
         self._clock = clock
-        self._file_system_type = file_system_type
+        self._mounts = mount_table or MountTable()
+        self._canary = Canary(canary, self._timing.canary, self._timing.patience) if canary else None
         self._make_reader = make_reader
         self._reader: EventReader | None = None
         self._reader_error: OSError | None = None
@@ -88,6 +96,7 @@ class Watcher:
                 thread.join()
         with self._maintenance:
             self._close_reader()
+            self._mounts.close()
 
     def subscribe(
         self,
@@ -105,7 +114,7 @@ class Watcher:
         with self._maintenance:
             found = self._roots.get(root)
             if found is None:
-                found = Root(root, self._timing, self._file_system_type(root), self._notify)
+                found = Root(root, self._timing, self._mounts, self._notify)
                 with self._changed:
                     self._roots[root] = found
             wider = found.add(subscription)
@@ -198,21 +207,33 @@ class Watcher:
     def _care(self, now: float) -> None:
         """Look after every root whose time has come, and after the reader."""
         with self._maintenance:
-            died = self._reader is not None and not self._reader.is_alive()
+            died = self._reader_trouble(now)
             if died or self._reader is None:
                 self._close_reader()
                 self._open_reader()
+            mounted = self._mounts.changed()
             for root in list(self._roots.values()):
                 if self._stopping:
                     return
                 if died:
-                    root.reader_died(now)
+                    root.reader_died(died, now)
+                if mounted:
+                    root.mounts_changed()
                 try:
                     root.care(self._reader, self._reader_error, now)
                 except Exception:  # noqa: BLE001
                     _log.exception("looking after a source root failed", root=root.path)
         for root in list(self._roots.values()):
             self._tell_state(root)
+
+    def _reader_trouble(self, now: float) -> str:
+        """Why the reader must be replaced; empty when it does its work."""
+        if self._reader is None:
+            return ""
+        if not self._reader.is_alive():
+            return "the reader of file events ended"
+        silent = self._canary.deaf(now) if self._canary is not None else None
+        return f"no file event has arrived for {silent:.0f} s" if silent is not None else ""
 
     def _tell_state(self, root: Root) -> None:
         with self._changed:
@@ -233,10 +254,12 @@ class Watcher:
         self._reader_error = None
         self._reader.name = "inotify"
         self._reader.start()
+        if self._canary is not None:
+            self._canary.attach(self._reader, self._clock())
 
     def _close_reader(self) -> None:
         if self._reader is not None:
             self._reader.stop()
             if self._reader.is_alive():
-                self._reader.join()
+                self._reader.join(JOIN_SECONDS)  # one that hangs in a call of the kernel is left behind
             self._reader = None

@@ -24,9 +24,13 @@ def test_local_file_systems_are_not(name: str) -> None:
 
 def test_the_innermost_mount_decides(tmp_path: Path) -> None:
     """A path is on the file system mounted nearest above it."""
-    assert mounts.file_system_type("/proc/self") == "proc"
-    assert mounts.file_system_type(str(tmp_path)) not in ("", "proc")
-    assert mounts.file_system_type(str(tmp_path / "missing")) == mounts.file_system_type(str(tmp_path))
+    table = mounts.MountTable()
+    assert table.around("/proc/self")[0].type == "proc"
+    assert table.around(str(tmp_path))[0].type not in ("", "proc")
+    assert table.around(str(tmp_path / "missing")) == table.around(str(tmp_path))
+    assert "/proc" in [mount.place for mount in table.around("/")[1:]]
+    assert not table.changed()
+    table.close()
 
 
 @pytest.mark.parametrize(

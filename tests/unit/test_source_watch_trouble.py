@@ -15,6 +15,7 @@ from unit.watching import QUICK, Told, watch
 
 from agent.model.condition import Reason
 from agent.source.inotify import EventReader, InotifyEvent
+from agent.source.mounts import Mount, MountTable
 from agent.source.watch import Watcher, WatchState
 
 
@@ -222,12 +223,18 @@ def test_without_an_inotify_instance_everything_is_polled(root: Path, told: Told
 
 def test_network_file_systems_are_polled_too(root: Path, told: Told) -> None:
     """Changes made here are told at once, others by scans; the state says why."""
-    watcher = Watcher(on_state=told.on_state, timing=QUICK, file_system_type=lambda _: "nfs4")
+
+    class Nfs(MountTable):
+        def around(self, path: str) -> tuple[Mount, ...]:
+            return (Mount(1, "/", "nfs4"),)
+
+    watcher = Watcher(on_state=told.on_state, timing=QUICK, mount_table=Nfs())
     try:
         watch(watcher, root, told)
         (root / "file").write_text("x")
         assert told.until(lambda: "file" in told.paths)
         assert told.until(lambda: told.whole >= 2)
-        assert told.reasons == [Reason.POLLING]
+        assert told.reasons == [Reason.NETWORK_FILE_SYSTEM]
+        assert told.states[0].message.endswith("also scanning every 200ms")
     finally:
         watcher.stop()

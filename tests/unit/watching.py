@@ -11,7 +11,7 @@ from agent.model.spec import Trigger
 from agent.source.root import Timing
 from agent.source.watch import Dirty, Subscription, Watcher, WatchState
 
-QUICK = Timing(check=0.05, identity=0.1, poll=0.2, degraded=0.5, rearm=0.0)
+QUICK = Timing(check=0.05, identity=0.1, poll=0.2, degraded=0.5, rearm=0.0, canary=0.1, patience=0.5)
 NEVER = 3600.0
 LATER = Trigger(settle=NEVER)  # what is told at all was told at once
 
