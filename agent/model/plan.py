@@ -200,11 +200,24 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Later:
+    """Deletions that wait for `deletions.grace` to be over: the first until `due`, the last until `last`
+    (Unix seconds)."""
+
+    mapping: str
+    destination: str
+    deletions: tuple[Deletion, ...]
+    due: float
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     actions: tuple[Action, ...] = ()
     held: tuple[Held, ...] = ()
     suspects: tuple[Suspect, ...] = ()
     waiting: tuple[str, ...] = field(default=())
+    later: tuple[Later, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -217,4 +230,5 @@ class Plan:
             self.held + other.held,
             self.suspects + other.suspects,
             self.waiting + other.waiting,
+            self.later + other.later,
         )

@@ -8,11 +8,12 @@ from itertools import chain, islice
 from types import MappingProxyType
 from typing import Any
 
-from agent.model.change import Change, ChangeKind, Suspect
-from agent.model.plan import Action, DeletePaths, ForgetPaths, Plan, StartTransfer
+from agent.model.change import Change, ChangeKind, Rename, Suspect
+from agent.model.plan import Action, DeletePaths, ForgetPaths, Plan, RenamePaths, StartTransfer, TrashPaths
 from agent.model.spec import Lane, Route, TransferDefaults
 from agent.model.units import format_size
 from agent.planning.eta import Estimate
+from agent.planning.tombstones import later_text
 from agent.planning.totals import eta_line, overall, totals
 from agent.planning.words import count, describe, way
 
@@ -41,6 +42,11 @@ def plan_lines(
         lines.append(f"! hold    {way(held)}: {held.reason}")
         lines += _indented([f"- {d.path}" for d in held.deletions[:examples]], len(held.deletions), examples)
     lines += [_suspect_line(suspect) for suspect in plan.suspects]
+    for later in plan.later:
+        lines.append(f"! grace   {way(later)}: {later_text(later)}")
+        lines += _indented(
+            [f"- {d.path}" for d in later.deletions[:examples]], len(later.deletions), examples
+        )
     if plan.waiting:
         lines.append(f"! wait    {count(len(plan.waiting), 'path')} in use or in flight")
         lines += _indented(list(plan.waiting[:examples]), len(plan.waiting), examples)
@@ -51,19 +57,24 @@ def plan_lines(
 def summary(plan: Plan) -> str:
     """One line: what the plan amounts to."""
     starts = [action for action in plan.actions if isinstance(action, StartTransfer)]
-    deletes = [action for action in plan.actions if isinstance(action, DeletePaths)]
-    others = len(plan.actions) - len(starts) - len(deletes)
+    renames = [action for action in plan.actions if isinstance(action, RenamePaths)]
+    deletes = [action for action in plan.actions if isinstance(action, DeletePaths | TrashPaths)]
+    others = len(plan.actions) - len(starts) - len(renames) - len(deletes)
     parts = []
     if starts:
         paths = sum(len(start.changes) for start in starts)
         size = format_size(sum(start.total_bytes for start in starts))
         parts.append(f"{count(paths, 'path')} ({size}) to send")
+    if renames:
+        parts.append(f"{count(sum(map(_path_count, renames)), 'file')} to rename")
     if deletes:
         parts.append(f"{count(sum(map(_path_count, deletes)), 'path')} to delete")
     if others:
         parts.append(f"{count(others, 'other action')}")
     if plan.held:
         parts.append(f"{count(sum(len(held.deletions) for held in plan.held), 'deletion')} held for approval")
+    if plan.later:
+        parts.append(f"{count(sum(len(later.deletions) for later in plan.later), 'deletion')} in grace")
     return ", ".join(parts) if parts else "nothing to do"
 
 
@@ -98,6 +109,16 @@ def plan_document(
             for s in plan.suspects
         ],
         "waiting": _some("paths", plan.waiting, examples),
+        "later": [
+            {
+                "mapping": later.mapping,
+                "destination": later.destination,
+                "due": later.due,
+                "last": later.last,
+                **_some("paths", [deletion.path for deletion in later.deletions], examples),
+            }
+            for later in plan.later
+        ],
     }
 
 
@@ -130,6 +151,10 @@ def _path_count(action: Action) -> int:
         return len(action.changes)
     if isinstance(action, DeletePaths):
         return len(action.files) + len(action.directories)
+    if isinstance(action, RenamePaths):
+        return len(action.renames)
+    if isinstance(action, TrashPaths):
+        return len(action.moves) + len(action.directories)
     return len(action.paths) if isinstance(action, ForgetPaths) else 0
 
 
@@ -139,6 +164,11 @@ def _path_lines(action: Action, limit: int, reasons: bool) -> list[str]:
     if isinstance(action, DeletePaths):
         directories = (f"{directory}/" for directory in action.directories)
         return [f"- {path}" for path in islice(chain(action.files, directories), limit)]
+    if isinstance(action, RenamePaths):
+        return [f"~ {rename.old} -> {rename.change.path}" for rename in action.renames[:limit]]
+    if isinstance(action, TrashPaths):
+        moves = (f"{path} -> {place}" for path, place in action.moves)
+        return [f"- {line}" for line in islice(chain(moves, (f"{d}/" for d in action.directories)), limit)]
     return list(action.paths[:limit]) if isinstance(action, ForgetPaths) else []
 
 
@@ -155,11 +185,11 @@ def _action_json(action: Action, examples: int) -> dict[str, Any]:
     for field in fields(action):
         value = getattr(action, field.name)
         name = _camel(field.name)
-        if field.name in ("changes", "files", "directories", "paths"):
+        if field.name in ("changes", "files", "directories", "paths", "renames", "moves"):
             found |= _some(name, value, examples)
         else:
             found[name] = _plain(value)
-    if isinstance(action, StartTransfer):
+    if isinstance(action, StartTransfer | RenamePaths):
         found["totalBytes"] = action.total_bytes
     return found
 
@@ -173,6 +203,8 @@ def _plain(value: Any) -> Any:
         size = value.stat.size
         words = {"path": value.path, "source": value.source, "kind": str(value.kind)}
         return words | {"size": size, "reason": value.reason}
+    if isinstance(value, Rename):
+        return {"from": value.old, "to": value.change.path, "size": value.change.stat.size}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Lane | TransferDefaults | Route):

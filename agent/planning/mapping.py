@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from agent.model.change import Change, ChangeSet, Deletion
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from agent.model.change import Change, ChangeSet, Deletion, FileKind, Rename
 from agent.model.observed import ObservedTransfer, TransferState
 from agent.model.plan import (
     Action,
@@ -19,8 +22,18 @@ from agent.model.spec import DestinationSpec, Lane, MappingSpec, OnRemove
 from agent.planning.batches import batches
 from agent.planning.effective import Effective, effective, same_rate, share_rate
 from agent.planning.ownership import alive, owned_by_mapping
-from agent.planning.pruning import StillPresent, candidates, delete_actions, emptied, without_conflicts
+from agent.planning.pruning import (
+    StillPresent,
+    candidates,
+    delete_actions,
+    emptied,
+    rename_actions,
+    trash_actions,
+    without_conflicting,
+    without_conflicts,
+)
 from agent.planning.safety import hold, removable_directories
+from agent.planning.tombstones import split
 
 
 def plan_mapping(
@@ -38,33 +51,77 @@ def plan_mapping(
     recent_deletions: int = 0,
     retry: bool = False,
     finish_running: bool = False,
+    renames: tuple[Rename, ...] = (),
+    undecided: bool = False,
+    gone_since: Mapping[str, float] = MappingProxyType({}),
+    now: float = 0.0,
+    can_rename: bool = True,
 ) -> Plan:
     """Everything that brings this mapping forward at this destination.
 
     `transfers` are the mapping's at this destination (`agent`, where given, leaves out those of other
-    agents), `ledger_count` is how many paths the ledger holds of
-    it, `approved` the digests of held deletions that a person let through. `still_present` says which
-    directories (destination paths) the source still has; `recent_deletions` is how many were carried out a
-    short while ago without approval; `retry` marks the transfers as repeating what could not be sent before.
-    Suspended, by whatever intent, nothing happens but that running transfers are suspended, unless they are
-    to finish.
+    agents), `ledger_count` is how many paths the ledger holds of it, `approved` the digests of held
+    deletions that a person let through. `still_present` says which directories (destination paths) the
+    source still has; `recent_deletions` is how many were carried out a short while ago without approval;
+    `renames` are those of the changes that the destination has under another path; `undecided` leaves
+    deletions for later, for they may be renames; `gone_since` holds the tombstones, `now` is in Unix
+    seconds; without `can_rename` nothing can go to the trash; `retry` marks the transfers as repeating
+    what could not be sent before. Suspended, by whatever intent, nothing happens but that running
+    transfers are suspended, unless they are to finish.
     """
     ours = tuple(t for t in owned_by_mapping(transfers, desired.name, agent) if alive(t))
     if suspended or desired.suspend or destination.suspend:
         actions_of_pause = () if finish_running else _suspensions(desired, destination, ours)
         return Plan(actions_of_pause, (), changes.suspects, changes.waiting)
     outdated, gone = candidates(changes, still_present)
-    deletions = gone if desired.prune else ()
-    sendable, blocked = without_conflicts(changes.changes, deletions, changes.waiting)
+    moved = without_conflicting(renames, _but(gone, renames), changes.waiting) if desired.prune else ()
+    olds = tuple(Deletion(rename.old, FileKind.FILE) for rename in moved)
+    prune = desired.prune and (can_rename or not desired.deletions.trash)
+    every = _but(gone, moved) if prune else ()
+    replaced = frozenset(change.path for change in changes.changes) if every else frozenset()
+    deletions, later = split(
+        (desired.name, destination.name), every, replaced, gone_since, desired.deletions.grace, now
+    )
+    new = {rename.change.path for rename in moved}
+    plain = tuple(change for change in changes.changes if change.path not in new) if new else changes.changes
+    sendable, blocked = without_conflicts(plain, every + olds, changes.waiting)
     actions = _send(desired, destination, effective(desired, destination, lanes), sendable, ours, retry)
     if outdated:
         actions.append(ForgetPaths(desired.name, destination.name, outdated))
-    held = hold(desired, destination.name, deletions, ledger_count, approved, recent_deletions)
-    if held is None:
-        directories = emptied(desired, changes, deletions, still_present)
-        actions += delete_actions(desired.name, destination.name, deletions, directories)
+    left = frozenset(emptied(desired, changes, deletions + olds, still_present))
+    actions += rename_actions(desired.name, destination.name, moved, left.__contains__)
+    held = None
+    if not undecided:
+        held = hold(desired, destination.name, deletions, ledger_count, approved, recent_deletions)
+        if held is None:
+            directories = emptied(desired, changes, deletions, still_present)
+            actions += _delete(desired, destination.name, deletions, directories, now)
     waiting = tuple(dict.fromkeys((*changes.waiting, *blocked)))
-    return Plan(tuple(actions), () if held is None else (held,), changes.suspects, waiting)
+    return Plan(
+        tuple(actions),
+        () if held is None else (held,),
+        changes.suspects,
+        waiting,
+        () if later is None else (later,),
+    )
+
+
+def _delete(
+    desired: MappingSpec,
+    destination: str,
+    deletions: tuple[Deletion, ...],
+    directories: tuple[str, ...],
+    now: float,
+) -> list[Action]:
+    if desired.deletions.trash:
+        return trash_actions(desired.name, destination, deletions, directories, now)
+    return delete_actions(desired.name, destination, deletions, directories)
+
+
+def _but(deletions: tuple[Deletion, ...], renames: tuple[Rename, ...]) -> tuple[Deletion, ...]:
+    """The deletions that no rename has made up for."""
+    olds = {rename.old for rename in renames}
+    return tuple(deletion for deletion in deletions if deletion.path not in olds) if olds else deletions
 
 
 def plan_mapping_removal(
@@ -76,11 +133,13 @@ def plan_mapping_removal(
     *,
     agent: str | None = None,
     roots: tuple[str, ...] = ("/",),
+    trash_at: float | None = None,
 ) -> Plan:
     """What becomes of a mapping's work at a destination that it has left, or when it has left the specs.
 
     Orphan leaves transfers and delivered files alone; cancel ends its transfers; delete also deletes what
-    the ledger says it delivered (`owned`), with the directories strictly below `roots` that this empties.
+    the ledger says it delivered (`owned`), with the directories strictly below `roots` that this empties;
+    with `trash_at` (Unix seconds) it goes to the trash of that day.
     """
     if on_remove is OnRemove.ORPHAN:
         return Plan()
@@ -90,7 +149,11 @@ def plan_mapping_removal(
         if alive(transfer)
     ]
     if on_remove is OnRemove.DELETE:
-        actions += delete_actions(name, destination, owned, removable_directories(owned, roots))
+        empty = removable_directories(owned, roots)
+        if trash_at is None:
+            actions += delete_actions(name, destination, owned, empty)
+        else:
+            actions += trash_actions(name, destination, owned, empty, trash_at)
     return Plan(tuple(actions))
 
 

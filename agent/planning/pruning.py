@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 
-from agent.model.change import Change, ChangeSet, Deletion, FileKind
+from agent.model.change import Change, ChangeSet, Deletion, FileKind, Rename
 from agent.model.paths import destination_prefixes
-from agent.model.plan import Action, DeletePaths
-from agent.model.spec import MappingSpec
+from agent.model.plan import Action, DeletePaths, RenamePaths, TrashPaths
+from agent.model.spec import TRASH, MappingSpec
 from agent.planning.batches import batches
 from agent.planning.safety import ancestors, removable_directories, suppressed
 
@@ -86,14 +87,69 @@ def without_conflicts(
     return tuple(sendable), tuple(blocked)
 
 
+def without_conflicting(
+    renames: tuple[Rename, ...], deletions: tuple[Deletion, ...], waiting: tuple[str, ...]
+) -> tuple[Rename, ...]:
+    """The renames that can be carried out as things are: nothing is deleted or under way where they go.
+    The others are sent and deleted like anything else."""
+    olds = tuple(Deletion(rename.old, FileKind.FILE) for rename in renames)
+    free, _ = without_conflicts(tuple(rename.change for rename in renames), (*deletions, *olds), waiting)
+    paths = {change.path for change in free}
+    busy = frozenset(waiting)
+    return tuple(r for r in renames if r.change.path in paths and r.old not in busy)
+
+
+def rename_actions(
+    mapping: str, destination: str, renames: tuple[Rename, ...], emptied: Callable[[str], bool]
+) -> list[Action]:
+    """In batches; each tries to remove every directory that it may be the last to leave."""
+    actions: list[Action] = []
+    for piece in batches(renames, lambda rename: (rename.old, rename.change.path, rename.change.source)):
+        left = {above for rename in piece for above in ancestors(rename.old) if emptied(above)}
+        actions.append(RenamePaths(mapping, destination, piece, deepest_first(left)))
+    return actions
+
+
+def trash_path(path: str, now: float, number: int = 1) -> str:
+    """Where a deleted file goes: below a directory of the day (UTC), with its whole path. Days that have the
+    same file twice are numbered."""
+    day = time.strftime("%Y-%m-%d", time.gmtime(now)) + (f".{number}" if number > 1 else "")
+    return f"/{TRASH}/{day}{path}"
+
+
+def trash_actions(
+    mapping: str,
+    destination: str,
+    deletions: tuple[Deletion, ...],
+    empty: tuple[str, ...],
+    now: float,
+) -> list[Action]:
+    """Like `delete_actions`, with files moved out of the way; nothing is lost with an empty directory.
+
+    A directory is deleted with the batch that may be the last to leave it.
+    """
+    files = [d.path for d in deletions if d.kind is not FileKind.EMPTY_DIRECTORY]
+    bare = tuple(d for d in deletions if d.kind is FileKind.EMPTY_DIRECTORY)
+    left = set(empty)
+    actions: list[Action] = []
+    for piece in batches(files, lambda path: (path, trash_path(path, now))):
+        directories = {above for path in piece for above in ancestors(path) if above in left}
+        moves = tuple((path, trash_path(path, now)) for path in piece)
+        actions.append(TrashPaths(mapping, destination, moves, deepest_first(directories)))
+    return actions + delete_actions(mapping, destination, bare, () if files else empty)
+
+
+def deepest_first(directories: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(directories, key=lambda directory: (-directory.count("/"), directory)))
+
+
 def delete_actions(
     mapping: str, destination: str, deletions: tuple[Deletion, ...], empty: tuple[str, ...]
 ) -> list[Action]:
     """Files in their order, then directories deepest first: a directory never goes before its files."""
     files = [(d.path, FileKind.FILE) for d in deletions if d.kind is not FileKind.EMPTY_DIRECTORY]
     directories = {d.path for d in deletions if d.kind is FileKind.EMPTY_DIRECTORY} | set(empty)
-    deepest_first = sorted(directories, key=lambda directory: (-directory.count("/"), directory))
-    entries = files + [(directory, FileKind.EMPTY_DIRECTORY) for directory in deepest_first]
+    entries = files + [(directory, FileKind.EMPTY_DIRECTORY) for directory in deepest_first(directories)]
     return [
         DeletePaths(
             mapping,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.model.change import ChangeKind
-from agent.model.plan import DeletePaths, Plan, ResumeTransfer, StartTransfer
+from agent.model.plan import DeletePaths, Plan, ResumeTransfer, StartTransfer, TrashPaths
 from agent.model.units import format_duration
 from agent.planning.eta import Estimate
 
@@ -40,6 +40,8 @@ def totals(plan: Plan, estimates: Mapping[tuple[str, str], Estimate]) -> list[di
             total.lane, total.priority = action.lane, action.priority
         elif isinstance(action, DeletePaths):
             total.delete += len(action.files) + len(action.directories)
+        elif isinstance(action, TrashPaths):
+            total.delete += len(action.moves) + len(action.directories)
         elif isinstance(action, ResumeTransfer):
             total.resume += 1
         else:

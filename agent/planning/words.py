@@ -13,6 +13,7 @@ from agent.model.plan import (
     DeleteDestination,
     DeletePaths,
     ForgetPaths,
+    RenamePaths,
     ResumeTransfer,
     RetagDestination,
     SetDefaults,
@@ -22,6 +23,7 @@ from agent.model.plan import (
     SetTransferRate,
     StartTransfer,
     SuspendTransfer,
+    TrashPaths,
 )
 from agent.model.spec import Lane
 from agent.model.units import format_duration, format_rate, format_size
@@ -120,6 +122,20 @@ def _(action: DeletePaths) -> str:
     if action.directories:
         parts.append(f"{count(len(action.directories), 'directory', 'directories')} if empty")
     return f"- delete  {way(action)}: {', '.join(parts)}"
+
+
+@describe.register
+def _(action: RenamePaths) -> str:
+    saved = f"{format_size(action.total_bytes)} not sent again"
+    return f"~ rename  {way(action)}: {count(len(action.renames), 'file')}, {saved}"
+
+
+@describe.register
+def _(action: TrashPaths) -> str:
+    parts = [count(len(action.moves), "file")] if action.moves else []
+    if action.directories:
+        parts.append(f"{count(len(action.directories), 'directory', 'directories')} deleted if empty")
+    return f"- trash   {way(action)}: {', '.join(parts)}"
 
 
 @describe.register

@@ -26,6 +26,7 @@ from agent.model.plan import (
     DeletePaths,
     ForgetPaths,
     Plan,
+    RenamePaths,
     ResumeTransfer,
     RetagDestination,
     SetDefaults,
@@ -35,11 +36,14 @@ from agent.model.plan import (
     SetTransferRate,
     StartTransfer,
     SuspendTransfer,
+    TrashPaths,
 )
 from agent.model.spec import DestinationSpec, Key, Kind
 from agent.reconcile.audit import action_done
 from agent.reconcile.context import Connected, Context
 from agent.reconcile.queue import WHOLE
+from agent.reconcile.renames import start_renaming
+from agent.reconcile.trash import start_trashing
 from agent.specs.secrets import resolve
 
 log = structlog.get_logger(__name__)
@@ -263,6 +267,14 @@ def _delete_paths(scene: Scene, action: DeletePaths) -> None:
     )
 
 
+def _rename_paths(scene: Scene, action: RenamePaths) -> None:
+    start_renaming(scene.context, scene.engine, scene.destination_id(), action, receiver_credentials(scene))
+
+
+def _trash_paths(scene: Scene, action: TrashPaths) -> None:
+    start_trashing(scene.context, scene.engine, scene.destination_id(), action, receiver_credentials(scene))
+
+
 def _forget_paths(scene: Scene, action: ForgetPaths) -> None:
     scene.context.state.ledger.forget(action.mapping, action.destination, action.paths)
 
@@ -281,5 +293,7 @@ _VERBS: dict[type[Action], Callable[[Scene, Any], None]] = {
     SetTransferPriority: _set_priority,
     SetTransferRate: _set_transfer_rate,
     DeletePaths: _delete_paths,
+    RenamePaths: _rename_paths,
+    TrashPaths: _trash_paths,
     ForgetPaths: _forget_paths,
 }

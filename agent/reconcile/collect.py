@@ -13,10 +13,13 @@ import structlog
 from agent.model.observed import FileOutcome, FileResult, ObservedTransfer, TransferState
 from agent.model.outcome import NotFoundError
 from agent.model.paths import is_below, parent
+from agent.model.plan import Action, DeletePaths, TrashPaths
 from agent.planning.pruning import mapping_roots
 from agent.reconcile.audit import attempt_over, note_deletions, note_results
 from agent.reconcile.context import Connected, Context
 from agent.reconcile.kept import record
+from agent.reconcile.renames import collect_renaming
+from agent.reconcile.trash import collect_trashing
 from agent.source.scan import EMPTY
 from agent.state.attempts import Attempt
 
@@ -32,7 +35,9 @@ class Collected:
     failures: list[str] = field(default_factory=list)  # "path: why", or why a whole attempt ended
     ended: bool = False  # an attempt ended; what it did not deliver must be looked at again
     deleting: int = 0  # deletions on their way
-    emptied: list[str] = field(default_factory=list)  # directories that deletions left empty and in place
+    emptied: list[str] = field(default_factory=list)  # directories that deletions left empty and in place,
+    # and what a renaming did not do: to be looked at again
+    follow_up: tuple[Action, ...] = ()  # what renamings leave to be done at once
 
 
 def collect(context: Context, connected: Connected, mapping: str, destination: str) -> Collected:
@@ -42,6 +47,8 @@ def collect(context: Context, connected: Connected, mapping: str, destination: s
     for attempt in _adopt(context, connected, list(attempts)):
         if attempt.operation == "delete":
             _collect_deletion(context, connected, attempt, found)
+        elif attempt.operation in ("rename", "trash"):
+            _collect_renaming(context, connected, attempt, found)
         else:
             _collect_transfer(context, connected, attempt, found)
     return found
@@ -60,7 +67,7 @@ def _adopt(context: Context, connected: Connected, attempts: list[Attempt]) -> l
     }
     for attempt in unknown:
         transfer = tagged.get(attempt.number)
-        if transfer is None or attempt.operation == "delete":
+        if transfer is None or attempt.operation != "transfer":
             context.state.attempts.finish(attempt.number, "notCreated", "", context.clock.time())
             continue
         context.state.attempts.created(attempt.number, transfer.id, transfer.manifest_id)
@@ -189,6 +196,7 @@ def _collect_deletion(context: Context, connected: Connected, attempt: Attempt, 
     with context.state.transaction():
         note_deletions(context, attempt, deletion.results)
         context.state.ledger.forget(attempt.mapping, attempt.destination, gone + kept)
+        context.state.tombstones.drop(attempt.mapping, attempt.destination, gone + kept)
         found.emptied += _note_emptied(context, attempt, gone, kept)
         context.state.attempts.finish(attempt.number, "done", deletion.error, context.clock.time())
     attempt_over(context, attempt, "done", deletion.error)
@@ -198,3 +206,26 @@ def _collect_deletion(context: Context, connected: Connected, attempt: Attempt, 
         found.failures.append(deletion.error)
     found.ended = True
     log.info("deletion ended", mapping=attempt.mapping, destination=attempt.destination, deleted=len(gone))
+
+
+def _collect_renaming(context: Context, connected: Connected, attempt: Attempt, found: Collected) -> None:
+    """Files that have another path at the destination now: the new one, or one in the trash."""
+    trash = attempt.operation == "trash"
+    renamed = (collect_trashing if trash else collect_renaming)(context, connected, attempt)
+    if not renamed.done:
+        found.deleting += 1
+        return
+    found.ended = True
+    found.failures += renamed.failures
+    names = (attempt.mapping, attempt.destination)
+    with context.state.transaction():
+        found.emptied += _note_emptied(context, attempt, list(renamed.gone), list(renamed.directories))
+        _tell_later(context, attempt, list(renamed.new))
+    found.emptied += renamed.look
+    if renamed.emptied:
+        found.follow_up += (DeletePaths(*names, (), renamed.emptied),)
+    if renamed.again:
+        found.follow_up += (TrashPaths(*names, renamed.again, renamed.directories),)
+    if trash:
+        context.delivered.add_deleted(*names, len(renamed.gone))
+    attempt_over(context, attempt, "done" if renamed.known else "lost", "")

@@ -11,8 +11,11 @@ from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec
 from agent.planning.mapping import plan_mapping
 from agent.reconcile.context import Context
 from agent.reconcile.kept import without_kept
+from agent.reconcile.queue import WHOLE, Hints
+from agent.reconcile.renames import find_renames
 from agent.reconcile.survey import delivers, source_directory_exists
 from agent.reconcile.suspension import Suspension
+from agent.reconcile.tombstones import gone_since
 
 
 def plan_for(
@@ -23,13 +26,19 @@ def plan_for(
     active: tuple[ObservedTransfer, ...],
     suspended: Suspension | None,
     recent_deletions: int = 0,
+    *,
+    looked: Hints = WHOLE,
+    undecided: bool = False,
+    keep: bool = True,
 ) -> Plan:
-    """The plan of one delivery, with what a person has approved."""
+    """The plan of one delivery, with what a person has approved. `looked` says what a partial change set is
+    about; with `keep` what is found gone is remembered."""
     approved = context.state.approvals.approved(Key(Kind.MAPPING, spec.name))
     changes = replace(
         changes, suspects=tuple(s for s in changes.suspects if suspect_digest(s) not in approved)
     )
     changes, kept = without_kept(context, spec, destination.name, changes)
+    connected = context.connected(destination.server)
     owned = context.state.ledger.count(spec.name, destination.name) if changes.deletions else 0
     plan = plan_mapping(
         spec,
@@ -44,6 +53,11 @@ def plan_for(
         agent=context.state.agent_id,
         recent_deletions=recent_deletions,
         still_present=lambda path: source_directory_exists(spec, path),
+        renames=find_renames(context, spec, destination.name, changes, connected),
+        undecided=undecided,
+        gone_since=gone_since(context, spec, destination.name, changes, looked, keep=keep),
+        now=context.clock.time(),
+        can_rename=connected is not None and connected.capabilities.rename,
     )
     return plan if suspended is not None else plan + kept
 

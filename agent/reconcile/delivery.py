@@ -9,11 +9,12 @@ from agent.model.change import Suspect, SuspectReason
 from agent.model.condition import Reason
 from agent.model.observed import ObservedTransfer
 from agent.model.outcome import Done, Outcome, Stalled, Wait
-from agent.model.plan import Held, Plan
+from agent.model.plan import Held, Later, Plan
 from agent.model.spec import MappingSpec
 from agent.model.units import format_duration
 from agent.planning.sentinel import Unsealed
 from agent.planning.words import count
+from agent.reconcile.halves import Halves
 from agent.reconcile.progress import progress_text, transfer_document
 from agent.reconcile.queue import WHOLE, Hints
 from agent.reconcile.suspension import Suspension
@@ -40,11 +41,14 @@ class Memory:
     files: int = 0  # in the ledger, as last counted
     bytes: int = 0
     unsealed: Unsealed = field(default_factory=Unsealed)  # what waits for a sentinel
+    later: tuple[Later, ...] = ()  # deletions that wait, as of the last whole survey
+    halves: Halves = field(default_factory=Halves)
 
     def learn(self, plan: Plan, whole: bool) -> None:
         """A partial survey adds what it found; only a whole one can take something back."""
         self.held = plan.held if whole else plan.held or self.held
         self.suspects = plan.suspects if whole else plan.suspects or self.suspects
+        self.later = plan.later if whole else plan.later or self.later
 
     def recent_deletions(self, now: float, window: float) -> int:
         """How many were carried out within the window: a removal that is noticed piece by piece is one."""

@@ -22,7 +22,7 @@ from agent.model.outcome import (
     Retry,
     RetryableError,
 )
-from agent.model.plan import DeletePaths, Plan
+from agent.model.plan import DeletePaths, Plan, TrashPaths
 from agent.model.spec import Key, Kind, MappingSpec, digest
 from agent.planning.backoff import delay
 from agent.reconcile.act import Scene, execute
@@ -41,6 +41,8 @@ from agent.reconcile.report import Report
 from agent.reconcile.sources import Sources
 from agent.reconcile.survey import Survey, hints_for, survey
 from agent.reconcile.suspension import delivery_suspension
+from agent.reconcile.tombstones import next_look
+from agent.reconcile.trash import deleted_files
 from agent.reconcile.turns import looked, remembered, turn_is_due
 from agent.state.attempts import Failures
 
@@ -148,6 +150,7 @@ class Mappings:
         )
         self._note_failures(spec, delivery)
         memory.pending |= hints_for(spec, delivery.collected.emptied)
+        execute(delivery.live_scene, Plan(delivery.collected.follow_up))
         if delivery.collected.ended or delivery.collected.delivered:
             memory.pending |= memory.waiting
             memory.waiting = Hints()
@@ -200,6 +203,7 @@ class Mappings:
             execute(delivery.live_scene, Plan(unwanted))
             active = tuple(t for t in active if t.id not in {cancel.transfer_id for cancel in unwanted})
         now = context.clock.monotonic()
+        undecided = memory.halves.wait(spec, delivery.live_scene.connected, surveyed.changes, now)
         plan = plan_for(
             context,
             spec,
@@ -208,6 +212,8 @@ class Mappings:
             active,
             found.suspended,
             memory.recent_deletions(now, _window(spec)),
+            looked=memory.pending,
+            undecided=undecided,
         )
         try:
             execute(delivery.live_scene, plan)
@@ -217,18 +223,21 @@ class Mappings:
             context.queue.add(Key(Kind.DESTINATION, delivery.destination.name), urgent=True)
             raise RetryableError(str(error)) from error
         if delivery.surveyed is not None:
-            memory.pending = surveyed.again
+            memory.pending = memory.pending | surveyed.again if undecided else surveyed.again
             memory.waiting |= hints_for(spec, plan.waiting)
             memory.learn(plan, not surveyed.changes.partial)
             if surveyed.unsealed is not None:
                 memory.unsealed.learn(surveyed.unsealed, surveyed.looked)
             if plan.suspects:
                 memory.survey_due = min(memory.survey_due, now + RECHECK)
-            if not surveyed.again.empty:
+            for later in plan.later:
+                wait = next_look(spec, later.due, context.clock.time())
+                memory.survey_due = min(memory.survey_due, now + wait)
+            if undecided or not surveyed.again.empty:
                 context.queue.add(Key(Kind.MAPPING, spec.name), delay=max(spec.trigger.settle, 0.05))
-        deleting = [a for a in plan.actions if isinstance(a, DeletePaths)]
+        deleting = [a for a in plan.actions if isinstance(a, DeletePaths | TrashPaths)]
         if deleting and not self._use_up_approvals(spec):
-            memory.deletions.append((now, sum(len(a.files) for a in deleting)))
+            memory.deletions.append((now, sum(map(deleted_files, deleting))))
         found.held, found.suspects, found.active = memory.held, memory.suspects, active
         found.deleting = delivery.collected.deleting + len(deleting)
         found.in_flight = context.state.attempts.in_flight_count(spec.name, delivery.destination.name)

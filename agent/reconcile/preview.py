@@ -49,7 +49,7 @@ def _mapping(context: Context, spec: MappingSpec, recent: Recent) -> Plan:
         plan += Plan(unwanted_transfers(context, spec, name, active))
         suspended = delivery_suspension(context, spec, name)
         changes, deleted = found[name].changes, recent(spec, name)
-        plan += plan_for(context, spec, destination, changes, active, suspended, deleted)
+        plan += plan_for(context, spec, destination, changes, active, suspended, deleted, keep=False)
     return plan
 
 

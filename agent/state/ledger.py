@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 from itertools import islice
+from typing import NamedTuple
 
 from agent.model.change import FileStat
 from agent.model.known import Known, Origin
@@ -145,7 +145,7 @@ class Ledger:
         while batch := [signed(inode) for inode in islice(asked, _INODES)]:
             marks = ",".join("?" * len(batch))
             rows = self._db.rows(
-                f"SELECT path, name, digest, origin, delivered_at, {STAT_COLUMNS} FROM ledger"  # noqa: S608
+                f"SELECT path, name, ledger.digest, origin, delivered_at, {STAT_COLUMNS} FROM ledger"  # noqa: S608
                 f" JOIN directories ON id = directory WHERE inode IN ({marks}) AND delivery={_DELIVERY}",
                 (*batch, mapping, destination),
             )
@@ -233,6 +233,14 @@ class Ledger:
                 "UPDATE deliveries SET mapping=? WHERE mapping=? AND destination=?", (new, old, destination)
             )
         return True
+
+    def forget_inodes(self, mapping: str, destination: str, paths: Iterable[str]) -> None:
+        """These rows are not found by inode any more. Unknown paths are no error."""
+        with self._db.transaction():
+            self._db.execute_many(
+                f"UPDATE ledger SET inode=0 WHERE name=? AND directory={_DIRECTORY}",  # noqa: S608
+                [(name, mapping, destination, parent) for parent, name in map(split, paths)],
+            )
 
     def drop(self, mapping: str, destination: str) -> None:
         """Forget all of a mapping at a destination, with what looks at it have found."""

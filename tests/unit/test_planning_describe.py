@@ -8,7 +8,7 @@ import typing
 
 from unit.planning_model import file_stat
 
-from agent.model.change import Change, ChangeKind, Deletion, FileKind, Suspect, SuspectReason
+from agent.model.change import Change, ChangeKind, Deletion, FileKind, Rename, Suspect, SuspectReason
 from agent.model.plan import (
     Action,
     CancelTransfer,
@@ -17,7 +17,9 @@ from agent.model.plan import (
     DeletePaths,
     ForgetPaths,
     Held,
+    Later,
     Plan,
+    RenamePaths,
     ResumeTransfer,
     RetagDestination,
     SetDefaults,
@@ -27,6 +29,7 @@ from agent.model.plan import (
     SetTransferRate,
     StartTransfer,
     SuspendTransfer,
+    TrashPaths,
 )
 from agent.model.spec import DEFAULT_LANES, Lane, Overwrite, TransferDefaults
 from agent.planning.describe import plan_document, plan_lines, printable, summary
@@ -58,6 +61,8 @@ ONE_OF_EACH: tuple[Action, ...] = (
     SetTransferRate(*PAIR, "9", 1_000.0),
     DeletePaths(*PAIR, ("/a",), ("/d",)),
     ForgetPaths(*PAIR, ("/d",)),
+    RenamePaths(*PAIR, (Rename("/old/a", change("/new/a")),), ("/old",)),
+    TrashPaths(*PAIR, (("/a", "/.lanesync-trash/2026-11-22/a"),), ("/d",)),
 )
 
 
@@ -92,6 +97,26 @@ def test_a_plan_reads_like_this() -> None:
     ]
     assert summary(plan) == "2 paths (2.0 KiB) to send, 2 paths to delete, 1 deletion held for approval"
     assert summary(Plan()) == "nothing to do"
+
+
+def test_what_is_renamed_trashed_or_waits_is_told() -> None:
+    """Old and new path; where it goes in the trash; until when a deletion waits."""
+    gone = (Deletion("/g", FileKind.FILE), Deletion("/h", FileKind.FILE))
+    later = Later(*PAIR, gone, 1_795_350_000.0, 1_795_353_600.0)
+    plan = Plan(ONE_OF_EACH[-2:], later=(later,))
+    assert plan_lines(plan) == [
+        "~ rename  dailies -> archive: 1 file, 1.0 KiB not sent again",
+        "    ~ /old/a -> /new/a",
+        "- trash   dailies -> archive: 1 file, 1 directory deleted if empty",
+        "    - /a -> /.lanesync-trash/2026-11-22/a",
+        "    - /d/",
+        "! grace   dailies -> archive: 2 deletions wait between"
+        " 2026-11-22 12:20 UTC and 2026-11-22 13:20 UTC",
+        "    - /g",
+        "    - /h",
+    ]
+    assert summary(plan) == "1 file to rename, 2 paths to delete, 2 deletions in grace"
+    assert plan_document(plan)["later"][0]["pathsCount"] == 2
 
 
 def test_long_lists_are_cut_with_a_count_of_the_rest() -> None:

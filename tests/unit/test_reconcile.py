@@ -271,7 +271,7 @@ def test_deletions_piece_by_piece_meet_the_same_limit(b: Bench) -> None:
     for name in "abcd":
         (b.source / name).unlink()
         b.touch(name)
-        b.pass_time(0.1)
+        b.pass_time(0.5)
     assert "DeletionsHeld" in b.reasons()
     assert len(b.at_destination) == 4
     AgentService(b.agent).approve("Mapping/m", "somebody")
