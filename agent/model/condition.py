@@ -63,6 +63,7 @@ class Reason(StrEnum):
     UNSUPPORTED = "Unsupported"  # the engine cannot do what a field asks for
     NOT_PERMITTED = "NotPermitted"  # the service does not let us do it
     HOOK_FAILED = "HookFailed"
+    RECEIPT_INCOMPLETE = "ReceiptIncomplete"
     WEBHOOK_FAILED = "WebhookFailed"
     STORAGE_BANNED = "StorageBanned"
     CREDENTIAL_EXPIRES_SOON = "CredentialExpiresSoon"

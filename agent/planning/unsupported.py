@@ -7,7 +7,7 @@ is no wish, and is told in the documentation of the engine. Pure.
 from __future__ import annotations
 
 from agent.model.observed import Capabilities
-from agent.model.spec import DestinationSpec, MappingSpec, Overwrite, Route, TransferDefaults
+from agent.model.spec import DestinationSpec, MappingSpec, Overwrite, Receipt, Route, TransferDefaults
 
 _DEFAULTS = TransferDefaults()
 
@@ -50,6 +50,8 @@ def unsupported_of_mapping(spec: MappingSpec, can: Capabilities) -> tuple[str, .
         found += _overwrite("overwrite", spec.overwrite, can)
     if spec.prune and not can.delete:
         found.append("`prune` cannot be carried out: the server has no way to delete; set `prune: false`")
+    if spec.receipt is not Receipt.NONE and not can.file_results:
+        found.append("`receipt` cannot be carried out: the server tells no digests; set `receipt: none`")
     return tuple(found)
 
 

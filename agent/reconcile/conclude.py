@@ -12,6 +12,7 @@ from agent.reconcile.delivery import describe, judge, message
 from agent.reconcile.destination import unsupported_text
 from agent.reconcile.one_delivery import Delivery
 from agent.reconcile.overdue import next_overdue, overdue
+from agent.reconcile.receipts import report_receipts
 from agent.reconcile.report import Report
 from agent.reconcile.sources import Sources
 from agent.reconcile.suspension import suspension_ends
@@ -57,6 +58,7 @@ def conclude(
                 beyond[unsupported_text(connected, found)] = None
     for text in beyond:
         report.add(ConditionType.LIMITED, Reason.UNSUPPORTED, text)
+    report_receipts(deliveries, report)
     if spec.hooks != Hooks() and (failing := context.state.hooks.failing(spec.name)) is not None:
         report.add(ConditionType.LIMITED, Reason.HOOK_FAILED, f"{failing.last_error}; trying on")
     for suspended in {d.found.suspended for d in deliveries if d.found.suspended is not None}:

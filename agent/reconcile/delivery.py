@@ -40,6 +40,8 @@ class Memory:
     deletions: list[tuple[float, int]] = field(default_factory=list)  # monotonic time, how many
     files: int = 0  # in the ledger, as last counted
     bytes: int = 0
+    receipt_due: bool = True  # something may have been delivered that no receipt lists
+    receipt_limits: tuple[str, ...] = ()
     unsealed: Unsealed = field(default_factory=Unsealed)  # what waits for a sentinel
     later: tuple[Later, ...] = ()  # deletions that wait, as of the last whole survey
     halves: Halves = field(default_factory=Halves)

@@ -36,6 +36,7 @@ from agent.reconcile.hooks import settled
 from agent.reconcile.one_delivery import Delivery
 from agent.reconcile.oversight import Oversight
 from agent.reconcile.queue import WHOLE, Hints
+from agent.reconcile.receipts import keep_receipts
 from agent.reconcile.removal import leave_destinations, remove_mapping
 from agent.reconcile.report import Report
 from agent.reconcile.sources import Sources
@@ -85,6 +86,7 @@ class Mappings:
             self._guarded(delivery, lambda d: self._act(spec, d))
             self.oversight.look(spec, delivery)
         for delivery in deliveries:
+            self._guarded(delivery, lambda d: keep_receipts(self.context, spec, d))
             settled(self.context, spec, delivery.destination.name, delivery.found.in_flight)
         outcome = conclude(self.context, self.sources, spec, deliveries, report)
         self.oversight.tell(spec, deliveries, report)

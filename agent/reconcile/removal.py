@@ -15,6 +15,7 @@ from agent.model.paths import destination_prefixes, is_below
 from agent.model.plan import DeletePaths, Plan
 from agent.model.spec import DesiredState, DestinationSpec, Key, Kind, MappingSpec, OnRemove
 from agent.planning.mapping import plan_mapping_removal
+from agent.planning.receipts import owner_name
 from agent.reconcile.act import Scene, execute
 from agent.reconcile.collect import collect
 from agent.reconcile.context import Connected, Context
@@ -35,6 +36,7 @@ def remove_mapping(context: Context, name: str, report: Report) -> Outcome:
         return Wait(Reason.PROGRESSING, 5.0)
     for destination in applied.spec.destinations:
         context.state.ledger.drop(name, destination)
+        _abandon(context, owner_name(name), destination)  # what it wrote beside the files stays there
     context.state.roots.forget(name)
     context.state.turns.drop(name)
     context.state.hooks.drop(name)
@@ -60,12 +62,12 @@ def removed_at(context: Context, spec: MappingSpec, name: str) -> bool:
     """Whether nothing is left to do for this mapping at one destination."""
     destination = destination_of(context, name)
     if destination is None:
-        return _abandon(context, spec, name)
+        return _abandon(context, spec.name, name)
     connected = context.connected(destination.server)
     if connected is None:
-        return spec.on_remove is OnRemove.ORPHAN and _abandon(context, spec, name)
+        return spec.on_remove is OnRemove.ORPHAN and _abandon(context, spec.name, name)
     if not _exists(context, connected, name):
-        return _abandon(context, spec, name)
+        return _abandon(context, spec.name, name)
     collected = collect(context, connected, spec.name, name)
     if collected.deleting or collected.failures:
         return False  # what failed is tried again after a while
@@ -76,9 +78,9 @@ def removed_at(context: Context, spec: MappingSpec, name: str) -> bool:
     try:
         execute(Scene(context, connected, destination), plan)
     except NotFoundError:
-        return _abandon(context, spec, name)
+        return _abandon(context, spec.name, name)
     if spec.on_remove is OnRemove.ORPHAN:
-        return _abandon(context, spec, name)
+        return _abandon(context, spec.name, name)
     return not _deletes(plan)
 
 
@@ -95,7 +97,7 @@ def _deletes(plan: Plan) -> bool:
     return any(isinstance(action, DeletePaths) for action in plan.actions)
 
 
-def _abandon(context: Context, spec: MappingSpec, destination: str) -> bool:
+def _abandon(context: Context, mapping: str, destination: str) -> bool:
     """Leave what runs to itself: its attempts are closed, nothing is touched at the server."""
     for attempt in context.state.attempts.of(mapping, destination):
         context.state.attempts.finish(attempt.number, "orphaned", "", context.clock.time())

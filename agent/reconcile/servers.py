@@ -25,6 +25,7 @@ from agent.model.outcome import (
     Wait,
 )
 from agent.model.spec import DestinationSpec, EngineKind, Key, Kind, MappingSpec, ServerSpec
+from agent.planning.receipts import mapping_name
 from agent.reconcile.context import Connected, Context
 from agent.reconcile.embedded import EmbeddedServer, Listening
 from agent.reconcile.engines import Contact, EngineFactory, Login, login_of
@@ -175,7 +176,7 @@ class Servers:
         queue, attempts = self._context.queue, self._context.state.attempts
         if kind == "server":
             # What happened meanwhile was not told: look after everything that is on its way.
-            for pending in (Key(Kind.MAPPING, a.mapping) for a in attempts.pending()):
+            for pending in (Key(Kind.MAPPING, mapping_name(a.mapping)) for a in attempts.pending()):
                 queue.add(pending)
             queue.add(Key(Kind.SERVER, name))
         elif kind == "destination":
@@ -184,7 +185,7 @@ class Servers:
         else:
             attempt = attempts.by_transfer(found, far=kind != "transfer")
             if attempt is not None:
-                queue.add(Key(Kind.MAPPING, attempt.mapping), urgent=True)
+                queue.add(Key(Kind.MAPPING, mapping_name(attempt.mapping)), urgent=True)
 
     def _wake_dependents(self, name: str) -> None:
         for key in self._context.destinations_of(name):

@@ -18,6 +18,7 @@ from agent.state import (
     looks,
     ordered,
     overrides,
+    receipts,
     roots,
     specs,
     status,
@@ -48,6 +49,7 @@ class State:
         self.hooks = hooks.Hooks(db)
         self.turns = turns.Turns(db)
         self.alerts = alerts.Alerts(db)
+        self.receipts = receipts.Receipts(db)
         self.tombstones = tombstones.Tombstones(db)
         self.audit = audit.Audit(db)
         self.looks = looks.Looks(db)

@@ -23,6 +23,7 @@ from agent.state import (
     ledger,
     looks,
     overrides,
+    receipts,
     roots,
     specs,
     status,
@@ -48,6 +49,7 @@ STEPS: tuple[Step, ...] = (
     Step("what alerts watch and have told", alerts.SCHEMA),
     Step("where a renamed file was, and since when one is gone", ledger.INODES + tombstones.SCHEMA),
     Step("looks at sources by the clock", turns.SCHEMA),
+    Step("receipts of what was delivered", receipts.SCHEMA),
 )
 
 SCHEMA_VERSION = len(STEPS)
