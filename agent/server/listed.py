@@ -1,10 +1,10 @@
-"""A page of what is at a destination, as its server tells it: believed only where it makes sense."""
+"""What a receiving server answers to listing, deleting and renaming, believed only where they make sense."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from agent.server.confine import FileError, split
@@ -50,6 +50,21 @@ def page(answer: Mapping[str, Any], directory: bytes, after: bytes, limit: int) 
     if following is not None and (not isinstance(following, str) or not rows or _bytes(following) != last):
         raise ValueError("the next page does not begin where this one ends")
     return Page(files, following)
+
+
+def changes(answer: Mapping[str, Any], asked: Collection[str], states: Collection[str]) -> list[list[str]]:
+    """[path, state, message] for each path that was asked for. ValueError says what is wrong."""
+    rows = answer.get("results")
+    if not isinstance(rows, list) or len(rows) != len(asked):
+        raise ValueError(f"it is no list of {len(asked)} results")
+    known = frozenset(asked)
+    for row in rows:
+        if not isinstance(row, list) or len(row) != 3 or not all(isinstance(text, str) for text in row):
+            raise ValueError("a result is malformed")
+        if row[0] not in known or row[1] not in states:
+            raise ValueError(f"a result is of what was not asked for: {row[0][:200]!r}, {row[1][:40]!r}")
+        row[2] = row[2][:1000]
+    return rows
 
 
 def _file(row: object) -> tuple[File, bytes]:

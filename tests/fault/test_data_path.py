@@ -396,6 +396,45 @@ def test_deleting_at_the_destination(w: World) -> None:
     assert "does not know" in w.ask("dance")["error"]
 
 
+def test_a_tree_is_told_and_renamed_beside_transfers(w: World) -> None:
+    """Pages of the size that was asked for, digests of the contents, renames told by the new path."""
+    fill(w.source, 14, 1000)
+    w.start("1")
+    w.finish("1")
+    told, after = [], ""
+    while after is not None:
+        page = w.ask("list", directory="/in", after=after, rows=4, checksum=True)
+        assert len(page["results"]) <= 4
+        told += page["results"]
+        after = page["next"]
+    expected = {f"/in/{p.relative_to(w.source)}": p for p in w.source.rglob("*") if p.is_file()}
+    assert [row[0] for row in told] == sorted(expected)
+    for path, kind, size, mtime_ns, _, digest in told:
+        found = expected[path]
+        assert (kind, size, mtime_ns) == ("file", found.stat().st_size, found.stat().st_mtime_ns)
+        assert digest == xxhash.xxh3_64_hexdigest(found.read_bytes())
+    answer = w.ask("rename", renames=["/in/d0/f0", "/in/new/f0", "/in/d0/f0", "/in/new/f1"])
+    assert [row[:2] for row in answer["results"]] == [["/in/new/f0", "renamed"], ["/in/new/f1", "absent"]]
+    assert "not accepted" in w.ask("list", directory="/../x")["error"]
+
+
+def test_files_arrive_while_a_large_one_is_read_for_its_digest(w: World) -> None:
+    """Digests are computed beside the streams, and given up when nobody waits for them any more."""
+    fill(w.source, 14, 1000)
+    w.root.mkdir(exist_ok=True)
+    with (w.root / "huge").open("wb") as file:
+        file.truncate(1 << 42)  # hours, were it read to its end
+    assert w.sender is not None
+    arguments = {"directory": "/", "checksum": True}
+    w.sender.send({"op": "remote", "request": 7, "destinationId": "1", "verb": "list", "args": arguments})
+    w.start("1")
+    w.finish("1")
+    assert_arrived(w)
+    assert [row[0] for row in w.ask("list", directory="/huge")["results"]] == ["/huge"]
+    assert 7 not in w.remote
+    w.sender.process.kill()  # the receiver ends with the test, although its file has not been read
+
+
 def test_rates_and_lanes_act_live(tmp_path: Path) -> None:
     """A running transfer's lane and rate change what goes out at once."""
     with world(tmp_path, rate=80_000) as w:

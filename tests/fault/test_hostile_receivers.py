@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from servers import Server, eventually, start_server
 
+from agent.jetstream import CommandError
 from agent.server.data import wire
 from agent.server.data.wire import Header, Kind, Stream
 
@@ -218,14 +219,73 @@ def test_a_receiver_that_says_what_it_likes_harms_its_own_transfer_only(place: P
         eventually(lambda: api.send.getDestination(destination)["lastErrorMessage"], what="it is missed")
 
 
-def test_what_a_receiver_says_of_a_deletion_is_passed_on_as_json(place: Place) -> None:
-    """Whatever it is: its caller gets an answer or an error, and no call waits for ever."""
-    for results in ("text", {"a": [1]}, 5, None, [[1e999]], [["\ud800"]]):
-        with Impostor(_json(Kind.REMOTE_RESULT, {"results": results})) as impostor, place.sender.api() as api:
-            destination = api.send.createDestination("127.0.0.1", destinationPort=impostor.port)
-            with contextlib.suppress(Exception):
-                api.lanesync.deletePaths(destination, ["/x"], [])
-            assert api.server.echo("still here") == "still here"
+_NO_RESULTS: list[Any] = [
+    *("text", {"a": [1]}, 5, None, [], [[1e999]], [["\ud800"]], [["/x", "deleted"]], [["/x", 1, ""]]),
+    *([["/y", "deleted", ""]], [["/x", "burnt", ""]], [["/x", "deleted", ""], ["/x", "deleted", ""]]),
+]
+
+
+@pytest.mark.parametrize("results", _NO_RESULTS, ids=repr)
+def test_what_a_receiver_says_of_a_change_is_believed_only_where_it_makes_sense(
+    place: Place, results: Any
+) -> None:
+    """Whatever else it says of a deletion or a renaming is an error that names it."""
+    with Impostor(_json(Kind.REMOTE_RESULT, {"results": results})) as impostor, place.sender.api() as api:
+        destination = api.send.createDestination("127.0.0.1", destinationPort=impostor.port)
+        for request in (
+            api.lanesync.deletePathsAsync(destination, ["/x"]),
+            api.lanesync.renamePathsAsync(destination, [("/old", "/x")]),
+        ):
+            with pytest.raises(CommandError, match=f"what 127.0.0.1:{impostor.port} answers cannot be"):
+                api.server.getRequestResult(request)
+
+
+def _listed(path: str, **changed: Any) -> list[Any]:
+    row = {"path": path, "kind": "file", "size": 1, "mtime": 1, "executable": False, "digest": ""} | changed
+    return list(row.values())
+
+
+_LIES: dict[str, Any] = {
+    "no list": {"results": "text"},
+    "outside": {"results": [_listed("/elsewhere/a")]},
+    "dots": {"results": [_listed("/d/../a")]},
+    "not below": {"results": [_listed("/dd")]},
+    "a huge name": {"results": [_listed("/d/" + "n" * 300)]},
+    "out of order": {"results": [_listed("/d/b"), _listed("/d/a")]},
+    "before what was asked for": {"results": [_listed("/d/0")]},
+    "more than was asked for": {"results": [_listed(f"/d/n{number:05}") for number in range(20_001)]},
+    "a cursor that does not move": {"results": [], "next": "/d/1"},
+    "a cursor that goes back": {"results": [_listed("/d/b")], "next": "/d/a"},
+    "a cursor that leaps": {"results": [_listed("/d/b")], "next": "/d/z"},
+    "a negative size": {"results": [_listed("/d/b", size=-1)]},
+    "a size beyond all disks": {"results": [_listed("/d/b", size=1 << 80)]},
+    "a digest of no shape": {"results": [_listed("/d/b", digest="x" * 100)]},
+    "a kind that there is not": {"results": [_listed("/d/b", kind="door")]},
+}
+
+
+@pytest.mark.parametrize("lie", _LIES)
+def test_a_list_of_files_that_cannot_be_is_refused(place: Place, lie: str) -> None:
+    """The error names the destination; nothing of the page is told."""
+    with Impostor(_json(Kind.REMOTE_RESULT, _LIES[lie])) as impostor, place.sender.api() as api:
+        destination = api.send.createDestination("127.0.0.1", destinationPort=impostor.port)
+        request = api.lanesync.listPathsAsync(destination, "/d", after="/d/1")
+        with pytest.raises(CommandError, match=f"what 127.0.0.1:{impostor.port} answers cannot be believed"):
+            api.server.getRequestResult(request)
+
+
+def test_an_answer_with_too_many_values_ends_the_session_alone(place: Place) -> None:
+    """It is not even parsed; the caller hears that there is none."""
+    values = b'{"results":[' + b"0," * wire.MAX_VALUES + b"0]}"
+    answer = _frame(Kind.REMOTE_RESULT, values, offset=1)
+    with (
+        Impostor(lambda stream, header, _payload: answer(stream, header)) as impostor,
+        place.sender.api() as api,
+    ):
+        destination = api.send.createDestination("127.0.0.1", destinationPort=impostor.port)
+        with pytest.raises(CommandError):
+            api.server.getRequestResult(api.lanesync.listPathsAsync(destination, "/"))
+    send_soundly(place)
 
 
 def test_partials_that_name_the_source_but_not_what_is_there(place: Place) -> None:

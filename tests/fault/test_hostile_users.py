@@ -199,6 +199,40 @@ def test_deleting_does_not_cross_roots(place: Place, path: str) -> None:
     stream.sock.close()
 
 
+@pytest.mark.parametrize("path", _OUT[:-1])
+def test_listing_does_not_cross_roots(place: Place, path: str) -> None:
+    """Not what is there, and not whether it is."""
+    publish(place, "anna", "/hers", b"hers")
+    stream = connect(place)
+    answer = remote(stream, as_user("bert"), "list", directory=path, checksum=True)
+    assert "error" in answer and "results" not in answer
+    below = remote(stream, as_user("bert"), "list", directory="/", after=path)
+    assert "hers" not in str(below)
+    stream.sock.close()
+
+
+@pytest.mark.parametrize("path", _OUT)
+def test_renaming_does_not_cross_roots(place: Place, path: str) -> None:
+    """Whichever end lies outside; a link in one's own root leads nowhere."""
+    hers = publish(place, "anna", "/hers", b"hers")
+    mine = publish(place, "bert", "/mine", b"mine")
+    home = place.homes / "bert"
+    if not (home / "link").is_symlink():
+        (home / "link").symlink_to(place.homes / "anna")
+    stream = connect(place)
+    pairs = [
+        (path, "/stolen"),
+        ("/in/mine", path),
+        ("/link/in/hers", "/stolen"),
+        ("/in/mine", "/link/in/new"),
+    ]
+    answer = remote(stream, as_user("bert"), "rename", renames=[name for pair in pairs for name in pair])
+    assert {state for _, state, _ in answer["results"]} <= {"failed", "absent"}
+    assert hers.read_bytes() == b"hers" and mine.read_bytes() == b"mine"
+    assert not (home / "stolen").exists() and not (hers.parent / "x").exists()
+    stream.sock.close()
+
+
 @pytest.mark.parametrize("path", _OUT)
 def test_writing_does_not_cross_roots(place: Place, path: str) -> None:
     """By the transfer's path, and by each file's."""
@@ -271,6 +305,8 @@ def test_a_token_does_only_what_it_permits(place: Place, permissions: int) -> No
     may_upload = permissions == constants.PERMISSION_UPLOAD
     assert ("error" in opens(stream, shown, os.urandom(16).hex())) != may_upload
     assert "error" in remote(stream, shown, "delete", files=["/in/permitted"])
+    assert "error" in remote(stream, shown, "rename", renames=["/in/permitted", "/in/x"])
+    assert "error" in remote(stream, shown, "list", directory="/in")
     assert hers.exists()
     stream.sock.close()
 
