@@ -12,7 +12,7 @@ from agent.model.condition import Reason
 from agent.model.known import Origin
 from agent.model.outcome import Done, NotFoundError, Outcome, Wait
 from agent.model.paths import destination_prefixes, is_below
-from agent.model.plan import DeletePaths, Plan
+from agent.model.plan import DeletePaths, Plan, TrashPaths
 from agent.model.spec import DesiredState, DestinationSpec, Key, Kind, MappingSpec, OnRemove
 from agent.planning.mapping import plan_mapping_removal
 from agent.planning.receipts import owner_name
@@ -22,8 +22,8 @@ from agent.reconcile.context import Connected, Context
 from agent.reconcile.destination import own_destination
 from agent.reconcile.report import Report
 
-
 log = structlog.get_logger(__name__)
+
 
 def remove_mapping(context: Context, name: str, report: Report) -> Outcome:
     """Waits for what is in flight to end or be cancelled; an unreachable server makes only this one wait."""
@@ -41,6 +41,7 @@ def remove_mapping(context: Context, name: str, report: Report) -> Outcome:
     context.state.turns.drop(name)
     context.state.hooks.drop(name)
     context.state.approvals.remove(report.key)
+    context.state.tombstones.clear(name)
     return Done()
 
 
@@ -71,11 +72,14 @@ def removed_at(context: Context, spec: MappingSpec, name: str) -> bool:
     collected = collect(context, connected, spec.name, name)
     if collected.deleting or collected.failures:
         return False  # what failed is tried again after a while
-    mine = owned(context, spec, name) if spec.on_remove is OnRemove.DELETE else ()
+    mine = owned(context, spec, name) if _may_delete(spec, connected) else ()
     plan = plan_mapping_removal(
-        spec.name, spec.on_remove, name, tuple(collected.active), mine, agent=context.state.agent_id
+        *(spec.name, spec.on_remove, name, tuple(collected.active), mine),
+        agent=context.state.agent_id,
+        trash_at=context.clock.time() if spec.deletions.trash else None,
     )
     try:
+        execute(Scene(context, connected, destination), Plan(collected.follow_up))
         execute(Scene(context, connected, destination), plan)
     except NotFoundError:
         return _abandon(context, spec.name, name)
@@ -94,12 +98,18 @@ def _exists(context: Context, connected: Connected, name: str) -> bool:
 
 
 def _deletes(plan: Plan) -> bool:
-    return any(isinstance(action, DeletePaths) for action in plan.actions)
+    return any(isinstance(action, DeletePaths | TrashPaths) for action in plan.actions)
+
+
+def _may_delete(spec: MappingSpec, connected: Connected) -> bool:
+    """What is to be kept in the trash stays where it is when the server cannot move it there."""
+    can = connected.capabilities.rename or not spec.deletions.trash
+    return spec.on_remove is OnRemove.DELETE and can
 
 
 def _abandon(context: Context, mapping: str, destination: str) -> bool:
     """Leave what runs to itself: its attempts are closed, nothing is touched at the server."""
-    for attempt in context.state.attempts.of(mapping, destination):
+    for attempt in context.state.attempts.of(spec.name, destination):
         context.state.attempts.finish(attempt.number, "orphaned", "", context.clock.time())
     return True
 
@@ -151,8 +161,7 @@ def _hand_over(context: Context, old: MappingSpec, new: MappingSpec) -> None:
     moved = [
         destination
         for destination in old.destinations
-        if destination in new.destinations
-        and context.state.ledger.hand_over(old.name, new.name, destination)
+        if destination in new.destinations and context.state.ledger.hand_over(old.name, new.name, destination)
     ]
     if moved:
         context.state.roots.hand_over(old.name, new.name)
