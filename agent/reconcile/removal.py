@@ -109,7 +109,7 @@ def _may_delete(spec: MappingSpec, connected: Connected) -> bool:
 
 def _abandon(context: Context, mapping: str, destination: str) -> bool:
     """Leave what runs to itself: its attempts are closed, nothing is touched at the server."""
-    for attempt in context.state.attempts.of(spec.name, destination):
+    for attempt in context.state.attempts.of(mapping, destination):
         context.state.attempts.finish(attempt.number, "orphaned", "", context.clock.time())
     return True
 
