@@ -41,6 +41,8 @@ class Service(Protocol):
     def request(self, name: str) -> Document: ...
     def reconcile(self, name: str, author: str) -> Document: ...
     def retry(self, name: str, author: str) -> Document: ...
+    def verify(self, names: list[str], checksum: bool) -> Document: ...
+    def verification(self, request: str) -> Document: ...
     def look_for_specs(self) -> None: ...
     def suspend(self, name: str, reason: str, author: str, seconds: float | None) -> Document: ...
     def resume(self, name: str, author: str) -> Document: ...
@@ -77,6 +79,7 @@ def make_app(service: Service, token: str, *, trusted: bool, hook_secret: bytes 
             Route("/api/v1/plan", faces.guarded(faces.plan), methods=["POST"]),
             Route("/api/v1/apply", faces.guarded(faces.apply), methods=["POST"]),
             Route("/api/v1/reconcile", faces.reconcile_or_hook, methods=["POST"]),
+            Route("/api/v1/verify", faces.guarded(faces.verify), methods=["POST"]),
             Route("/api/v1/retry", faces.guarded(faces.retry), methods=["POST"]),
             Route("/api/v1/suspend", faces.guarded(faces.suspend), methods=["POST"]),
             Route("/api/v1/resume", faces.guarded(faces.resume), methods=["POST"]),
@@ -132,6 +135,7 @@ class _Faces:
             "specs/{kind}/{name}": lambda request: ask.get(_object(request)),
             "objects/{kind}/{name}": lambda request: ask.describe(_object(request)),
             "explain": lambda request: ask.explain(_needed(request, "path")),
+            "verifications/{request}": lambda request: ask.verification(request.path_params["request"]),
             "requests/{request}": lambda request: ask.request(request.path_params["request"]),
         }
 
@@ -195,6 +199,12 @@ class _Faces:
 
     def reconcile(self, body: Document) -> Document:
         return self._service.reconcile(_text(body, "name"), self._author(body))
+
+    def verify(self, body: Document) -> Document:
+        checksum = body.get("checksum", False)
+        if not isinstance(checksum, bool):
+            raise BadRequestError("`checksum` is true or false")
+        return self._service.verify(_texts(body, "names"), checksum)
 
     def retry(self, body: Document) -> Document:
         return self._service.retry(_text(body, "name"), self._author(body))

@@ -27,6 +27,7 @@ VERBS = {
     "events": "what happened, newest last",
     "history": "the audit trail: what was done, by whom, to which files",
     "reconcile": "look at an object now",
+    "verify": "is everything at the destinations as it was delivered",
     "retry": "forget the pause after failures, and try now",
     "suspend": "stop working on an object for a while",
     "resume": "end a suspension",

@@ -12,6 +12,7 @@ from agent.reconcile.document import Document
 from agent.reconcile.planned import planned
 from agent.reconcile.queue import WHOLE
 from agent.reconcile.telling import Telling
+from agent.reconcile.verifying import Verifying
 from agent.specs.load import Loaded
 
 
@@ -19,12 +20,13 @@ class InvalidError(LaneSyncError):
     """The specs that were handed in are invalid."""
 
 
-class AgentService(Asked, Telling):
+class AgentService(Asked, Telling, Verifying):
     """Asked to do something, to tell something, to plan, to apply."""
 
     def __init__(self, agent: Agent) -> None:
         Asked.__init__(self, agent)
         Telling.__init__(self, agent)
+        Verifying.__init__(self, agent)
         self._agent = agent
 
     @property

@@ -237,8 +237,6 @@ def test_what_is_missing_is_not_made_up(tmp_path: Path, spec: str) -> None:
         ("{destination: archive, paths: {/a: /b}, symlinks: preserve}", "`symlinks: preserve`"),
         ("{destination: archive, paths: {/a: /b}, deletions: {grace: 1h}}", "`grace`"),
         ("{destination: archive, paths: {/a: /b}, deletions: {trash: true}}", "`trash`"),
-        ("{destination: archive, paths: {/a: /b}, drift: {policy: nonsense, other: 1}}", "`drift`"),
-        ("{destination: archive, paths: {/a: /b}, verify: {interval: 24h}}", "`verify`"),
     ],
 )
 def test_what_is_not_carried_out_is_refused_by_name(tmp_path: Path, spec: str, name: str) -> None:
