@@ -58,10 +58,10 @@ class Client:
         self._session.trust_env = False
         self._session.mount("http://agent/", _Adapter(state_dir))
 
-    def get(self, path: str, **params: Any) -> Document:
+    def get(self, route: str, /, **params: Any) -> Document:
         """Parameters that are None are left out; paths may hold bytes that are not UTF-8."""
         query = {name: os.fsencode(str(value)) for name, value in params.items() if value is not None}
-        return self._call("GET", path, params=query)
+        return self._call("GET", route, params=query)
 
     def post(self, path: str, body: Document) -> Document:
         return self._call("POST", path, json=body)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
@@ -48,7 +49,7 @@ def lines(found: Document, width: int) -> list[str]:
     status, spec = found["status"], found["spec"]
     head = found["object"] + (f": {answer_of(status)}" if status else ": not looked at yet")
     told = [head, *entry("from", printable(where(spec)), width, whole=True), ""]
-    told += _section("Spec", _spec_lines(spec["spec"] or {}))
+    told += _section("Spec", _spec_lines(found["set"]))
     told += _section("Conditions", _conditions(status, width))
     told += _section("Suspended", _suspension(found["suspension"], width))
     told += _section("Deliveries", _deliveries(status))
@@ -57,14 +58,8 @@ def lines(found: Document, width: int) -> list[str]:
     told += _section("Used by", found["usedBy"])
     approved = [f"{a['digest']} by {a['who']}, {moment(a['at'])}" for a in found["approvals"]]
     told += _section("Approved, not carried out yet", approved)
-    told += _section(
-        "Last events",
-        [part for e in found["events"] for part in entry("", events.line(e), width - 4, whole=True)],
-    )
-    told += _section(
-        "Last acts",
-        [part for e in found["history"] for part in entry("", history.line(e), width - 4, whole=True)],
-    )
+    told += _section("Last events", _wrapped((events.line(e, named=False) for e in found["events"]), width))
+    told += _section("Last acts", _wrapped((history.line(e, named=False) for e in found["history"]), width))
     return told[:-1]
 
 
@@ -72,18 +67,28 @@ def _section(title: str, body: list[str]) -> list[str]:
     return [title, *(f"  {line}" for line in body), ""] if body else []
 
 
-def _spec_lines(spec: Document) -> list[str]:
-    """What differs from nothing: empty fields are left out."""
-    said = {name: value for name, value in spec.items() if name != "name" and value not in (None, "", [], {})}
+def _wrapped(lines: Iterable[str], width: int) -> list[str]:
+    """What is too long goes on below, further in."""
+    return [
+        part
+        for line in lines
+        for part in textwrap.wrap(line, width - 4, subsequent_indent="          ", break_on_hyphens=False)
+    ]
+
+
+def _spec_lines(said: Document) -> list[str]:
     body = yaml_text(said).splitlines() if said else []
     return body[:SUMMARY] + (["... (all of it: lanesync get --output yaml)"] if len(body) > SUMMARY else [])
 
 
 def _conditions(status: Document | None, width: int) -> list[str]:
     told: list[str] = []
+    before = ""
     for c in status["conditions"] if status else ():
         state = "" if c["status"] else " no"
-        text = f"{c['reason']} since {moment(c['since'])}" + (f": {c['message']}" if c["message"] else "")
+        message = f": {c['message']}" if c["message"] and c["message"] != before else ""
+        before = c["message"]
+        text = f"{c['reason']} since {moment(c['since'])}{message}"
         told += entry(f"{c['type']}{state}", printable(text), width - 2, whole=True)
     return told
 

@@ -70,8 +70,10 @@ def _print(events: list[Document], output: str) -> None:
         click.echo(line(event))
 
 
-def line(event: Document) -> str:
+def line(event: Document, *, named: bool = True) -> str:
+    """One event for people; `named`: with the object that it is about."""
     times = f" (x{event['count']} since {moment(event['first'])})" if event["count"] > 1 else ""
     mark = "!" if event["type"] == "Warning" else " "
-    text = f"{moment(event['at'])} {mark} {event['key'] or 'agent'}  {event['reason']}: {event['message']}"
+    about = f"{event['key'] or 'agent'}  " if named else ""
+    text = f"{moment(event['at'])} {mark} {about}{event['reason']}: {event['message']}"
     return printable(text + times)

@@ -57,12 +57,13 @@ def command(
     return 0
 
 
-def line(entry: Document) -> str:
-    """One act, or one file, for people."""
-    about = entry["object"] or "agent"
+def line(entry: Document, *, named: bool = True) -> str:
+    """One act, or one file, for people; `named`: with the object that it is about."""
+    about = (entry["object"] or "agent") if named else ""
     if entry["destination"]:
         about += f" -> {entry['destination']}"
-    return printable(f"{moment(entry['time'])}  {entry['action']:<8} {about}: {_what(entry)}")
+    about = f" {about.strip()}:" if about else ""
+    return printable(f"{moment(entry['time'])}  {entry['action']:<9}{about} {_what(entry)}")
 
 
 def _what(entry: Document) -> str:

@@ -56,7 +56,7 @@ def alone(state_dir: str) -> Iterator[AgentService]:
         agent.stop()
 
 
-def tell(state_dir: str, route: str, answer: Callable[[AgentService], Document], **query: Any) -> Document:
+def tell(state_dir: str, route: str, answer: Callable[[AgentService], Document], /, **query: Any) -> Document:
     """Ask the agent that runs; without one, answer from its state."""
     client = running(state_dir)
     if client is not None:

@@ -82,13 +82,13 @@ def eta_line(mapping: str, destination: str, guess: Estimate) -> str:
 
 
 def eta_text(guess: Estimate) -> str:
-    """`40s to 2m (limit)`; what is not known is said."""
+    """`40s to 2m (by limit)`; what is not known is said."""
     if guess.best is None:
         return "unknown: no rate limit, and no earlier delivery to measure"
-    low = format_duration(_rounded(guess.best))
+    low = _words(guess.best)
     if guess.worst is None:
         return f"at least {low} (by its own limit; the link's speed is not known)"
-    high = format_duration(_rounded(guess.worst))
+    high = _words(guess.worst)
     return f"{low if low == high else f'{low} to {high}'} (by {guess.basis})"
 
 
@@ -105,8 +105,8 @@ def _longest(seconds: list[float | None]) -> float | None:
     return max(known) if len(known) == len(seconds) else None
 
 
-def _rounded(seconds: float) -> float:
-    """Two digits are all that such a number is good for."""
-    if seconds < 10:
-        return max(0.1, round(seconds, 1))
-    return float(round(seconds)) if seconds < 120 else float(round(seconds / 60) * 60)
+def _words(seconds: float) -> str:
+    """No more digits than such a number is good for."""
+    if seconds < 1:
+        return "less than 1s"
+    return format_duration(float(round(seconds)) if seconds < 120 else float(round(seconds / 60) * 60))

@@ -132,4 +132,4 @@ def note_revision(context: Context, revision: str, added: int, changed: int, rem
     text = f"{added} added, {changed} changed, {removed} removed"
     now = context.clock.time()
     context.state.audit.add(Act(now, "", "revision", revision, reason=text))
-    context.state.events.tell(now, None, "Normal", "RevisionInForce", f"{revision}: {text}", revision)
+    context.state.events.append(now, None, "Normal", "RevisionInForce", f"{revision}: {text}", revision)

@@ -44,21 +44,17 @@ class Place:
 
 
 def places(desired: DesiredState, path: str) -> list[Place]:
-    """Every entry that the path is of, taken as a source path and as a destination path."""
-    found: dict[tuple[str, str], Place] = {}
+    """Every entry that the path is of: as a source path, or else as a destination path. (Where a mapping's
+    destination path is `/`, everything would be one.)"""
+    as_source: list[Place] = []
+    as_destination: list[Place] = []
     for mapping in desired.mappings.values():
         for entry, prefix in zip(mapping.paths, destination_prefixes(mapping), strict=True):
-            relatives = []
-            if is_below(path, entry.source):
-                relatives.append(path[len(entry.source.rstrip("/")) :].lstrip("/"))
-            if is_below(path, prefix):
-                relatives.append(path[len(prefix.rstrip("/")) :].lstrip("/"))
-            for relative in relatives:
-                place = Place(mapping, entry, join(prefix, relative), relative)
-                found.setdefault((mapping.name, place.source), place)
-    # A source path that is meant as one is below a real directory; the destination "/" holds everything.
-    exact = [place for place in found.values() if is_below(path, place.entry.source)]
-    return exact or list(found.values())
+            for found, root in ((as_source, entry.source), (as_destination, prefix)):
+                if is_below(path, root):
+                    relative = path[len(root.rstrip("/")) :].lstrip("/")
+                    found.append(Place(mapping, entry, join(prefix, relative), relative))
+    return as_source or as_destination
 
 
 def explain(agent: Agent, path: str) -> Document:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from agent.model.condition import Reason
 from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec, Overrun, key_of
@@ -27,7 +28,11 @@ def suspension(context: Context, spec: MappingSpec | DestinationSpec) -> Suspens
     now = context.clock.time()
     override = context.state.overrides.get(key_of(spec), now)
     if override is not None:
-        text = f"{key_of(spec)} suspended by {override.author}: {override.reason or 'no reason given'}"
+        until = ""
+        if override.until is not None:
+            until = datetime.fromtimestamp(override.until, UTC).strftime(", until %Y-%m-%d %H:%M UTC")
+        why = override.reason or "no reason given"
+        text = f"{key_of(spec)} suspended by {override.author}: {why}{until}"
         return Suspension(Reason.SUSPENDED_LOCALLY, text, override.until)
     return _window(spec, now) if isinstance(spec, DestinationSpec) else None
 

@@ -80,6 +80,7 @@ class Telling:
             "object": str(key),
             "time": now,
             "spec": self._spec(key),
+            "set": {} if spec is None else _set(spec),
             "status": status,
             "suspension": suspension_document(spec, context.state.overrides.get(key, now)),
             "windows": self._windows(spec, now),
@@ -246,6 +247,23 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list | frozenset):
         return [_plain(item) for item in value]
     return value
+
+
+def _set(spec: Any) -> dict[str, Any]:
+    """What a spec says beyond the defaults."""
+    found: dict[str, Any] = {}
+    for field in fields(spec):
+        value = getattr(spec, field.name)
+        default = field.default
+        if field.name == "name" or value == default:
+            continue
+        if is_dataclass(value) and is_dataclass(default):
+            found[_camel(field.name)] = _set(value)
+        elif isinstance(value, tuple) and all(is_dataclass(item) for item in value):
+            found[_camel(field.name)] = [_set(item) for item in value]
+        else:
+            found[_camel(field.name)] = _plain(value)
+    return found
 
 
 def _camel(name: str) -> str:
