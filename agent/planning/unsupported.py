@@ -50,6 +50,11 @@ def unsupported_of_mapping(spec: MappingSpec, can: Capabilities) -> tuple[str, .
         found += _overwrite("overwrite", spec.overwrite, can)
     if spec.prune and not can.delete:
         found.append("`prune` cannot be carried out: the server has no way to delete; set `prune: false`")
+    elif spec.prune and spec.deletions.trash and not can.rename:
+        found.append(
+            "`deletions.trash` cannot be carried out, and nothing is deleted: the server cannot rename;"
+            " set `trash: false` to have files deleted"
+        )
     if spec.receipt is not Receipt.NONE and not can.file_results:
         found.append("`receipt` cannot be carried out: the server tells no digests; set `receipt: none`")
     return tuple(found)

@@ -170,6 +170,8 @@ def describe(found: Findings, memory: Memory, spec: MappingSpec) -> dict[str, An
         "deletionsInFlight": found.deleting,
         "settling": found.settling,
         "awaitingSentinel": found.unsealed,
+        "deletionsInGrace": sum(len(later.deletions) for later in memory.later),
+        "nextDeletion": min((later.due for later in memory.later), default=None),
         "heldDeletions": sum(len(h.deletions) for h in found.held),
         "failuresInARow": found.failures.consecutive,
         "lastError": found.failures.last_error,

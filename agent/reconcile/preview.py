@@ -9,13 +9,12 @@ from dataclasses import replace
 from agent.model.observed import ObservedTransfer
 from agent.model.plan import Plan, StartTransfer
 from agent.model.spec import DesiredState, Key, Kind, MappingSpec
-from agent.planning.mapping import plan_mapping_removal
 from agent.reconcile.act import change_digest
 from agent.reconcile.context import Context
 from agent.reconcile.deciding import plan_for, unwanted_transfers
 from agent.reconcile.destination import preview_destination
 from agent.reconcile.queue import WHOLE
-from agent.reconcile.removal import owned
+from agent.reconcile.removal import removal_plan
 from agent.reconcile.revision import difference
 from agent.reconcile.survey import survey
 from agent.reconcile.suspension import delivery_suspension
@@ -70,10 +69,7 @@ def _removal(context: Context, key: Key) -> Plan:
     plan = Plan()
     for destination in applied.spec.destinations:
         active = _active(context, key.name, destination)
-        mine = owned(context, applied.spec, destination)
-        plan += plan_mapping_removal(
-            key.name, applied.spec.on_remove, destination, active, mine, agent=context.state.agent_id
-        )
+        plan += removal_plan(context, applied.spec, destination, active)
     return plan
 
 

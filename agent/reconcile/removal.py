@@ -10,6 +10,7 @@ import structlog
 from agent.model.change import Deletion
 from agent.model.condition import Reason
 from agent.model.known import Origin
+from agent.model.observed import ObservedTransfer
 from agent.model.outcome import Done, NotFoundError, Outcome, Wait
 from agent.model.paths import destination_prefixes, is_below
 from agent.model.plan import DeletePaths, Plan, TrashPaths
@@ -72,12 +73,7 @@ def removed_at(context: Context, spec: MappingSpec, name: str) -> bool:
     collected = collect(context, connected, spec.name, name)
     if collected.deleting or collected.failures:
         return False  # what failed is tried again after a while
-    mine = owned(context, spec, name) if _may_delete(spec, connected) else ()
-    plan = plan_mapping_removal(
-        *(spec.name, spec.on_remove, name, tuple(collected.active), mine),
-        agent=context.state.agent_id,
-        trash_at=context.clock.time() if spec.deletions.trash else None,
-    )
+    plan = removal_plan(context, spec, name, tuple(collected.active))
     try:
         execute(Scene(context, connected, destination), Plan(collected.follow_up))
         execute(Scene(context, connected, destination), plan)
@@ -101,10 +97,20 @@ def _deletes(plan: Plan) -> bool:
     return any(isinstance(action, DeletePaths | TrashPaths) for action in plan.actions)
 
 
-def _may_delete(spec: MappingSpec, connected: Connected) -> bool:
-    """What is to be kept in the trash stays where it is when the server cannot move it there."""
-    can = connected.capabilities.rename or not spec.deletions.trash
-    return spec.on_remove is OnRemove.DELETE and can
+def removal_plan(
+    context: Context, spec: MappingSpec, name: str, active: tuple[ObservedTransfer, ...]
+) -> Plan:
+    """What is to be done at one destination that the mapping has left. What is to be kept in the trash stays
+    where it is when the server cannot move it there."""
+    destination = destination_of(context, name)
+    connected = context.connected(destination.server) if destination is not None else None
+    can_rename = connected is not None and connected.capabilities.rename
+    deletes = spec.on_remove is OnRemove.DELETE and (can_rename or not spec.deletions.trash)
+    return plan_mapping_removal(
+        *(spec.name, spec.on_remove, name, active, owned(context, spec, name) if deletes else ()),
+        agent=context.state.agent_id,
+        trash_at=context.clock.time() if spec.deletions.trash else None,
+    )
 
 
 def _abandon(context: Context, mapping: str, destination: str) -> bool:
