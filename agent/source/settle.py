@@ -76,6 +76,11 @@ class Settle:
             heapq.heappop(self._queue)
         return self._queue[0][0] if self._queue else None
 
+    @property
+    def waits(self) -> bool:
+        """Is any path not ready yet?"""
+        return bool(self._pending)
+
     def waiting(self) -> tuple[str, ...]:
         """Paths that are not ready yet."""
         return tuple(self._pending)

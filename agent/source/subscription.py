@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,6 +10,9 @@ from agent.model.condition import Reason
 from agent.model.spec import Symlinks, Trigger
 from agent.source.filters import Filter
 from agent.source.settle import Settle, Touch
+
+ANNOUNCED = 1.0
+"""Seconds after which a consumer hears that there is something which is not ready yet."""
 
 MAX_PENDING = 50_000
 """More single paths than this at once are told as `whole`: a scan is cheaper, and memory stays bounded."""
@@ -18,7 +22,8 @@ MAX_PENDING = 50_000
 class Dirty:
     """Hints, relative to the root: paths to look at, subtrees to scan, or the whole tree.
 
-    With `whole` the others are empty. "" is the root itself.
+    With `whole` the others are empty. "" is the root itself. With nothing at all, files are being written for
+    ANNOUNCED already: there is nothing to look at yet, only something to say.
     """
 
     paths: tuple[str, ...] = ()
@@ -56,6 +61,7 @@ class Subscription:
         self._subtrees: set[str] = set()
         self._empty: set[str] = set()  # directories whose only news is that they are empty
         self._whole = False
+        self._announce_at: float | None = None  # inf: it was
 
     def touch(self, path: str, touch: Touch, now: float) -> bool:
         """False when the path is none of this consumer's."""
@@ -70,6 +76,8 @@ class Subscription:
             self._fill(path, touch)
             if len(self._settle) > MAX_PENDING:
                 self.touch_whole()
+            elif self._announce_at is None and self._settle.waits:
+                self._announce_at = now + ANNOUNCED
         return True
 
     def _fill(self, path: str, touch: Touch) -> None:
@@ -95,8 +103,10 @@ class Subscription:
             self._whole = False
             return Dirty(whole=True)
         ready = self._settle.due(now)
+        if not self._settle.waits:
+            self._announce_at = None
         if not ready:
-            return None
+            return self._announcement(now)
         subtrees = tuple(path for path in ready if path in self._subtrees)
         self._subtrees.difference_update(subtrees)
         self._empty.difference_update(ready)
@@ -105,8 +115,18 @@ class Subscription:
         single = tuple(path for path in ready if path not in subtrees) if subtrees else ready
         return Dirty(single, subtrees)
 
+    def _announcement(self, now: float) -> Dirty | None:
+        """Once, until nothing waits any more."""
+        if self._announce_at is None or now < self._announce_at:
+            return None
+        self._announce_at = math.inf
+        return Dirty()
+
     def next_due(self) -> float | None:
-        return float("-inf") if self._whole else self._settle.next_due()
+        if self._whole:
+            return float("-inf")
+        due = self._settle.next_due()
+        return due if due is None or self._announce_at is None else min(due, self._announce_at)
 
     def waiting(self) -> tuple[str, ...]:
         return self._settle.waiting()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.model.spec import Ready
+from agent.model.spec import Ready, Symlinks, Trigger
+from agent.source.filters import EVERYTHING
 from agent.source.settle import Settle, Touch
+from agent.source.subscription import Dirty, Subscription
 
 
 def test_a_close_is_ready_at_once() -> None:
@@ -84,3 +86,19 @@ def test_every_touch_is_told_once_and_never_early(ready: Ready, events: list[tup
         for told in rule.due(now):
             assert quiet_since.pop(told) == now
     assert quiet_since == {}
+
+
+def test_what_is_written_for_long_is_announced_once() -> None:
+    """After a second the consumer hears that something waits, with nothing to look at; then what is ready."""
+    slow = Trigger(settle=60.0)
+    found = Subscription("/src", lambda _root, _dirty: None, EVERYTHING, Symlinks.IGNORE, slow)
+    found.touch("a", Touch.WRITTEN, 10.0)
+    assert found.next_due() == 11.0
+    assert found.take(10.5) is None
+    assert found.take(11.0) == Dirty()
+    found.touch("a", Touch.WRITTEN, 12.0)
+    assert found.take(13.0) is None, "it was said"
+    found.touch("a", Touch.CLOSED, 14.0)
+    assert found.take(14.0) == Dirty(("a",))
+    found.touch("b", Touch.WRITTEN, 20.0)
+    assert found.take(21.0) == Dirty()
