@@ -6,13 +6,13 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from typing import Any
 
 import click
 
 from agent.cli.lines import moment
 from agent.cli.options import output, state_dir
-from agent.cli.text import entry
 from agent.cli.verbs import tell
 from agent.model.units import format_size
 from agent.planning.describe import printable
@@ -108,4 +108,13 @@ def _in_flight(flight: Document) -> str:
 
 
 def _said(name: str, text: str, width: int) -> list[str]:
-    return entry(f"{name:<15}", printable(text), width, whole=True)
+    """A name and what belongs to it; a long path stays whole, so that it can be copied."""
+    head = f"{name:<15}  "
+    body = textwrap.wrap(
+        printable(text),
+        max(20, width - len(head)),
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    first, *rest = body or [""]
+    return [(head + first).rstrip(), *(" " * len(head) + line for line in rest)]

@@ -100,7 +100,7 @@ def entry(name: str, text: str, width: int, *, whole: bool) -> list[str]:
     if not whole:
         return [cut(f"{name}  {text}", width)]
     room = max(20, width - len(name) - 2)
-    first, *rest = textwrap.wrap(text, room) or [""]
+    first, *rest = textwrap.wrap(text, room, break_on_hyphens=False) or [""]
     return [f"{name}  {first}".rstrip(), *(" " * (len(name) + 2) + line for line in rest)]
 
 
