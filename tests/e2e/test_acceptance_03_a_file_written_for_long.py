@@ -19,6 +19,7 @@ def start(w: World, ready: str, settle: str) -> None:
     trigger = f"trigger: {{interval: 1h, ready: {ready}, settle: {settle}}}"
     w.write(w.mapping().replace("trigger: {interval: 60s, settle: 100ms}", trigger))
     (w.source / "first").write_text("x")
+    os.utime(w.source / "first", (1e9, 1e9))  # old enough to be settled
     w.start()
     w.eventually_same()
     w.in_sync()
