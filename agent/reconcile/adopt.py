@@ -27,7 +27,7 @@ from agent.reconcile.act import Scene
 from agent.reconcile.context import Context
 from agent.reconcile.listing import Listing
 from agent.reconcile.origins import Reader, look_up
-from agent.state.audit import Act
+from agent.state.audit import Act, FileAct
 
 log = structlog.get_logger(__name__)
 
@@ -130,7 +130,11 @@ def _record(
     if not rows:
         return
     now = scene.context.clock.time()
-    scene.context.state.ledger.record(spec.name, scene.destination.name, rows, now, Origin.ADOPTED)
+    acts = [FileAct("adopt", path, stat.size, digest) for path, stat, digest, _ in rows]
+    state, names = scene.context.state, (spec.name, scene.destination.name)
+    with state.transaction():
+        state.audit.add_files(*names, None, scene.context.desired.revision, acts, now)
+        state.ledger.record(*names, rows, now, Origin.ADOPTED)
     adoption.files += sum(stat.kind is FileKind.FILE for _, stat, _, _ in rows)
     adoption.bytes += sum(stat.size for _, stat, _, _ in rows)
 
