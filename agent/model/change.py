@@ -91,6 +91,7 @@ class ChangeSet:
     suspects: tuple[Suspect, ...] = ()
     waiting: tuple[str, ...] = ()
     partial: bool = False
+    unfinished: bool = False  # a part of a whole look: deletions are decided when all has been looked at
 
     @property
     def total_bytes(self) -> int:

@@ -54,8 +54,10 @@ def plan_for(
         recent_deletions=recent_deletions,
         still_present=lambda path: source_directory_exists(spec, path),
         renames=find_renames(context, spec, destination.name, changes, connected),
-        undecided=undecided,
-        gone_since=gone_since(context, spec, destination.name, changes, looked, keep=keep),
+        undecided=undecided or changes.unfinished,
+        gone_since=gone_since(
+            context, spec, destination.name, changes, looked, keep=keep and not changes.unfinished
+        ),
         now=context.clock.time(),
         can_rename=connected is not None and connected.capabilities.rename,
     )

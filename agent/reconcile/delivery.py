@@ -17,6 +17,7 @@ from agent.planning.words import count
 from agent.reconcile.halves import Halves
 from agent.reconcile.progress import progress_text, transfer_document
 from agent.reconcile.queue import WHOLE, Hints
+from agent.reconcile.survey import Walk
 from agent.reconcile.suspension import Suspension
 from agent.state.attempts import Failures
 
@@ -45,6 +46,8 @@ class Memory:
     unsealed: Unsealed = field(default_factory=Unsealed)  # what waits for a sentinel
     later: tuple[Later, ...] = ()  # deletions that wait, as of the last whole survey
     halves: Halves = field(default_factory=Halves)
+    walk: Walk | None = None  # a whole look that rests until there is room for more
+    behind: bool = False  # there is more than a look had room for: another one is due when there is
 
     def learn(self, plan: Plan, whole: bool) -> None:
         """A partial survey adds what it found; only a whole one can take something back."""
@@ -69,6 +72,7 @@ class Findings:
     active: tuple[ObservedTransfer, ...] = ()
     in_flight: int = 0
     deleting: int = 0
+    looking: bool = False  # a whole look rests; what it has not come to yet is not known
     settling: int = 0
     unsealed: int = 0  # files that wait for a sentinel
     held: tuple[Held, ...] = ()
@@ -92,7 +96,7 @@ def judge(found: Findings, now: float) -> Outcome:
         return Stalled(found.suspended.reason, found.suspended.text, RECHECK)
     if found.suspended is not None:
         return Wait(found.suspended.reason)
-    if found.in_flight or found.active or found.deleting or found.adopting:
+    if found.in_flight or found.active or found.deleting or found.adopting or found.looking:
         moves = Reason.ADOPTING if found.adopting else Reason.TRANSFERRING
         return Wait(Reason.DESTINATION_UNREACHABLE if found.destination_error else moves)
     if found.blocked_by:

@@ -33,6 +33,7 @@ from agent.reconcile.deciding import plan_for, unwanted_transfers
 from agent.reconcile.delivery import RECHECK, Findings, Memory
 from agent.reconcile.dependencies import waits_for
 from agent.reconcile.hooks import settled
+from agent.reconcile.looking import look, may_go_on
 from agent.reconcile.one_delivery import Delivery
 from agent.reconcile.oversight import Oversight
 from agent.reconcile.queue import WHOLE, Hints
@@ -40,11 +41,11 @@ from agent.reconcile.receipts import keep_receipts
 from agent.reconcile.removal import leave_destinations, remove_mapping
 from agent.reconcile.report import Report
 from agent.reconcile.sources import Sources
-from agent.reconcile.survey import Survey, hints_for, survey
+from agent.reconcile.survey import Survey, hints_for
 from agent.reconcile.suspension import delivery_suspension
 from agent.reconcile.tombstones import next_look
 from agent.reconcile.trash import deleted_files
-from agent.reconcile.turns import looked, remembered, turn_is_due
+from agent.reconcile.turns import remembered, turn_is_due
 from agent.state.attempts import Failures
 
 log = structlog.get_logger(__name__)
@@ -81,7 +82,7 @@ class Mappings:
             self._guarded(delivery, lambda d: self._collect(spec, d))
         for delivery in deliveries:
             self.oversight.adopt(spec, delivery)
-        self._survey(spec, [d for d in deliveries if d.surveys])
+        look(self.context, spec, [d for d in deliveries if d.surveys])
         for delivery in deliveries:
             self._guarded(delivery, lambda d: self._act(spec, d))
             self.oversight.look(spec, delivery)
@@ -182,30 +183,18 @@ class Mappings:
             delivery.memory.pending |= WHOLE  # a retry may have succeeded: only a whole look can tell
         delivery.found.failures = before
 
-    def _survey(self, spec: MappingSpec, deliveries: list[Delivery]) -> None:
-        """One look at the source for all destinations that can take what it finds."""
-        wanted = Hints()
-        for delivery in deliveries:
-            wanted |= delivery.memory.pending
-        if wanted.empty:
-            return
-        found = survey(self.context, spec, [d.destination.name for d in deliveries], wanted)
-        for delivery in deliveries:
-            delivery.surveyed = found[delivery.destination.name]
-            if wanted.whole:
-                delivery.memory.survey_due = self.context.clock.monotonic() + spec.trigger.interval
-                looked(self.context, spec, delivery.destination.name)
-
     def _act(self, spec: MappingSpec, delivery: Delivery) -> None:
         context, memory, found = self.context, delivery.memory, delivery.found
         surveyed = delivery.surveyed or Survey()
         active = tuple(delivery.collected.active)
-        if delivery.surveyed is not None and not surveyed.changes.partial:
+        if delivery.surveyed is not None and (surveyed.changes.unfinished or not surveyed.changes.partial):
             unwanted = unwanted_transfers(context, spec, delivery.destination.name, active)
             execute(delivery.live_scene, Plan(unwanted))
             active = tuple(t for t in active if t.id not in {cancel.transfer_id for cancel in unwanted})
         now = context.clock.monotonic()
-        undecided = memory.halves.wait(spec, delivery.live_scene.connected, surveyed.changes, now)
+        undecided = not surveyed.changes.unfinished and memory.halves.wait(
+            spec, delivery.live_scene.connected, surveyed.changes, now
+        )
         plan = plan_for(
             context,
             spec,
@@ -245,7 +234,10 @@ class Mappings:
         found.in_flight = context.state.attempts.in_flight_count(spec.name, delivery.destination.name)
         found.settling = self.sources.settling(spec.name) + len(memory.pending.paths)
         found.unsealed = memory.unsealed.count if spec.trigger.sentinel is not None else 0
-        if not surveyed.changes.partial and not surveyed.changes.changes and not found.in_flight:
+        found.looking = memory.walk is not None or memory.behind
+        if found.looking and delivery.surveys and may_go_on(context, spec, delivery):
+            context.queue.add(Key(Kind.MAPPING, spec.name))
+        if not (surveyed.changes.partial or surveyed.sliced or surveyed.changes.changes or found.in_flight):
             self._forgive(spec, delivery)
         if delivery.surveyed is not None or delivery.collected.ended:
             memory.files = context.state.ledger.count(spec.name, delivery.destination.name)

@@ -2,19 +2,23 @@
 
 A whole survey walks every source tree; an unchanged directory costs one digest. A hinted one looks only at
 the paths that events named. Either way what is there decides, not what the event said.
+
+Memory is bounded by what a destination may have on its way (`Walk.go_on`): a whole survey of a large tree
+rests where that is reached, and goes on from there when there is room again.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import structlog
 
 from agent.model.change import Change, ChangeSet, Deletion, FileStat, Suspect, SuspectReason
 from agent.model.paths import destination_prefixes, is_below, join, parent
-from agent.model.spec import MappingSpec, PathMapping, Symlinks
+from agent.model.spec import MappingSpec, PathMapping, Publish, Symlinks
 from agent.planning.changes import compare
 from agent.planning.safety import ancestors, judge_root
 from agent.planning.sentinel import Unsealed
@@ -35,6 +39,8 @@ MAX_HINTS = 10_000
 class Survey:
     changes: ChangeSet = ChangeSet()
     again: Hints = Hints()  # changed under the walk, or a moment before it: to be looked at soon
+    sliced: bool = False  # one of several that make up a whole look
+    missed: bool = False  # there was more than room for it: only another whole look finds the rest
     unsealed: Unsealed | None = None  # with a sentinel: what waits for one, of what was looked at …
     looked: tuple[str, ...] | None = None  # … namely these source paths; None = all
 
@@ -50,16 +56,35 @@ class _Gathered:
     waiting: list[str] = field(default_factory=list)
     again: set[tuple[str, str]] = field(default_factory=set)
     digests: dict[str, bytes] = field(default_factory=dict)
+    room: int | None = None  # so many changes may still be gathered; None = any number
+    cut: bool = False  # there were more in the directory that was just compared
+    missed: bool = False  # there were more elsewhere: only another whole look finds them
 
-    def survey(self, partial: bool) -> Survey:
+    @property
+    def full(self) -> bool:
+        return self.room is not None and self.room <= 0
+
+    def take(self, changes: list[Change]) -> None:
+        if self.room is not None:
+            self.cut = self.cut or len(changes) > self.room
+            changes = changes[: self.room]
+            self.room -= len(changes)
+        self.changes += changes
+
+    def survey(self, partial: bool, unfinished: bool = False) -> Survey:
         changes = ChangeSet(
             tuple(self.changes),
             tuple(self.deletions.values()),
             tuple(self.suspects),
             tuple(self.waiting),
             partial,
+            unfinished,
         )
-        return Survey(changes, Hints(paths=frozenset(self.again)))
+        return Survey(changes, Hints(paths=frozenset(self.again)), missed=self.missed)
+
+    def handed_over(self) -> None:
+        """What was gathered is dealt with, but for deletions: those are decided together."""
+        self.changes, self.waiting, self.again, self.digests = [], [], set(), {}
 
 
 Sources = dict[str, tuple[str, FileStat]]
@@ -69,20 +94,18 @@ Sources = dict[str, tuple[str, FileStat]]
 def survey(
     context: Context, spec: MappingSpec, destinations: list[str], hints: Hints, *, keep: bool = True
 ) -> dict[str, Survey]:
-    """By destination. With `keep`, what was learned is remembered (digests, root identities)."""
-    whole = hints.whole or len(hints.paths) > MAX_HINTS
+    """All of it, by destination. With `keep`, what was learned is remembered (digests, root identities)."""
+    return begin(context, spec, destinations, hints, keep=keep).go_on({})
+
+
+def begin(
+    context: Context, spec: MappingSpec, destinations: list[str], hints: Hints, *, keep: bool = True
+) -> Walk:
+    """A survey of which nothing has been looked at yet."""
     gathered = [_Gathered(name) for name in destinations]
-    walk = _Walk(context, spec, gathered, keep, context.clock.time(), sentinels_of(context, spec))
-    for entry, prefix in zip(spec.paths, destination_prefixes(spec), strict=True):
-        if whole:
-            walk.whole(entry, prefix)
-        else:
-            walk.hinted(entry, prefix, hints)
-    if whole:
-        walk.unmapped()
-    if keep:
-        walk.remember()
-    return {found.name: walk.survey(found, whole) for found in walk.gathered}
+    whole = hints.whole or len(hints.paths) > MAX_HINTS
+    now = context.clock.time()
+    return Walk(context, spec, gathered, keep, now, hints, whole, sentinels_of(context, spec))
 
 
 def hints_for(spec: MappingSpec, paths: Iterable[str]) -> Hints:
@@ -140,23 +163,95 @@ def _counts(spec: MappingSpec, entry: PathMapping, relative: str) -> bool:
 
 
 @dataclass(slots=True)
-class _Walk:
+class Walk:
+    """One look at the sources for some destinations. A whole one may rest and go on."""
+
     context: Context
     spec: MappingSpec
     gathered: list[_Gathered]
     keep: bool
     now: float  # Unix seconds
+    hints: Hints
+    is_whole: bool
     sentinels: Sentinels | None = None
     looked: list[str] = field(default_factory=list)  # source paths, of a hinted walk
+    done: bool = False
+    rested: bool = False
+    _steps: Iterator[None] | None = None
+
+    @property
+    def may_rest(self) -> bool:
+        """Not where all of a change set belongs together."""
+        return self.is_whole and self.sentinels is None and self.spec.publish is Publish.FILE
+
+    def go_on(self, room: Mapping[str, int]) -> dict[str, Survey]:
+        """Look on until every destination has as many changes as `room` says, or all has been looked at
+        (`done`). A destination without a number takes any number. A rest forgets the destinations that are
+        not in `room`; one that has no room left while others have is not looked for any more (`missed`)."""
+        if self.rested:
+            self.gathered = [g for g in self.gathered if g.name in room]
+        self.now = self.context.clock.time()
+        for gathered in self.gathered:
+            gathered.room = None if self.is_whole and not self.may_rest else room.get(gathered.name)
+        if self._steps is None:
+            self._steps = self._all()
+        self.done = not (self.may_rest and self._full()) and self._advance(self._steps)
+        if self.keep:
+            self.remember()
+        if self.done and self.rested:
+            self._look_again_at_deletions()
+        for gathered in self.gathered:
+            gathered.missed, gathered.cut = gathered.missed or gathered.cut, False
+        found = {gathered.name: self.survey(gathered, self.is_whole) for gathered in self.gathered}
+        self.rested = self.rested or not self.done
+        self.gathered = [gathered for gathered in self.gathered if not gathered.missed]
+        for gathered in self.gathered:
+            gathered.handed_over()
+        return found
+
+    def _full(self) -> bool:
+        return bool(self.gathered) and all(gathered.full for gathered in self.gathered)
+
+    def _advance(self, steps: Iterator[None]) -> bool:
+        """True at the end."""
+        return not any(self.may_rest and self._full() for _ in steps)
+
+    def _all(self) -> Iterator[None]:
+        for entry, prefix in zip(self.spec.paths, destination_prefixes(self.spec), strict=True):
+            if self.is_whole:
+                yield from self.whole(entry, prefix)
+            else:
+                self.hinted(entry, prefix, self.hints)
+        if self.is_whole:
+            self.unmapped()
+
+    def _look_again_at_deletions(self) -> None:
+        """Since they were found the walk has rested, and what was gone may be there again."""
+        for gathered in self.gathered:
+            paths = list(gathered.deletions)
+            flying = self.context.state.attempts.in_flight(self.spec.name, gathered.name, paths)
+            for path in paths:
+                known = self.context.state.ledger.entry(self.spec.name, gathered.name, path)
+                if known is None or path in flying:
+                    del gathered.deletions[path]
+                elif self._is_in_source(path):
+                    del gathered.deletions[path]
+                    gathered.again |= hints_for(self.spec, [path]).paths
+
+    def _is_in_source(self, path: str) -> bool:
+        return any(
+            os.path.lexists(os.path.join(root, relative) if relative else root)
+            for root, relative in hints_for(self.spec, [path]).paths
+        )
 
     # -- whole trees
 
-    def whole(self, entry: PathMapping, prefix: str) -> None:
+    def whole(self, entry: PathMapping, prefix: str) -> Iterator[None]:
         root = look_at_root(entry.source)
         known = self.context.state.roots.known(self.spec.name, entry.source)
         seen = 0
         if root.exists and root.readable:
-            seen = self._subtree(entry, prefix, self.context.filter_of(entry), "")
+            seen = yield from self._subtree(entry, prefix, self.context.filter_of(entry), "")
         self._judge(entry, prefix, root, known.device if known else None, seen)
 
     def _judge(
@@ -232,7 +327,7 @@ class _Walk:
         clean = not (changes or deletions or waiting or flying)
         if self.sentinels is not None:
             changes, deletions = self.sentinels.sift(gathered.name, changes, deletions)
-        gathered.changes += changes
+        gathered.take(changes)
         gathered.deletions.update({deletion.path: deletion for deletion in deletions})
         gathered.waiting += waiting
         return clean
@@ -302,12 +397,15 @@ class _Walk:
         filter_ = self.context.filter_of(entry)
         for found in scan_paths(entry.source, paths, filter_, self.spec.symlinks):
             if found.is_directory:
-                self._subtree(entry, prefix, filter_, found.path)
+                for _ in self._subtree(entry, prefix, filter_, found.path):
+                    pass
             elif found.error is None:
                 self._found(entry, prefix, found)
 
-    def _subtree(self, entry: PathMapping, prefix: str, filter_: Filter, subtree: str) -> int:
-        """Everything below; returns how many entries were seen."""
+    def _subtree(
+        self, entry: PathMapping, prefix: str, filter_: Filter, subtree: str
+    ) -> Generator[None, None, int]:
+        """Everything below, a directory at a time; returns how many entries were seen."""
         walked: set[str] = set()
         unknown: list[str] = []
         seen = 0
@@ -318,8 +416,27 @@ class _Walk:
             if listing.error is not None:
                 unknown.append(directory)
             self._listing(entry, prefix, listing)
+            yield from self._rest_of(entry, prefix, filter_, listing)
         self._vanished_directories(join(prefix, subtree), walked, unknown)
         return seen
+
+    def _rest_of(
+        self, entry: PathMapping, prefix: str, filter_: Filter, listing: Listing
+    ) -> Generator[None, None, None]:
+        """Of a directory with more changes than there was room for the rest, when there is room again."""
+        while True:
+            rests = self.may_rest and self._full()
+            for gathered in self.gathered:
+                gathered.missed = gathered.missed or (gathered.cut and not rests)
+            more = rests and any(gathered.cut for gathered in self.gathered)
+            for gathered in self.gathered:
+                gathered.cut = False
+            yield
+            if not more:
+                return
+            again = scan_tree(entry.source, filter_, self.spec.symlinks, listing.directory)
+            for now in islice(again, 1):
+                self._listing(entry, prefix, now)
 
     def _found(self, entry: PathMapping, prefix: str, found: Found) -> None:
         path = join(prefix, found.path)
@@ -358,7 +475,9 @@ class _Walk:
 
     def survey(self, gathered: _Gathered, whole: bool) -> Survey:
         if self.sentinels is None:
-            return gathered.survey(not whole)
+            partial = not whole or not self.done or gathered.missed
+            found = gathered.survey(partial, unfinished=whole and partial)
+            return replace(found, sliced=self.rested or partial)
         gathered.waiting += self.sentinels.last(gathered.name, gathered.changes, gathered.waiting)
         unsealed = self.sentinels.found.get(gathered.name, Unsealed())
         looked = None if whole else tuple(self.looked)
