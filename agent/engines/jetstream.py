@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.engines import jetstream_convert as convert
+from agent.engines import jetstream_starting as starting
+from agent.engines.jetstream_control import Control
 from agent.engines.jetstream_far import FarVerbs
 from agent.engines.jetstream_session import (
     REQUEST_TIMEOUT,
@@ -23,6 +25,7 @@ from agent.engines.jetstream_session import (
     Session,
     agent_errors,
 )
+from agent.engines.jetstream_shares import ShareVerbs
 from agent.engines.jetstream_watch import (
     Changed,
     Watch,
@@ -33,7 +36,7 @@ from agent.engines.port import (
     DestinationRequest,
     TransferRequest,
 )
-from agent.jetstream import CommandError, Jetstream, JetstreamError, constants
+from agent.jetstream import CommandError, Jetstream, JetstreamError
 from agent.jetstream.structures import Transfer
 from agent.model import outcome
 from agent.model.observed import (
@@ -53,7 +56,7 @@ TAG_AGENT = "lanesync.agent"
 _MANIFEST_POLL_MIN, _MANIFEST_POLL_MAX = 0.001, 0.05
 
 
-class JetstreamEngine(FarVerbs):
+class JetstreamEngine(FarVerbs, ShareVerbs):
     """Implements agent.engines.port.Engine. Reconnects by itself; may be used from several threads.
 
     login: credentials, or what gives them at each log-in. make_api: makes the unconnected client; the
@@ -75,6 +78,7 @@ class JetstreamEngine(FarVerbs):
         self._login: Login = login if callable(login) else lambda: login
         self._session = Session(self._make_api, self._login)
         super().__init__(self._session)
+        self.control = Control(self._session)
         self._watch: Watch | None = None
         self._watch_lock = threading.Lock()
         self._sleep = sleep
@@ -90,8 +94,12 @@ class JetstreamEngine(FarVerbs):
             delete="deletePaths" in extensions,
             rename="renamePaths" in extensions,
             inventory="listPaths" in extensions,
+            links="links" in extensions,
+            sets="sets" in extensions,
+            strict="strict" in extensions,
             file_results="results" in extensions,
             events="events" in extensions,
+            shares=True,
             names={name: str(fact) for name, fact in facts.items() if fact is not None},
         )
 
@@ -99,9 +107,11 @@ class JetstreamEngine(FarVerbs):
         with self._watch_lock:
             watch, self._watch = self._watch, None
         stop_quietly(watch)
+        self.control.close()
         self._session.close()
 
     def watch(self, changed: Changed) -> None:
+        self.control.changed = changed
         with self._watch_lock:
             stop_quietly(self._watch)
             # A connection of its own: a long poll must survive what happens to the other one.
@@ -185,14 +195,13 @@ class JetstreamEngine(FarVerbs):
 
     def start_transfer(self, request: TransferRequest) -> ObservedTransfer:
         api = self._session.api()
+        extensions = self._session.extensions
+        starting.require(request, extensions)
         with agent_errors():
-            manifest = api.send.createManifest(
-                mappings={entry.path: convert.to_mapping(entry) for entry in request.entries}
-            )["manifestId"]
+            manifest = starting.make_manifest(api, request, extensions)
             try:
                 self._wait_for_manifest(api, manifest)
-                skip = "skipVanished" in self._session.extensions
-                made = _create_transfer(api, manifest, request, skip_vanished=skip)
+                made = _create_transfer(api, manifest, request, starting.flags(request, extensions))
             except (CommandError, outcome.LaneSyncError):
                 with contextlib.suppress(CommandError):
                     api.send.deleteManifest(manifest)
@@ -307,11 +316,7 @@ def _default_lane(api: Api, destination_id: str) -> str | None:
     return default_lane(convert.lanes_of(lanes)) if lanes else None
 
 
-def _create_transfer(api: Api, manifest: str, request: TransferRequest, *, skip_vanished: bool) -> Transfer:
-    """`skip_vanished`: a file that was removed since is told in the results, and no failure."""
-    flags = convert.transfer_flags(request.overwrite, request.preserve_mtime)
-    if skip_vanished:
-        flags |= constants.TRANSFER_FLAG_SKIP_VANISHED
+def _create_transfer(api: Api, manifest: str, request: TransferRequest, flags: int) -> Transfer:
     made: Transfer = api.send.createTransfer(
         request.destination_id,
         manifest,

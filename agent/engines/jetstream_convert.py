@@ -85,6 +85,8 @@ def to_mapping(entry: Entry) -> dict[str, Any]:
     """The object form, with which the server looks at no file before its turn comes."""
     if entry.is_directory:
         return {"src": entry.source}  # neither size nor flags: an empty directory
+    if entry.link:
+        return {"src": entry.source, "size": entry.size, "flags": constants.FILETYPE_SYMLINK}
     mapping: dict[str, Any] = {
         "src": entry.source,
         "size": entry.size,

@@ -5,8 +5,8 @@ A server announces it in `getServerInfo()["lanesync"]`; no other server answers 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NotRequired, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NotRequired, TypedDict
 
 from agent.jetstream.interface import Interface, object_id
 from agent.jetstream.structures import Id, Request, ServerInfo
@@ -64,6 +64,10 @@ class TransferResults(TypedDict):
     next: int
 
 
+class ManifestPart(TypedDict):
+    manifestId: str
+
+
 class LaneBytes(TypedDict):
     lanes: dict[str, int]  # by name
 
@@ -97,6 +101,19 @@ class ExtensionInterface(Interface):
         """What each lane of a destination has sent since the server started, headers included."""
         found: LaneBytes = self._call("getLaneBytes", destinationId=object_id(destinationId, "destinationId"))
         return found
+
+    def fillManifest(
+        self, mappings: Mapping[str, Any], manifestId: Id | None = None, complete: bool = True
+    ) -> ManifestPart:
+        """Begin a manifest, or add to one, of entries that need no look; with `complete` nothing more
+        comes."""
+        made: ManifestPart = self._call(
+            "fillManifest",
+            mappings=dict(mappings),
+            manifestId=None if manifestId is None else object_id(manifestId, "manifestId"),
+            complete=complete,
+        )
+        return made
 
     def deletePathsAsync(
         self,

@@ -63,7 +63,8 @@ class DeleteDestination:
 
 @dataclass(frozen=True, slots=True)
 class StartTransfer:
-    """Send `changes` (at most MAX_ENTRIES) from one mapping to one destination, as one attempt."""
+    """Send `changes` from one mapping to one destination, as one attempt: at most MAX_ENTRIES, but for a
+    set, which is one however large it is."""
 
     mapping: str
     destination: str
@@ -75,6 +76,7 @@ class StartTransfer:
     preserve_mtime: bool
     preserve_executable: bool
     retry: bool = False  # sends again what an earlier attempt could not
+    as_set: bool = False  # nothing is published before all of it is there
 
     @property
     def total_bytes(self) -> int:

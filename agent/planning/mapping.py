@@ -18,7 +18,7 @@ from agent.model.plan import (
     StartTransfer,
     SuspendTransfer,
 )
-from agent.model.spec import DestinationSpec, Lane, MappingSpec, OnRemove
+from agent.model.spec import DestinationSpec, Lane, MappingSpec, OnRemove, Publish
 from agent.planning.batches import batches
 from agent.planning.effective import Effective, effective, same_rate, share_rate
 from agent.planning.ownership import alive, owned_by_mapping
@@ -33,6 +33,7 @@ from agent.planning.pruning import (
     without_conflicts,
 )
 from agent.planning.safety import hold, removable_directories
+from agent.planning.sets import in_turn, postponed
 from agent.planning.tombstones import split
 
 
@@ -73,8 +74,12 @@ def plan_mapping(
     if suspended or desired.suspend or destination.suspend:
         actions_of_pause = () if finish_running else _suspensions(desired, destination, ours)
         return Plan(actions_of_pause, (), changes.suspects, changes.waiting)
+    as_set = desired.publish is Publish.SET
+    if as_set and (ours or changes.waiting):
+        changes = postponed(changes)
     outdated, gone = candidates(changes, still_present)
-    moved = without_conflicting(renames, _but(gone, renames), changes.waiting) if desired.prune else ()
+    renamed = desired.prune and not as_set  # a name of its own would show before its set
+    moved = without_conflicting(renames, _but(gone, renames), changes.waiting) if renamed else ()
     olds = tuple(Deletion(rename.old, FileKind.FILE) for rename in moved)
     prune = desired.prune and (can_rename or not desired.deletions.trash)
     every = _but(gone, moved) if prune else ()
@@ -85,6 +90,9 @@ def plan_mapping(
     new = {rename.change.path for rename in moved}
     plain = tuple(change for change in changes.changes if change.path not in new) if new else changes.changes
     sendable, blocked = without_conflicts(plain, every + olds, changes.waiting)
+    after: tuple[str, ...] = ()
+    if as_set:
+        sendable, deletions, after = in_turn(sendable, blocked, deletions)
     actions = _send(desired, destination, effective(desired, destination, lanes), sendable, ours, retry)
     if outdated:
         actions.append(ForgetPaths(desired.name, destination.name, outdated))
@@ -96,7 +104,7 @@ def plan_mapping(
         if held is None:
             directories = emptied(desired, changes, deletions, still_present)
             actions += _delete(desired, destination.name, deletions, directories, now)
-    waiting = tuple(dict.fromkeys((*changes.waiting, *blocked)))
+    waiting = tuple(dict.fromkeys((*changes.waiting, *blocked, *after)))
     return Plan(
         tuple(actions),
         () if held is None else (held,),
@@ -177,7 +185,9 @@ def _send(
     retry: bool,
 ) -> list[Action]:
     """What runs is brought in line, the rest is started; the mapping's rate is shared among all of them."""
-    pieces = tuple(batches(changes, lambda change: (change.path, change.source)))
+    pieces: tuple[tuple[Change, ...], ...] = (changes,) if changes else ()
+    if desired.publish is not Publish.SET:
+        pieces = tuple(batches(changes, lambda change: (change.path, change.source)))
     rate = share_rate(settings.send_rate_max, len(running) + len(pieces))
     steered = _steer(desired, destination, settings, rate, running)
     return steered + [_start(desired, destination, settings, rate, piece, retry) for piece in pieces]
@@ -224,4 +234,5 @@ def _start(
         preserve_mtime=desired.preserve_mtime,
         preserve_executable=desired.preserve_executable,
         retry=retry,
+        as_set=desired.publish is Publish.SET,
     )

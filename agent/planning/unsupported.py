@@ -6,8 +6,23 @@ is no wish, and is told in the documentation of the engine. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from agent.model.observed import Capabilities
-from agent.model.spec import DestinationSpec, MappingSpec, Overwrite, Receipt, Route, TransferDefaults
+from agent.model.spec import (
+    DestinationSpec,
+    Drift,
+    Durability,
+    MappingSpec,
+    Overwrite,
+    Publish,
+    Receipt,
+    Route,
+    Symlinks,
+    TransferDefaults,
+    Verify,
+    VerifyMode,
+)
 
 _DEFAULTS = TransferDefaults()
 
@@ -21,6 +36,8 @@ def unsupported_of_destination(spec: DestinationSpec, can: Capabilities) -> tupl
         if any(window.send_rate_max is not None for window in spec.windows):
             found.append(f"`windows[].sendRateMax` {_NO_RATES}; use `pause` instead")
     found += _overwrite("transferDefaults.overwrite", defaults.overwrite, can)
+    if defaults.durability is Durability.STRICT and not can.strict:
+        found.append(f"`transferDefaults.durability: strict` {_NOTHING_SENT}; leave it out")
     if not can.ciphers:
         if defaults.min_cipher is not None:
             found.append("`transferDefaults.minCipher` has no effect: the URL decides (davs:// is encrypted)")
@@ -55,12 +72,27 @@ def unsupported_of_mapping(spec: MappingSpec, can: Capabilities) -> tuple[str, .
             "`deletions.trash` cannot be carried out, and nothing is deleted: the server cannot rename;"
             " set `trash: false` to have files deleted"
         )
+    if spec.publish is Publish.SET and not can.sets:
+        found.append(f"`publish: set` {_NOTHING_SENT}; set `publish: file`")
+    if spec.symlinks is Symlinks.PRESERVE and not can.links:
+        found.append(f"`symlinks: preserve` {_NOTHING_SENT}; use `copyContents` or `ignore`")
+    found += _looking(spec, can)
     if spec.receipt is not Receipt.NONE and not can.file_results:
         found.append("`receipt` cannot be carried out: the server tells no digests; set `receipt: none`")
     return tuple(found)
 
 
+_NOTHING_SENT = "cannot be carried out, and nothing is sent that needs it"
 _NO_RATES = "has no effect: the engine has no rate limits; limit the storage or the link there"
+
+
+def _looking(spec: MappingSpec, can: Capabilities) -> Iterator[str]:
+    """What asks to look at the destination."""
+    asked = (("drift", spec.drift != Drift()), ("verify", spec.verify != Verify()))
+    for name in (name for name, wanted in asked if wanted and not can.inventory):
+        yield f"`{name}` has no effect: the server cannot tell what is at the destination; leave it out"
+    if can.inventory and not can.digests and spec.verify.mode is VerifyMode.CHECKSUM:
+        yield "`verify.mode: checksum` has no effect: the server tells no digests, so sizes and times decide"
 
 
 def _overwrite(field: str, mode: Overwrite, can: Capabilities) -> list[str]:

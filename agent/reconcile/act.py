@@ -14,8 +14,8 @@ from typing import Any
 
 import structlog
 
-from agent.engines.port import DestinationRequest, Engine, Entry, ReceiverCredentials, TransferRequest
-from agent.model.change import Change, FileKind, FileStat
+from agent.engines.port import DestinationRequest, Engine, ReceiverCredentials, TransferRequest
+from agent.model.change import Change, FileStat
 from agent.model.observed import Tag
 from agent.model.outcome import NotFoundError, PermanentError
 from agent.model.plan import (
@@ -43,6 +43,7 @@ from agent.reconcile.audit import action_done
 from agent.reconcile.context import Connected, Context
 from agent.reconcile.queue import WHOLE
 from agent.reconcile.renames import start_renaming
+from agent.reconcile.sending import entries_of
 from agent.reconcile.trash import start_trashing
 from agent.specs.secrets import resolve
 
@@ -139,16 +140,6 @@ def change_digest(changes: Iterable[Change]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _entry(change: Change, executable: bool) -> Entry:
-    return Entry(
-        path=change.path,
-        source=change.source,
-        size=change.stat.size,
-        is_directory=change.stat.kind is FileKind.EMPTY_DIRECTORY,
-        executable=executable and change.stat.executable,
-    )
-
-
 def _start_transfer(scene: Scene, action: StartTransfer) -> None:
     context = scene.context
     destination_id = scene.destination_id()
@@ -187,10 +178,11 @@ def _request(
     scene: Scene, action: StartTransfer, destination_id: str, digest: str, attempt: int
 ) -> TransferRequest:
     defaults = scene.destination.transfer_defaults
+    mapping = scene.context.desired.mappings.get(action.mapping)
     tag: Tag = scene.context.tag(Key(Kind.MAPPING, action.mapping), attempt, digest)
     return TransferRequest(
         destination_id=destination_id,
-        entries=tuple(_entry(change, action.preserve_executable) for change in action.changes),
+        entries=entries_of(action.changes, action.preserve_executable, mapping),
         lane=action.lane,
         priority=action.priority,
         send_rate_max=action.send_rate_max,
@@ -201,6 +193,9 @@ def _request(
         timeout=defaults.timeout,
         tag=tag,
         credentials=receiver_credentials(scene),
+        durability=defaults.durability,
+        as_set=action.as_set,
+        marker="" if mapping is None or mapping.marker is None else mapping.marker,
     )
 
 

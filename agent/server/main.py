@@ -37,6 +37,7 @@ from agent.server.methods.extension import ExtensionMethods
 from agent.server.methods.far import FarMethods
 from agent.server.methods.files import FileMethods
 from agent.server.methods.housekeeping import HousekeepingMethods
+from agent.server.methods.manifestparts import ManifestParts
 from agent.server.methods.manifests import ManifestMethods
 from agent.server.methods.recv import RecvMethods
 from agent.server.methods.sandboxes import SandboxMethods
@@ -173,6 +174,7 @@ def _wire(core: Core, credentials: Credentials, lock_fd: int) -> _Server:
         DestinationMethods(core, sender),
         ConnectionMethods(core, sender),
         manifests,
+        ManifestParts(core),
         TransferMethods(core, sender),
         ControlMethods(core, sender),
         TokenMethods(core),

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from agent.model.change import FileStat
 from agent.model.spec import Symlinks
 from agent.source.filters import EVERYTHING, Filter
+from agent.source.links import LinkError, link_stat
 from agent.source.scan import EMPTY, Scanner, file_stat
 
 
@@ -54,8 +55,10 @@ def scan_paths(
 def _look(scanner: Scanner, root: str, path: str, filter_: Filter, symlinks: Symlinks) -> Found:
     full = root + "/" + path if path else root
     try:
+        if symlinks is Symlinks.PRESERVE and path and st.S_ISLNK(os.lstat(full).st_mode):
+            return _link(root, path, filter_)
         info = os.stat(full)
-        if symlinks is Symlinks.IGNORE and _through_link(root, path):
+        if symlinks is not Symlinks.COPY_CONTENTS and _through_link(root, path):
             return Found(path)
         if path and filter_.leads_out(path):
             return Found(path)
@@ -67,6 +70,15 @@ def _look(scanner: Scanner, root: str, path: str, filter_: Filter, symlinks: Sym
         return _directory(scanner, path, filter_)
     counts = st.S_ISREG(info.st_mode) and filter_.includes(path, False)
     return Found(path, file_stat(info) if counts else None)
+
+
+def _link(root: str, path: str, filter_: Filter) -> Found:
+    if not filter_.includes(path, False) or _through_link(root, path.rpartition("/")[0]):
+        return Found(path)
+    try:
+        return Found(path, link_stat(root + "/" + path, path.count("/")))
+    except LinkError:
+        return Found(path)  # a scan says why it does not count
 
 
 def _directory(scanner: Scanner, path: str, filter_: Filter) -> Found:

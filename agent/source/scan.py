@@ -18,6 +18,7 @@ import xxhash
 from agent.model.change import FileKind, FileStat
 from agent.model.spec import Symlinks
 from agent.source.filters import EVERYTHING, Filter
+from agent.source.links import LinkError, link_stat
 
 MAX_LINK_DEPTH = 8
 """How many links to directories may lie behind one another on one path."""
@@ -124,7 +125,7 @@ class Scanner:
     def __init__(self, root: str, filter_: Filter, symlinks: Symlinks) -> None:
         self._root = root
         self._filter = filter_
-        self._follow = symlinks is Symlinks.COPY_CONTENTS
+        self._links = symlinks
 
     def list(self, directory: str, above: Chain | None, links: int) -> tuple[Listing, Chain | None, set[str]]:
         """The listing, the chain to hand to its subdirectories, and which of those are links."""
@@ -132,7 +133,7 @@ class Scanner:
         try:
             info = os.stat(path)
             chain = Chain(info.st_dev, info.st_ino, links, above)
-            read = _Reading(self._filter, self._follow, chain, directory + "/" if directory else "")
+            read = _Reading(self._filter, self._links, chain, directory + "/" if directory else "")
             with os.scandir(path) as found:
                 read.entries_of(found)
             names = self._subdirectories(read)
@@ -169,8 +170,11 @@ class Scanner:
 
     def _counts(self, entry: os.DirEntry[str], base: str) -> bool:
         path = base + entry.name
-        if entry.is_symlink() and (not self._follow or self._filter.leads_out(path)):
-            return False
+        if entry.is_symlink():
+            if self._links is Symlinks.PRESERVE:
+                return self._filter.includes(path, False)
+            if self._links is Symlinks.IGNORE or self._filter.leads_out(path):
+                return False
         if entry.is_dir():
             return not self._filter.prunes(path)
         return entry.is_file() and self._filter.includes(path, False)
@@ -179,11 +183,11 @@ class Scanner:
 class _Reading:
     """What one directory turned out to hold, while it is read."""
 
-    __slots__ = ("_chain", "_filter", "_follow", "base", "entries", "folders", "linked", "problems")
+    __slots__ = ("_chain", "_filter", "_links", "base", "entries", "folders", "linked", "problems")
 
-    def __init__(self, filter_: Filter, follow: bool, chain: Chain, base: str) -> None:
+    def __init__(self, filter_: Filter, links: Symlinks, chain: Chain, base: str) -> None:
         self._filter = filter_
-        self._follow = follow
+        self._links = links
         self._chain = chain
         self.base = base
         self.entries: dict[str, FileStat] = {}
@@ -209,8 +213,10 @@ class _Reading:
             elif entry.is_dir(follow_symlinks=False):
                 self.folders.append(name)
             elif entry.is_symlink():
-                if self._follow:
+                if self._links is Symlinks.COPY_CONTENTS:
                     self._link(entry)
+                elif self._links is Symlinks.PRESERVE and self._filter.includes(base + name, False):
+                    self._kept_link(entry)
             elif self._filter.includes(base + name, False):
                 self._special(entry)
 
@@ -220,6 +226,14 @@ class _Reading:
         except FileNotFoundError:
             return
         self.problems.append(Problem(self.base + entry.name, special(mode)))
+
+    def _kept_link(self, entry: os.DirEntry[str]) -> None:
+        try:
+            self.entries[entry.name] = link_stat(entry.path, self.base.count("/"))
+        except LinkError as error:
+            self.problems.append(Problem(self.base + entry.name, str(error)))
+        except OSError:
+            return  # gone, or something else has its name: the next look tells
 
     def _link(self, entry: os.DirEntry[str]) -> None:
         path = self.base + entry.name
@@ -264,12 +278,17 @@ def file_stat(info: os.stat_result) -> FileStat:
 
 _new = tuple.__new__  # FileStat(...) takes three times as long
 _FILE = FileKind.FILE
+_EMPTY = FileKind.EMPTY_DIRECTORY
 
 
 def _digest(entries: dict[str, FileStat], subdirectories: Iterable[str]) -> bytes:
     """16 bytes over sorted names and versions; a name holds no slash, so slashes end fields."""
     parts = [
-        f"{name}/{size}/{mtime}/{ctime}/{inode}/{executable:d}" if kind is _FILE else f"{name}/"
+        f"{name}/{size}/{mtime}/{ctime}/{inode}/{executable:d}"
+        if kind is _FILE
+        else f"{name}/"
+        if kind is _EMPTY
+        else f"{name}/link/{size}/{mtime}/{ctime}/{inode}"
         for name, (kind, size, mtime, ctime, inode, executable) in entries.items()
     ]
     parts.sort()

@@ -26,7 +26,6 @@ from agent.model.spec import (
     Overwrite,
     PathMapping,
     PriorityLanesSpec,
-    Publish,
     Receipt,
     Release,
     RetryPolicy,
@@ -39,6 +38,7 @@ from agent.model.spec import (
 )
 from agent.model.units import parse_duration, parse_proportion, parse_rate
 from agent.specs.build_others import build_alert, build_share
+from agent.specs.build_publish import build_publish
 from agent.specs.build_server import Path, Report, build_server, public_key, secret_ref
 from agent.specs.build_trigger import build_trigger
 from agent.specs.build_windows import build_windows
@@ -187,6 +187,7 @@ class _Mapping:
     def build(self, name: str, labels: dict[str, str], spec: dict[str, Any]) -> MappingSpec:
         implicit = MappingSpec(name, (), ())
         preserve = spec.get("preserve", {})
+        publish, marker = build_publish(spec, self._fail)
         return MappingSpec(
             name,
             destinations=tuple(spec.get("destinations") or [spec["destination"]]),
@@ -212,8 +213,8 @@ class _Mapping:
             hooks=_hooks(spec.get("hooks", {})),
             drift=_drift(spec.get("drift", {})),
             verify=_verify(spec.get("verify", {})),
-            publish=Publish(spec.get("publish", implicit.publish)),
-            marker=spec.get("marker"),
+            publish=publish,
+            marker=marker,
             receipt=Receipt(spec.get("receipt", implicit.receipt)),
             release=Release(spec.get("release", implicit.release)),
         )

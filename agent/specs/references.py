@@ -19,11 +19,14 @@ from agent.model.spec import (
     Key,
     Kind,
     MappingSpec,
+    Overwrite,
     PriorityLanesSpec,
+    Publish,
     ServerSpec,
     ShareSpec,
     Spec,
 )
+from agent.specs.build_publish import IN_PLACE
 from agent.specs.errors import nearest
 
 Objects = dict[Key, Spec]
@@ -112,6 +115,7 @@ def dependents(index: Index) -> Iterator[tuple[Key, Key]]:
         key = Key(Kind.DESTINATION, name)
         for needed in (
             Key(Kind.SERVER, destination.server),
+            Key(Kind.SERVER, destination.control_server or ""),
             Key(Kind.PRIORITY_LANES, destination.lanes or ""),
         ):
             if needed in index.broken:
@@ -161,6 +165,8 @@ def _destination(index: Index, key: Key, destination: DestinationSpec) -> Iterat
         yield Problem(key, ("spec", "server"), message)
     elif message := _wrong_engine(index, destination):
         yield Problem(key, ("spec", "address" if destination.port else "url"), message)
+    if message := _wrong_control(index, destination):
+        yield Problem(key, ("spec", "controlServer"), message)
     if destination.lanes is not None and (message := _missing(index, Kind.PRIORITY_LANES, destination.lanes)):
         yield Problem(key, ("spec", "lanes"), message)
     lane = destination.transfer_defaults.lane
@@ -177,6 +183,24 @@ def _wrong_engine(index: Index, destination: DestinationSpec) -> str | None:
         return f"Server/{server.name} has engine fts3, which sends to a `url`"
     if server.engine is not EngineKind.FTS3 and not destination.port:
         return f"a URL is for a server with engine fts3; Server/{server.name} sends to an `address`"
+    return None
+
+
+def _wrong_control(index: Index, destination: DestinationSpec) -> str | None:
+    """The API of a JetStream server at the receiving side, for one that sends and cannot do it itself."""
+    name = destination.control_server
+    if name is None:
+        return None
+    if problem := _missing(index, Kind.SERVER, name):
+        return problem
+    found = index.servers.get(name)
+    if found is not None and found.engine is not EngineKind.JETSTREAM:
+        return f"Server/{name} has engine {found.engine}; a control server has engine jetstream"
+    if name == destination.server:
+        return f"Server/{name} is the one that sends; name the server at the receiving side, or leave it out"
+    sender = index.servers.get(destination.server, ServerSpec(IMPLICIT_SERVER))
+    if sender.engine is not EngineKind.JETSTREAM and Key(Kind.SERVER, sender.name) not in index.broken:
+        return f"Server/{sender.name} has engine {sender.engine}, which needs no control server; leave it out"
     return None
 
 
@@ -204,6 +228,8 @@ def _mapping(index: Index, key: Key, mapping: MappingSpec) -> Iterator[Problem]:
             problem = _no_lane(index, index.destinations[name], mapping.lane)
             if problem:
                 yield Problem(key, ("spec", "lane"), f"{problem} (destination {name})")
+        if _written_in_place(index, mapping, name):
+            yield Problem(key, ("spec", "publish"), f"{IN_PLACE} (destination {name})")
     yield from _unserved(index, key, mapping)
     for number, name in enumerate(mapping.depends_on):
         where = ("spec", "dependsOn", number)
@@ -216,6 +242,14 @@ def _mapping(index: Index, key: Key, mapping: MappingSpec) -> Iterator[Problem]:
             )
         elif message := _missing(index, Kind.MAPPING, name):
             yield Problem(key, where, message)
+
+
+def _written_in_place(index: Index, mapping: MappingSpec, destination: str) -> bool:
+    """A set that would take the overwrite mode of its destination."""
+    if mapping.publish is not Publish.SET or mapping.overwrite is not None:
+        return False
+    found = index.destinations.get(destination)
+    return found is not None and found.transfer_defaults.overwrite is Overwrite.SAME_SIZE_IN_PLACE
 
 
 def _share(index: Index, key: Key, share: ShareSpec) -> Iterator[Problem]:

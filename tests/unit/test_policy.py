@@ -110,7 +110,7 @@ HARMLESS = {
         destination destinations[] destinationPath paths.*.include[] paths.*.exclude[] symlinks lane
         sendRateMax overwrite trigger.ready trigger.settle trigger.maxWait trigger.interval trigger.schedule
         trigger.timezone deletions.maxPercent deletions.grace drift.policy drift.interval verify.interval
-        verify.mode retry.interval retry.maxInterval publish receipt dependsOn[] onRemove""",
+        verify.mode retry.interval retry.maxInterval publish marker receipt dependsOn[] onRemove""",
     "Alert": "on[] for groupWait repeat select webhook.format heartbeat.interval",
 }
 """Fields of text that name nothing on the machine or the network: names of objects, rates, patterns, public

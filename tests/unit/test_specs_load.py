@@ -233,8 +233,6 @@ def test_what_is_missing_is_not_made_up(tmp_path: Path, spec: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "name"),
     [
-        ("{destination: archive, paths: {/a: /b}, publish: set}", "`publish: set`"),
-        ("{destination: archive, paths: {/a: /b}, symlinks: preserve}", "`symlinks: preserve`"),
         ("{destination: archive, paths: {/a: /b}, deletions: {grace: 1h}}", "`grace`"),
         ("{destination: archive, paths: {/a: /b}, deletions: {trash: true}}", "`trash`"),
     ],

@@ -1,0 +1,29 @@
+"""`publish` and `marker` of a mapping."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pathspec import GitIgnoreSpec
+
+from agent.model.spec import Overwrite, Publish
+from agent.specs.build_server import Report
+
+IN_PLACE = (
+    "`publish: set` shows nothing of a file before its set is whole, and `overwrite: sameSizeInPlace` writes "
+    "where readers look; use another mode"
+)
+
+
+def build_publish(spec: dict[str, Any], fail: Report) -> tuple[Publish, str | None]:
+    publish, marker = Publish(spec.get("publish", Publish.FILE)), spec.get("marker")
+    if publish is Publish.SET and spec.get("overwrite") == Overwrite.SAME_SIZE_IN_PLACE:
+        fail(("spec", "overwrite"), IN_PLACE)
+    if marker is not None and publish is not Publish.SET:
+        fail(("spec", "marker"), "belongs to `publish: set`, which is missing")
+    if marker is not None:
+        try:
+            GitIgnoreSpec.from_lines([marker])
+        except Exception:  # noqa: BLE001 - the matcher lets errors of its regular expressions through
+            fail(("spec", "marker"), "is not a gitignore-style pattern")
+    return publish, marker
