@@ -73,6 +73,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+    STATE_REBUILT = "StateRebuilt"  # the agent's memory was lost and begun anew
 class Condition:
     type: ConditionType
     status: bool

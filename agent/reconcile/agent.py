@@ -39,8 +39,8 @@ from agent.specs.git.options import GitOptions
 from agent.specs.load import Loaded, load
 from agent.specs.policy import Policy, load_policy
 from agent.specs.select import EVERYTHING, Selector
-from agent.state.db import open_state
 from agent.state.lock import StateLock
+from agent.state.rebuild import open_or_rebuild
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +76,7 @@ class Agent:
         policy = self._read_policy()  # an agent with one that cannot be used does not start
         self._clock = clock or SystemClock()
         self._lock_file = StateLock(options.state_dir, wait=LOCK_WAIT_SECONDS)
-        self._state = open_state(options.state_dir)
+        self._state, self._notice = open_or_rebuild(options.state_dir, self._clock.time())
         self.context = Context(
             state=self._state,
             state_dir=options.state_dir,
@@ -102,6 +102,9 @@ class Agent:
         self._applied = ""
         self._reloading = threading.Lock()
         self._started_at = self._clock.time()
+        if self._notice:
+            log.warning("state rebuilt", why=self._notice)
+            self._event("Warning", Reason.STATE_REBUILT, self._notice)
 
     # -- life
 
@@ -331,6 +334,7 @@ class Agent:
             },
             now=self._clock.time(),
             labels=self._loaded.labels if self._loaded is not None else {},
+                "notice": self._notice or None,
             positions=self._loaded.positions if self._loaded is not None else {},
             overrides={o.key: o for o in self._state.overrides.all(self._clock.time())},
             desired=desired,

@@ -9,7 +9,7 @@ from agent.model.observed import FarFile
 from agent.model.outcome import NotFoundError, PermanentError, RetryableError
 from agent.reconcile.act import Scene, receiver_credentials
 
-FIRST_WAIT, LONGEST_WAIT = 0.02, 1.0
+FIRST_WAIT, LONGEST_WAIT, GROWTH = 0.02, 2.0, 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Listing:
     @property
     def wait(self) -> float:
         """Seconds after which it is worth looking for the answer."""
-        return float(min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self._polls, 10)))
+        return float(min(LONGEST_WAIT, FIRST_WAIT * GROWTH ** min(self._polls, 20)))
 
     def page(self, scene: Scene) -> Page | None:
         """The next page; None while it is on its way. RetryableError when the destination cannot tell,

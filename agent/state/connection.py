@@ -19,6 +19,13 @@ Row = tuple[Any, ...]
 _PASSING = ("locked", "busy", "full", "disk i/o", "unable to open", "readonly", "interrupted")
 
 
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class DamagedError(PermanentError):
+    """The file is no longer what was written into it."""
+
+
 class Database:
     """Thread-safe access to one SQLite file. PermanentError: damaged; RetryableError: full or busy."""
 
@@ -133,8 +140,8 @@ def translate(path: str, error: sqlite3.DatabaseError) -> LaneSyncError:
     text = str(error).lower()
     if isinstance(error, sqlite3.OperationalError) and any(word in text for word in _PASSING):
         return RetryableError(f"the agent's state {path} cannot be written or read now: {error}")
-    return PermanentError(
-        f"the agent's state {path} is damaged ({error}). Nothing was overwritten. Restore it from a backup, "
-        f"or move it (and its -wal and -shm files) aside: the agent then starts without memory and sends "
-        f"every file again"
+    code = getattr(error, "sqlite_errorcode", 0) or 0
+    return (DamagedError if code & 0xFF in _DAMAGE else PermanentError)(
+        f"the agent's state {path} is damaged ({error}). Nothing was overwritten. Restart the agent: it keeps"
+        f" the file aside and takes over what the destinations have; or restore a backup first"
     )

@@ -25,7 +25,7 @@ from agent.state import (
     tombstones,
     turns,
 )
-from agent.state.connection import Database
+from agent.state.connection import DamagedError, Database
 from agent.state.steps import SCHEMA_VERSION, bring_up_to_date
 
 DATABASE_NAME = "agent.db"
@@ -65,6 +65,20 @@ class State:
 
     def close(self) -> None:
         self._db.close()
+    def check(self) -> None:
+        """Read the whole file. DamagedError when it is not what was written."""
+        row = self._db.row("PRAGMA quick_check(1)")
+        if row is None or row[0] != "ok":
+            found = "" if row is None else str(row[0]).replace("\n", " ")
+            raise DamagedError(f"the agent's state {self.path} is damaged") from ValueError(found)
+
+    def continue_as(self, agent_id: str, next_attempt: int) -> None:
+        """In the place of a state that was lost. Before anything is attempted."""
+        with self._db.transaction(durable=True):
+            self._db.execute("UPDATE meta SET value=? WHERE key='agent_id'", (agent_id,))
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES('next_attempt', ?)", (str(next_attempt),))
+        self.agent_id = agent_id
+
 
 
 def open_state(state_dir: str) -> State:
@@ -131,9 +145,7 @@ def _read(db: Database) -> str:
         db.row(f"SELECT * FROM {name} LIMIT 1")  # noqa: S608
     row = db.row("SELECT value FROM meta WHERE key='agent_id'")
     if row is None:
-        raise PermanentError(
-            f"the agent's state {db.path} is damaged: it has no agent id; restore it from a backup"
-        )
+        raise DamagedError(f"the agent's state {db.path} is damaged: it has no agent id")
     return str(row[0])
 
 
