@@ -174,7 +174,8 @@ class Capabilities:
     credentials: bool = True  # an account on the receiving server
     fine_times: bool = True  # `modificationTimeTolerance` and `checkpointInterval` mean something
     rename: bool = False  # rename at the destination
-    inventory: bool = False  # tell what is at the destination, with digests
+    inventory: bool = False  # tell what is at the destination …
+    digests: bool = True  # … also with digests of the contents
     links: bool = False  # make symbolic links at the destination
     sets: bool = False  # publish a change set as a whole
     strict: bool = False  # `durability: strict`

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from agent.engines.jetstream_control import through, widened
 from agent.engines.port import Engine
 from agent.model.observed import Capabilities, Tag
 from agent.model.spec import (
@@ -96,6 +97,16 @@ class Context:
             else:
                 self._servers[server] = connected
 
+    def reached(self, destination: DestinationSpec) -> Connected | None:
+        """The server that sends there. What is done at the destination itself goes through `controlServer`
+        where the sending server cannot do it and the other one is reached."""
+        found = self.connected(destination.server)
+        other = None if destination.control_server is None else self.connected(destination.control_server)
+        if found is None or other is None or found.capabilities.delete:
+            return found
+        engine = through(found.engine, other.engine)
+        return replace(found, engine=engine, capabilities=widened(found.capabilities))
+
     def connections(self) -> list[Connected]:
         with self._lock:
             return list(self._servers.values())
@@ -167,5 +178,5 @@ class Context:
         return [
             Key(Kind.DESTINATION, name)
             for name, destination in self.desired.destinations.items()
-            if destination.server == server
+            if server in (destination.server, destination.control_server)
         ]

@@ -38,7 +38,7 @@ def plan_for(
         changes, suspects=tuple(s for s in changes.suspects if suspect_digest(s) not in approved)
     )
     changes, kept = without_kept(context, spec, destination.name, changes)
-    connected = context.connected(destination.server)
+    connected = context.reached(destination)
     owned = context.state.ledger.count(spec.name, destination.name) if changes.deletions else 0
     plan = plan_mapping(
         spec,

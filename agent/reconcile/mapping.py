@@ -118,7 +118,7 @@ class Mappings:
         found.blocked_by = waits_for(context, spec)
         delivery = Delivery(context.desired.destinations[destination], memory, found)
         self._due(spec, destination, memory)
-        connected = context.connected(delivery.destination.server)
+        connected = context.reached(delivery.destination)
         if connected is None or context.destination_id(destination, connected) is None:
             found.reachable = False
             found.blocked_by = f"Destination/{destination}"

@@ -65,7 +65,7 @@ def removed_at(context: Context, spec: MappingSpec, name: str) -> bool:
     destination = destination_of(context, name)
     if destination is None:
         return _abandon(context, spec.name, name)
-    connected = context.connected(destination.server)
+    connected = context.reached(destination)
     if connected is None:
         return spec.on_remove is OnRemove.ORPHAN and _abandon(context, spec.name, name)
     if not _exists(context, connected, name):

@@ -115,7 +115,7 @@ class Servers:
         if applied is None or not isinstance(applied.spec, ServerSpec):
             return None
         for destination in self._removing_at():
-            if destination.server == name or _receives(applied.spec, destination):
+            if name in (destination.server, destination.control_server) or _receives(applied.spec, destination):
                 return applied.spec
         return None
 

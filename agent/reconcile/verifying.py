@@ -108,7 +108,7 @@ def _look(agent: Agent, wanted: Wanted, progress: Callable[[], None]) -> Documen
 def _scene(agent: Agent, name: str) -> Scene:
     context = agent.context
     destination = context.desired.destinations[name]
-    connected = context.connected(destination.server)
+    connected = context.reached(destination)
     if connected is None:
         raise LaneSyncError(f"Server/{destination.server} is not reached")
     observed = own_destination(connected.engine.observe(context.state.agent_id), Key(Kind.DESTINATION, name))

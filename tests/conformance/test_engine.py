@@ -17,6 +17,7 @@ from grid import Grid, start_grid
 from servers import Server, eventually, start_server
 
 from agent.engines.jetstream import JetstreamEngine
+from agent.engines.jetstream_control import through
 from agent.engines.jetstream_vendor import vendor_api
 from agent.engines.memory import MemoryEngine
 from agent.engines.port import DestinationRequest, Engine, Entry, InventoryState, TransferRequest
@@ -235,6 +236,24 @@ def _rigs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
 @pytest.fixture(params=[*_ENGINES, _DOCUMENTED])
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     yield from _rigs(request, tmp_path)
+
+
+_CONTROLLED = pytest.param("controlled", marks=pytest.mark.e2e)
+
+
+@pytest.fixture(params=[*_ENGINES, _CONTROLLED])
+def far(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    """Engines, and one that works at the destination through the receiving server's documented methods."""
+    if request.param != "controlled":
+        yield from _rigs(request, tmp_path)
+        return
+    sender, receiver = request.getfixturevalue("servers")
+    request.getfixturevalue("monkeypatch").syspath_prepend(Path(__file__).parent.parent / "vendor")
+    control = JetstreamEngine("127.0.0.1", receiver.port, make_api=vendor_api)
+    for rig in _jetstream(tmp_path, (sender, receiver), documented=True):
+        rig.engine = through(rig.engine, control)
+        yield rig
+    control.close()
 
 
 @pytest.fixture(params=_ENGINES)
@@ -594,12 +613,12 @@ def test_an_unknown_deletion_is_not_found(rig: Rig) -> None:
 
 
 @pytest.fixture
-def renaming(full: Rig) -> Rig:
-    if not full.engine.connect().rename:
+def renaming(far: Rig) -> Rig:
+    if not far.engine.connect().rename:
         with pytest.raises(PermanentError):
-            full.engine.start_renaming("1", (("/a", "/b"),))
+            far.engine.start_renaming("1", (("/a", "/b"),))
         pytest.skip("this engine cannot rename at the destination, and says so")
-    return full
+    return far
 
 
 def test_files_are_renamed_at_the_destination(renaming: Rig) -> None:
@@ -648,12 +667,12 @@ def test_an_unknown_renaming_is_not_found(rig: Rig) -> None:
 
 
 @pytest.fixture
-def listing(full: Rig) -> Rig:
-    if not full.engine.connect().inventory:
+def listing(far: Rig) -> Rig:
+    if not far.engine.connect().inventory:
         with pytest.raises(PermanentError):
-            full.engine.start_inventory("1", "/")
+            far.engine.start_inventory("1", "/")
         pytest.skip("this engine cannot tell what is at the destination, and says so")
-    return full
+    return far
 
 
 def test_what_is_at_the_destination_is_told_in_the_order_of_the_paths(listing: Rig) -> None:
@@ -669,7 +688,7 @@ def test_what_is_at_the_destination_is_told_in_the_order_of_the_paths(listing: R
     expected = sorted((f"{top}/{name}" for name in names), key=os.fsencode)
     assert [file.path for file in seen] == expected
     assert {file.path: file.size for file in seen} == {f"{top}/{n}": len(os.fsencode(n)) for n in names}
-    assert {(file.kind, file.mtime_ns) for file in seen} == {(FileKind.FILE, 1_234_567_891_000_000_789)}
+    assert {(file.kind, file.mtime_ns // 1000) for file in seen} == {(FileKind.FILE, 1_234_567_891_000_000)}
     below = [path for path in expected if path.startswith(f"{top}/x/")]
     assert [file.path for file in listing.inventory(found, f"{top}/x")] == below
     assert [file.path for file in listing.page(found, top, after=expected[2]).files] == expected[3:]
@@ -683,6 +702,8 @@ def test_a_directory_that_is_absent_holds_nothing(listing: Rig) -> None:
 
 def test_digests_of_what_is_at_the_destination_are_told_on_request(listing: Rig) -> None:
     """They are those that the results of the transfer name; without being asked for there are none."""
+    if not listing.engine.connect().digests:
+        pytest.skip("the documented methods tell no digests")
     found, top = listing.destination(), f"/{listing.agent}"
     sent = listing.start(found, listing.entry(listing.file("a", b"twelve bytes")))
     listing.finish(sent)
@@ -694,6 +715,8 @@ def test_digests_of_what_is_at_the_destination_are_told_on_request(listing: Rig)
 
 def test_an_inventory_of_an_absent_receiver_does_not_answer_for_it(listing: Rig) -> None:
     """Nothing is told about what nobody looked at."""
+    if listing.documented:
+        pytest.skip("the control server is asked, whoever is sent to")
     found = listing.destination(present=False)
     asked = listing.engine.start_inventory(found, "/")
     listing.advance()
