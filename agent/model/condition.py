@@ -43,6 +43,7 @@ class Reason(StrEnum):
     SERVER_FAILED = "ServerFailed"
     FILES_FAILED = "FilesFailed"
     WEBHOOK_UNUSABLE = "WebhookUnusable"
+    SHARE_IMPOSSIBLE = "ShareImpossible"
     REF_NOT_FOUND = "RefNotFound"
     SIGNATURE_NOT_VERIFIED = "SignatureNotVerified"
     COMMIT_REFUSED = "CommitRefused"
@@ -65,15 +66,17 @@ class Reason(StrEnum):
     HOOK_FAILED = "HookFailed"
     RECEIPT_INCOMPLETE = "ReceiptIncomplete"
     WEBHOOK_FAILED = "WebhookFailed"
+    SHARE_EXPIRED = "ShareExpired"
+    SHARE_USED_UP = "ShareUsedUp"
     STORAGE_BANNED = "StorageBanned"
     CREDENTIAL_EXPIRES_SOON = "CredentialExpiresSoon"
     NEVER_SETTLES = "NeverSettles"  # a file has kept changing for longer than `maxWait`
     # ours
     INTERNAL_ERROR = "InternalError"
+    STATE_REBUILT = "StateRebuilt"  # the agent's memory was lost and begun anew
 
 
 @dataclass(frozen=True, slots=True)
-    STATE_REBUILT = "StateRebuilt"  # the agent's memory was lost and begun anew
 class Condition:
     type: ConditionType
     status: bool
