@@ -87,6 +87,9 @@ def _delivery(place: Document, delivery: Document, width: int) -> list[str]:
         told += _said("    delivered", text, width)
     if delivery["differs"]:
         told += _said("    since then", delivery["differs"], width)
+    if delivery["atDestination"]:
+        there = delivery["atDestination"]
+        told += _said("    found there", f"{moment(there['at'])}: {there['what']}, {there['detail']}", width)
     if delivery["inFlight"]:
         told += _said("    in flight", _in_flight(delivery["inFlight"]), width)
     if delivery["lastError"]:

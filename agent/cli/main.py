@@ -32,6 +32,7 @@ VERBS = {
     "suspend": "stop working on an object for a while",
     "resume": "end a suspension",
     "approve": "let held deletions or a held revision through",
+    "token": "print the token of a share",
     "serve": "run a transfer server",
     "relay": "a meeting point for servers that cannot be reached from outside",
     "user": "accounts of a transfer server",

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-from agent.model.units import UnitError, parse_duration
+from agent.model.units import UnitError, parse_duration, parse_size
 from agent.specs.select import EVERYTHING, Selector, parse
+from agent.state.audit import MAX_AGE, MAX_BYTES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -85,6 +86,20 @@ class Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
+class Size(click.ParamType[int]):
+    """`64MiB`: bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(value)
+        except UnitError as error:
+            self.fail(str(error), param, ctx)
+
+
 class HostPort(click.ParamType[tuple[str, int]]):
     """`127.0.0.1:8890` or `[::1]:8890`: (host, port)."""
 
@@ -111,3 +126,23 @@ def specs(function: F) -> F:
         type=click.Path(exists=True),
         callback=lambda _ctx, _param, value: tuple(os.path.abspath(path) for path in value),
     )(function)
+
+
+def kept_history(function: F) -> F:
+    """`history_age` (seconds) and `history_size` (bytes): how much of the audit trail is kept."""
+    for option in (
+        click.option(
+            "--history-size",
+            type=Size(),
+            default=MAX_BYTES,
+            help="So much of the audit trail about files is kept. Default 64MiB, about two million files.",
+        ),
+        click.option(
+            "--history-age",
+            type=Duration(),
+            default=MAX_AGE,
+            help="The audit trail is kept for so long. Default 90d.",
+        ),
+    ):
+        function = option(function)
+    return function

@@ -18,7 +18,7 @@ from agent.api.hook import check_secret
 from agent.api.serve import Face
 from agent.cli import logs
 from agent.cli.gitoptions import spec_source
-from agent.cli.options import Duration, HostPort, output, policy, select, state_dir
+from agent.cli.options import Duration, HostPort, kept_history, output, policy, select, state_dir
 from agent.cli.problems import BLOCKED, DONE, INTERRUPTED, PENDING
 from agent.cli.text import answer, delivered_lines
 from agent.model.outcome import LaneSyncError, PermanentError
@@ -30,6 +30,7 @@ from agent.reconcile.status import State
 from agent.specs.git.options import GitOptions
 from agent.specs.secrets import resolve
 from agent.specs.select import Selector
+from agent.state.audit import Retention
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +53,7 @@ HOOK_HELP = "Secret that a repository's host signs its push hook with (POST /api
 )
 @click.option("--hook-secret-file", metavar="FILE", type=click.Path(dir_okay=False), help=HOOK_HELP)
 @click.option("--log-level", type=click.Choice(list(logs.LEVELS)), default="info", show_default=True)
+@kept_history
 @policy
 @select
 @output
@@ -59,6 +61,8 @@ HOOK_HELP = "Secret that a repository's host signs its push hook with (POST /api
 def command(
     paths: tuple[str, ...],
     git: GitOptions | None,
+    history_age: float,
+    history_size: int,
     once: bool,
     timeout: float | None,
     listen: tuple[str, int] | None,
@@ -81,7 +85,11 @@ def command(
     hook_secret = _hook_secret(hook_secret_file)
     live = sys.stdout.isatty() and output == "text"
     with _logging(log_level, state_dir, live):
-        agent = Agent(Options(paths, state_dir, watch=not once, policy=policy, select=select, git=git))
+        kept = Retention(bytes=history_size, age=history_age)
+        options = Options(
+            paths, state_dir, watch=not once, policy=policy, select=select, git=git, history=kept
+        )
+        agent = Agent(options)
         try:
             face = _serve(agent, state_dir, listen, once, hook_secret)
             try:

@@ -12,6 +12,7 @@ _NUMBER = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([A-Za-z/%]*)\s*$")
 
 _RATES = {"bit/s": 0.001, "kbit/s": 1.0, "Mbit/s": 1e3, "Gbit/s": 1e6}
 _DURATIONS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZES = {"B": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40}
 _PROPORTIONS = {"%": 0.01}
 
 
@@ -35,6 +36,11 @@ def parse_rate(text: str) -> float:
 def parse_duration(text: str) -> float:
     """`200ms` -> seconds."""
     return _parse(text, _DURATIONS, "duration", "30s")
+
+
+def parse_size(text: str) -> int:
+    """`64MiB` -> bytes."""
+    return int(_parse(text, _SIZES, "size", "64MiB"))
 
 
 def parse_proportion(text: str) -> float:

@@ -19,6 +19,7 @@ class _Total:
     rename: int = 0
     delete: int = 0
     hold: int = 0
+    grace: int = 0
     resume: int = 0
     bytes: int = 0
     lane: str | None = None
@@ -48,6 +49,8 @@ def totals(plan: Plan, estimates: Mapping[tuple[str, str], Estimate]) -> list[di
             total.rename += len(getattr(action, "renames", ()))
     for held in plan.held:
         found.setdefault((held.mapping, held.destination), _Total()).hold += len(held.deletions)
+    for later in plan.later:
+        found.setdefault((later.mapping, later.destination), _Total()).grace += len(later.deletions)
     return [_entry(*names, total, estimates.get(names)) for names, total in sorted(found.items())]
 
 
@@ -60,6 +63,7 @@ def _entry(mapping: str, destination: str, total: _Total, guess: Estimate | None
         "rename": total.rename,
         "delete": total.delete,
         "hold": total.hold,
+        "grace": total.grace,
         "resume": total.resume,
         "bytes": total.bytes,
         "lane": total.lane,

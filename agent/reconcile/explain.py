@@ -15,8 +15,11 @@ from pathspec import GitIgnoreSpec
 from agent.model.change import FileStat
 from agent.model.outcome import LaneSyncError
 from agent.model.paths import destination_prefixes, is_below, join
-from agent.model.spec import DesiredState, Key, Kind, MappingSpec, PathMapping, Symlinks
+from agent.model.spec import DesiredState, Key, Kind, MappingSpec, PathMapping, Ready, Symlinks
+from agent.model.units import format_duration
 from agent.planning.changes import difference
+from agent.planning.sentinel import covered
+from agent.planning.tombstones import due_at
 from agent.reconcile.agent import Agent
 from agent.reconcile.delivery import Memory
 from agent.reconcile.document import Document
@@ -166,11 +169,36 @@ def _settling(agent: Agent, place: Place, looked: Found | None) -> Document | No
     age = now - looked.stat.mtime_ns / 1e9
     if 0 <= age < trigger.settle:
         return {"reason": f"changed less than {trigger.settle:g} s ago", "until": now + trigger.settle - age}
+    name = trigger.sentinel
+    if trigger.ready is Ready.SENTINEL and name is not None and not _sealed(place, looked.stat, name):
+        why = f"neither its directory nor one above it, up to the source, holds a `{name}` newer than it"
+        return {"reason": why, "until": None}
     if (place.entry.source, place.relative) in agent.sources.waiting(place.mapping.name):
         return {
             "reason": f"it is being written; sent {trigger.settle:g} s after the last change",
             "until": None,
         }
+    return None
+
+
+def _sealed(place: Place, stat: FileStat, sentinel: str) -> bool:
+    """Whether a sentinel speaks for a file."""
+    newest = None
+    for above in ("", *_above(place.relative)):
+        try:
+            info = os.stat(os.path.join(place.entry.source, above, sentinel))
+        except OSError:
+            continue
+        newest = max(newest or 0, info.st_ctime_ns)
+    return covered(stat, newest)
+
+
+def _at_destination(agent: Agent, names: tuple[str, str], path: str) -> Document | None:
+    """What the last look at the destination found of it, where that differs from what was delivered."""
+    found = agent.context.state.looks.get(*names, "drift") or {}
+    for named in found.get("paths", ()):
+        if named["path"] == path:
+            return {"what": named["what"], "detail": named["detail"], "at": found["at"]}
     return None
 
 
@@ -199,6 +227,7 @@ def _delivery(agent: Agent, place: Place, destination: str, now: FileStat | None
         },
         "differs": differs or None,
         "inFlight": None if flying is None else _in_flight(agent, destination, flying[1], flying[0] is None),
+        "atDestination": _at_destination(agent, names, place.path),
         "lastError": None if failed is None else {"error": failed.file.error, "at": failed.at},
         "history": [line_document(line) for line in lines],
         "next": "nothing: it is left out" if left_out and row is None else text,
@@ -254,7 +283,8 @@ def _next(agent: Agent, place: Place, destination: str, seen: _Seen) -> tuple[st
     if seen.now is None and not seen.delivered:
         return "absent", "nothing until it is there", None
     if seen.now is None:
-        return _gone(spec, memory, place.path)
+        gone = context.state.tombstones.since(spec.name, destination, place.path)
+        return _gone(spec, memory, place.path, gone, context.clock.time())
     if seen.delivered and not seen.differs:
         return "delivered", "nothing: the destination has this version", None
     if (suspended := delivery_suspension(context, spec, destination)) is not None:
@@ -271,15 +301,21 @@ def _next(agent: Agent, place: Place, destination: str, seen: _Seen) -> tuple[st
     return "pending", "sent when its source is looked at next" + ("" if when else ", which is due"), when
 
 
-def _gone(spec: MappingSpec, memory: Memory, path: str) -> tuple[str, str, float | None]:
+def _gone(
+    spec: MappingSpec, memory: Memory, path: str, since: float | None, now: float
+) -> tuple[str, str, float | None]:
     """Delivered, and no longer in the source."""
     if not spec.prune:
         return "kept", "nothing: it is gone from the source, and `prune` is off", None
-    if any(held.deletions and any(d.path == path for d in held.deletions) for held in memory.held):
+    if any(deletion.path == path for held in memory.held for deletion in held.deletions):
         return "held", f"deleted once a person runs `lanesync approve Mapping/{spec.name}`", None
     if any(is_below(path, suspect.path) for suspect in memory.suspects):
         return "held", "nothing: its source is not believed; `lanesync status` tells why", None
-    return "deleting", "deleted there at the next look", None
+    how = "moved to the trash there" if spec.deletions.trash else "deleted there"
+    if spec.deletions.grace > 0 and since is not None:
+        due = due_at(since, spec.deletions.grace, now)
+        return "tombstone", f"{how} when it has been gone for {format_duration(spec.deletions.grace)}", due
+    return "deleting", f"{how} at the next look", None
 
 
 def _some(names: Any, limit: int = 5) -> str:
