@@ -39,6 +39,7 @@ from agent.specs.git.options import GitOptions
 from agent.specs.load import Loaded, load
 from agent.specs.policy import Policy, load_policy
 from agent.specs.select import EVERYTHING, Selector
+from agent.state.audit import Retention
 from agent.state.lock import StateLock
 from agent.state.rebuild import open_or_rebuild
 
@@ -60,6 +61,7 @@ class Options:
     policy: str = ""  # file; empty = none
     select: Selector = EVERYTHING
     git: GitOptions | None = None  # instead of paths
+    history: Retention = Retention()  # how much of the audit trail is kept
 
 
 class Agent:
@@ -77,6 +79,7 @@ class Agent:
         self._clock = clock or SystemClock()
         self._lock_file = StateLock(options.state_dir, wait=LOCK_WAIT_SECONDS)
         self._state, self._notice = open_or_rebuild(options.state_dir, self._clock.time())
+        self._state.audit.retention = options.history
         self.context = Context(
             state=self._state,
             state_dir=options.state_dir,
@@ -181,6 +184,7 @@ class Agent:
             self._held = "" if approved else held(before, after)
             if self._held:
                 log.warning("revision held", why=self._held)
+                self._tell("RevisionHeld", self._held, loaded.revision)
             self._take(before, before if self._held else after)
 
     def load(self, paths: Sequence[str], checkout: Checkout | None = None) -> Loaded:
@@ -215,6 +219,9 @@ class Agent:
             return self.load(self.options.paths)
         with self.git.reading() as checkout:
             return None if checkout is None else self.load([checkout.specs], checkout)
+
+    def _tell(self, reason: str, message: str, revision: str) -> None:
+        self._state.events.tell(self._clock.time(), None, "Warning", reason, message, revision)
 
     def _event(self, kind: str, reason: Reason, message: str) -> None:
         """One about the specs themselves."""
