@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from unit.reconcile_bench import Bench
 
-from agent.model.spec import PathMapping, RetryPolicy, Symlinks, Trigger
+from agent.model.spec import PathMapping, Ready, RetryPolicy, Symlinks, Trigger
 from agent.reconcile.service import AgentService
 
 
@@ -153,3 +153,25 @@ def test_history_by_source_path_is_history_by_destination_path(b: Bench) -> None
     (there,) = service.history(path="/paris/a")["entries"]
     assert here == there
     assert here["path"] == "/paris/a"
+
+
+def test_a_deletion_that_waits_for_its_grace_says_until_when(b: Bench) -> None:
+    """From the tombstone."""
+    b.change(prune=True, deletions=replace(b.mapping.deletions, grace=3600.0))
+    (b.source / "a").write_text("x"), (b.source / "b").write_text("x")
+    b.converge()
+    (b.source / "a").unlink()
+    b.touch("a")
+    found = explain(b, "/a")
+    assert found["state"] == "tombstone"
+    assert found["nextAt"] == b.clock.now + 3600.0
+
+
+def test_a_file_without_its_sentinel_says_what_is_missing(b: Bench) -> None:
+    """And nothing of the sort once the sentinel is there."""
+    b.change(trigger=Trigger(settle=0.0, ready=Ready.SENTINEL, sentinel=".done"))
+    (b.source / "shot").mkdir()
+    (b.source / "shot" / "a").write_text("x")
+    assert "`.done`" in explain(b, "/shot/a")["settling"]["reason"]
+    (b.source / "shot" / ".done").write_text("")
+    assert explain(b, "/shot/a")["settling"] is None
