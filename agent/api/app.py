@@ -47,6 +47,7 @@ class Service(Protocol):
     def suspend(self, name: str, reason: str, author: str, seconds: float | None) -> Document: ...
     def resume(self, name: str, author: str) -> Document: ...
     def approve(self, name: str, author: str) -> Document: ...
+    def share_token(self, name: str) -> Document: ...
     @property
     def ready(self) -> bool: ...
 
@@ -83,6 +84,7 @@ def make_app(service: Service, token: str, *, trusted: bool, hook_secret: bytes 
             Route("/api/v1/retry", faces.guarded(faces.retry), methods=["POST"]),
             Route("/api/v1/suspend", faces.guarded(faces.suspend), methods=["POST"]),
             Route("/api/v1/resume", faces.guarded(faces.resume), methods=["POST"]),
+            Route("/api/v1/token", faces.guarded(faces.share_token), methods=["POST"]),
             Route("/api/v1/approve", faces.guarded(faces.approve), methods=["POST"]),
         ]
     )
@@ -221,6 +223,9 @@ class _Faces:
 
     def approve(self, body: Document) -> Document:
         return self._service.approve(_text(body, "name"), self._author(body))
+
+    def share_token(self, body: Document) -> Document:
+        return self._service.share_token(_text(body, "name"))
 
     def _author(self, body: Document) -> str:
         """Who asks, by their own word; else by what let them in."""

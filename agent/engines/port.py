@@ -202,6 +202,49 @@ class LaneMeter(Protocol):
         when the server does."""
 
 
+@dataclass(frozen=True, slots=True)
+class ShareRequest:
+    """`files`: as the holder sees them, and where they lie at the server. repr shows no password."""
+
+    files: tuple[Entry, ...]
+    password: str | None = field(repr=False)
+    download_limit: int | None
+    expires_in: float | None  # seconds; None = never
+    description: str
+    tag: Tag
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedShare:
+    id: str  # not the token itself, which is a secret
+    tag: Tag | None
+    created: float  # Unix seconds
+    expires: float | None
+    downloads: int
+    download_limit: int | None
+    description: str
+
+
+@runtime_checkable
+class Sharing(Protocol):
+    """An engine whose server hands out files of its own for tokens (capability `shares`)."""
+
+    def shares(self, agent: str) -> tuple[ObservedShare, ...]:
+        """Every token whose tag names this agent."""
+
+    def create_share(self, request: ShareRequest) -> ObservedShare:
+        """Make a token over these files, tagged."""
+
+    def update_share(self, share_id: str, expires_in: float | None, description: str) -> None:
+        """`expires_in` counts from now; None = as it was."""
+
+    def delete_share(self, share_id: str) -> None:
+        """Nobody can log in with it any more; downloads that run go on. Gone already is success."""
+
+    def share_token(self, share_id: str) -> str:
+        """The token itself."""
+
+
 @runtime_checkable
 class Holding(Protocol):
     """An engine that can hold a whole destination at its server (capability `hold`)."""

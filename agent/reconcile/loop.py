@@ -31,6 +31,7 @@ from agent.reconcile.mapping import Mappings
 from agent.reconcile.queue import Hints
 from agent.reconcile.report import Report
 from agent.reconcile.servers import Servers
+from agent.reconcile.shares import reconcile_share
 
 log = structlog.get_logger(__name__)
 
@@ -147,7 +148,7 @@ class Loop:
             case Kind.ALERT:
                 return reconcile_alert(self.context, key.name, report)
             case Kind.SHARE:
-                return Done()
+                return reconcile_share(self.context, key.name, report)
 
     def _next(self, key: Key, outcome: Outcome) -> float | None:
         if not isinstance(outcome, Retry):

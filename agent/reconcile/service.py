@@ -11,6 +11,7 @@ from agent.reconcile.asked import Asked
 from agent.reconcile.document import Document
 from agent.reconcile.planned import planned
 from agent.reconcile.queue import WHOLE
+from agent.reconcile.shares import token_of
 from agent.reconcile.telling import Telling
 from agent.reconcile.verifying import Verifying
 from agent.specs.load import Loaded
@@ -32,6 +33,10 @@ class AgentService(Asked, Telling, Verifying):
     @property
     def ready(self) -> bool:
         return self._agent.ready
+
+    def share_token(self, name: str) -> Document:
+        """The token of a share, for whoever may command the agent."""
+        return dict(token_of(self._agent.context, name))
 
     def status(self) -> Document:
         return self._agent.status()

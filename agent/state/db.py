@@ -20,6 +20,7 @@ from agent.state import (
     overrides,
     receipts,
     roots,
+    shares,
     specs,
     status,
     tombstones,
@@ -49,6 +50,7 @@ class State:
         self.hooks = hooks.Hooks(db)
         self.turns = turns.Turns(db)
         self.alerts = alerts.Alerts(db)
+        self.shares = shares.Shares(db)
         self.receipts = receipts.Receipts(db)
         self.tombstones = tombstones.Tombstones(db)
         self.audit = audit.Audit(db)

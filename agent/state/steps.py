@@ -25,6 +25,7 @@ from agent.state import (
     overrides,
     receipts,
     roots,
+    shares,
     specs,
     status,
     tombstones,
@@ -50,6 +51,7 @@ STEPS: tuple[Step, ...] = (
     Step("where a renamed file was, and since when one is gone", ledger.INODES + tombstones.SCHEMA),
     Step("looks at sources by the clock", turns.SCHEMA),
     Step("receipts of what was delivered", receipts.SCHEMA),
+    Step("shared tokens that were made", shares.SCHEMA),
 )
 
 SCHEMA_VERSION = len(STEPS)

@@ -110,9 +110,9 @@ def test_combined_schema_takes_each_kind_and_nothing_else() -> None:
 
 
 def test_kinds_of_this_version() -> None:
-    """Five kinds are carried out; the others are known, and marked."""
-    assert sorted(KINDS) == ["Alert", "Destination", "Mapping", "PriorityLanes", "Server"]
-    assert all(schemas()[kind][UNSUPPORTED] for kind in set(schemas()) - set(KINDS))
+    """Every kind that the schemas know is carried out."""
+    assert sorted(KINDS) == ["Alert", "Destination", "Mapping", "PriorityLanes", "Server", "Share"]
+    assert set(schemas()) == set(KINDS)
 
 
 def test_schemas_stand_beside_the_package() -> None:
