@@ -3,8 +3,9 @@
 One matcher serves scan, watch and plan, so that they never disagree. A file counts when `include` is empty or
 matches it, and `exclude` does not. Paths are relative to the source root, without a leading slash.
 
-By default only `.lanesync/` is excluded (where a receiver keeps its unfinished files). Temporary files of
-other programs are the user's choice: leaving out every `*.tmp` unasked would lose data silently.
+By default only `.lanesync/` and `.lanesync-trash/` are excluded (where a receiver keeps unfinished files, and
+those that were deleted). Temporary files of other programs are the user's choice: leaving out every `*.tmp`
+unasked would lose data silently.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import NamedTuple
 
 from pathspec import GitIgnoreSpec
 
-DEFAULT_EXCLUDE = (".lanesync/",)
+from agent.model.spec import TRASH
+
+DEFAULT_EXCLUDE = (".lanesync/", f"{TRASH}/")
 
 _MAX_PATTERNS = 1000
 _MAX_LENGTH = 1000

@@ -11,6 +11,7 @@ import pathspec
 
 from agent.lanes import validate_lanes
 from agent.model.spec import (
+    TRASH,
     Credentials,
     Deletions,
     DestinationSpec,
@@ -153,6 +154,8 @@ def destination_path(text: str) -> tuple[str, str]:
         return "/", "a name in it is longer than 255 bytes, the most a file system takes"
     if RESERVED in parts:
         return "/", f"must not contain `{RESERVED}`: that directory holds what has not arrived whole yet"
+    if TRASH in parts:
+        return "/", f"must not contain `{TRASH}`: `deletions.trash` moves files there, and nothing else does"
     return "/" + "/".join(parts), ""
 
 
