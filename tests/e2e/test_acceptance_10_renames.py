@@ -11,6 +11,8 @@ import pytest
 from agents import World, fill, tree, world
 from servers import eventually
 
+from agent.jetstream import Jetstream
+
 FILES = 2_000
 SIZE = 20_000
 PRUNE = "prune: true\ndeletions: {maxCount: 10}"
@@ -24,8 +26,18 @@ def w(tmp_path: Path) -> Iterator[World]:
         fill(found.source / "day1", FILES, size=SIZE)
         (found.source / "large").mkdir()
         with open(found.source / "large" / "reel.mov", "wb") as file:
-            file.truncate(2 << 30)
+            file.truncate(256 << 20)
         yield found
+
+
+def sent_bytes(w: World) -> int:
+    """What the sender has put on the wire since it started, as it counts itself."""
+    port = w.object("Server", "sender")["port"]
+    token = (w.state / "servers" / "sender" / "control-token").read_text().strip()
+    with Jetstream().api("127.0.0.1", port) as api:
+        api.server.authToken(token)
+        lanes = [api.lanesync.getLaneBytes(found) for found in api.send.getDestinations()]
+    return sum(sum(found["lanes"].values()) for found in lanes)
 
 
 def attempts(w: World, operation: str) -> int:
@@ -40,13 +52,15 @@ def test_rename_of_a_large_tree_moves_near_zero_bytes(w: World) -> None:
     started. Renames are no deletions: the limit of 10 does not hold them."""
     w.start()
     w.in_sync(120.0)
-    before = attempts(w, "transfer")
+    before, sent = attempts(w, "transfer"), sent_bytes(w)
+    assert sent > FILES * SIZE // 2
     (w.source / "day1").rename(w.source / "first day")
     (w.source / "large").rename(w.source / "first day" / "picture")
     eventually(lambda: (w.target() / "first day/picture/reel.mov").exists(), seconds=60, what="renamed")
     w.eventually_same(seconds=60)
     w.in_sync()
     assert attempts(w, "transfer") == before
+    assert sent_bytes(w) == sent
     assert not (w.target() / "day1").exists()
     assert not (w.target() / "large").exists()
 
