@@ -65,8 +65,6 @@ class State:
         """All or nothing over several stores, for example settle + record + finish. Keep it short."""
         return self._db.transaction()
 
-    def close(self) -> None:
-        self._db.close()
     def check(self) -> None:
         """Read the whole file. DamagedError when it is not what was written."""
         row = self._db.row("PRAGMA quick_check(1)")
@@ -81,6 +79,8 @@ class State:
             self._db.execute("INSERT OR REPLACE INTO meta VALUES('next_attempt', ?)", (str(next_attempt),))
         self.agent_id = agent_id
 
+    def close(self) -> None:
+        self._db.close()
 
 
 def open_state(state_dir: str) -> State:
