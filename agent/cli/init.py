@@ -16,6 +16,9 @@ def command(directory: str) -> None:
     """Write a commented starter repository to DIR: one destination, one mapping, all else as comments.
 
     Nothing that exists is written over.
+
+    \b
+    Example: lanesync init my-specs
     """
     files = starter_files()
     taken = [name for name in files if os.path.lexists(os.path.join(directory, name))]

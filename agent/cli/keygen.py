@@ -38,6 +38,9 @@ def command(state_dir: Path, show: bool, rotate: bool, keep: int) -> None:
     receive from it.
 
     After --rotate both keys are good until the time that is printed: give the new one to all of them by then.
+
+    \b
+    Example: lanesync keygen --state-dir /var/lib/lanesync
     """
     from agent.server import identity
     from agent.server.errors import StartError

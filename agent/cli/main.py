@@ -23,7 +23,7 @@ VERBS = {
     "status": "is everything in sync, and why not",
     "get": "the applied specs, and where they come from",
     "describe": "everything about one object",
-    "explain": "everything about one path: whose it is, what became of it, what is next",
+    "explain": "everything about one path: whose it is, and what becomes of it",
     "events": "what happened, newest last",
     "history": "the audit trail: what was done, by whom, to which files",
     "reconcile": "look at an object now",

@@ -42,6 +42,9 @@ def command(
 
     Start the receiver with `lanesync serve --recv-relay HOST:PORT`; name the relay at the sender with
     relayAddress and relayPort of the destination. What is passed on is encrypted from end to end.
+
+    \b
+    Example: lanesync relay --listen 0.0.0.0:8887 --state-dir /var/lib/lanesync-relay
     """
     from agent.server.relay.main import run
 

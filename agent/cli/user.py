@@ -23,6 +23,9 @@ def command() -> None:
 
     A running server sees changes at the next login; who is logged in loses that at the next call when the
     account is removed or its password changed.
+
+    \b
+    Example: lanesync user add ingest --accounts /etc/lanesync/accounts.json
     """
 
 

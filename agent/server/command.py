@@ -80,7 +80,11 @@ def default_state_dir() -> Path:
 @click.option("--api-disable-shared-tokens", "disable_shared_tokens", is_flag=True, help="No shared tokens.")
 @click.option("--api-disable-api-tokens", "disable_api_tokens", is_flag=True, help="No API tokens.")
 def command(listen: str, state_dir: Path | None, receive_root: Path | None, **given: Any) -> None:
-    """Run a transfer server: it sends files to other servers and receives theirs, on one port."""
+    """Run a transfer server: it sends files to other servers and receives theirs, on one port.
+
+    \b
+    Example: lanesync serve --listen 127.0.0.1:8886 --state-dir state --accounts accounts.json
+    """
     try:
         host, port = options.parse_listen(listen)
         code = run(
