@@ -64,6 +64,7 @@ class Reason(StrEnum):
     UNSUPPORTED = "Unsupported"  # the engine cannot do what a field asks for
     NOT_PERMITTED = "NotPermitted"  # the service does not let us do it
     HOOK_FAILED = "HookFailed"
+    LINKS_LEFT_OUT = "LinksLeftOut"
     RECEIPT_INCOMPLETE = "ReceiptIncomplete"
     WEBHOOK_FAILED = "WebhookFailed"
     SHARE_EXPIRED = "ShareExpired"

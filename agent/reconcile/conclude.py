@@ -14,6 +14,7 @@ from agent.reconcile.one_delivery import Delivery
 from agent.reconcile.overdue import next_overdue, overdue
 from agent.reconcile.receipts import report_receipts
 from agent.reconcile.report import Report
+from agent.reconcile.sets import report_left_out
 from agent.reconcile.sources import Sources
 from agent.reconcile.suspension import suspension_ends
 from agent.reconcile.turns import next_turn, turn_document, turn_text
@@ -58,6 +59,7 @@ def conclude(
                 beyond[unsupported_text(connected, found)] = None
     for text in beyond:
         report.add(ConditionType.LIMITED, Reason.UNSUPPORTED, text)
+    report_left_out((delivery.memory.left_out.text() for delivery in deliveries), report)
     report_receipts(deliveries, report)
     if spec.hooks != Hooks() and (failing := context.state.hooks.failing(spec.name)) is not None:
         report.add(ConditionType.LIMITED, Reason.HOOK_FAILED, f"{failing.last_error}; trying on")

@@ -17,6 +17,7 @@ from agent.planning.words import count
 from agent.reconcile.halves import Halves
 from agent.reconcile.progress import progress_text, transfer_document
 from agent.reconcile.queue import WHOLE, Hints
+from agent.reconcile.sets import LeftOut
 from agent.reconcile.survey import Walk
 from agent.reconcile.suspension import Suspension
 from agent.state.attempts import Failures
@@ -47,6 +48,7 @@ class Memory:
     later: tuple[Later, ...] = ()  # deletions that wait, as of the last whole survey
     halves: Halves = field(default_factory=Halves)
     walk: Walk | None = None  # a whole look that rests until there is room for more
+    left_out: LeftOut = field(default_factory=LeftOut)
     behind: bool = False  # there is more than a look had room for: another one is due when there is
 
     def learn(self, plan: Plan, whole: bool) -> None:
@@ -78,10 +80,10 @@ class Findings:
     held: tuple[Held, ...] = ()
     suspects: tuple[Suspect, ...] = ()
     failures: Failures = Failures()
+    adopting: str = ""  # how far the look at what is there already is; nothing is sent before its end
     destination_error: str = ""  # why the destination does not answer
     error: str = ""  # why this reconcile could not be finished here
     needs_person: bool = False  # trying again alone will not mend that error
-    adopting: str = ""  # how far the look at what is there already is; nothing is sent before its end
 
 
 def judge(found: Findings, now: float) -> Outcome:
@@ -122,13 +124,13 @@ def message(found: Findings, memory: Memory, spec: MappingSpec, outcome: Outcome
             return f"waits for {found.blocked_by}"
         case Wait() if found.suspended is not None:
             return found.suspended.text
-        case Wait(reason=Reason.DESTINATION_UNREACHABLE):
-            waiting = f"{count(found.in_flight, 'path')} to send or delete"
-            return f"{waiting} at {found.destination}: {found.destination_error}"
         case Wait(reason=Reason.ADOPTING):
             return found.adopting
         case Wait(reason=Reason.DESTINATION_UNREACHABLE) if found.adopting:
             return f"{found.adopting}: {found.destination_error}"
+        case Wait(reason=Reason.DESTINATION_UNREACHABLE):
+            waiting = f"{count(found.in_flight, 'path')} to send or delete"
+            return f"{waiting} at {found.destination}: {found.destination_error}"
         case Wait(reason=Reason.TRANSFERRING):
             return progress_text(describe(found, memory, spec))
         case Wait(reason=Reason.RETRYING) if found.error:

@@ -217,6 +217,8 @@ class Mappings:
             memory.pending = memory.pending | surveyed.again if undecided else surveyed.again
             memory.waiting |= hints_for(spec, plan.waiting)
             memory.learn(plan, not surveyed.changes.partial)
+            whole = not (surveyed.changes.partial or surveyed.sliced)
+            memory.left_out.learn(surveyed.left_out, whole=whole)
             if surveyed.unsealed is not None:
                 memory.unsealed.learn(surveyed.unsealed, surveyed.looked)
             if plan.suspects:

@@ -25,6 +25,7 @@ from agent.planning.sentinel import Unsealed
 from agent.reconcile.context import Context
 from agent.reconcile.queue import WHOLE, Hints
 from agent.reconcile.sentinels import Sentinels, sentinels_of
+from agent.reconcile.sets import as_one, is_bounded, links_left_out
 from agent.source.filters import Filter
 from agent.source.look import Found, RootState, look_at_root, scan_paths
 from agent.source.scan import Listing, scan_tree
@@ -43,6 +44,7 @@ class Survey:
     missed: bool = False  # there was more than room for it: only another whole look finds the rest
     unsealed: Unsealed | None = None  # with a sentinel: what waits for one, of what was looked at …
     looked: tuple[str, ...] | None = None  # … namely these source paths; None = all
+    left_out: dict[str, str] = field(default_factory=dict)  # links, by path, and why
 
 
 @dataclass(slots=True)
@@ -56,6 +58,7 @@ class _Gathered:
     waiting: list[str] = field(default_factory=list)
     again: set[tuple[str, str]] = field(default_factory=set)
     digests: dict[str, bytes] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
     room: int | None = None  # so many changes may still be gathered; None = any number
     cut: bool = False  # there were more in the directory that was just compared
     missed: bool = False  # there were more elsewhere: only another whole look finds them
@@ -85,6 +88,7 @@ class _Gathered:
     def handed_over(self) -> None:
         """What was gathered is dealt with, but for deletions: those are decided together."""
         self.changes, self.waiting, self.again, self.digests = [], [], set(), {}
+        self.left_out = {}
 
 
 Sources = dict[str, tuple[str, FileStat]]
@@ -192,7 +196,8 @@ class Walk:
             self.gathered = [g for g in self.gathered if g.name in room]
         self.now = self.context.clock.time()
         for gathered in self.gathered:
-            gathered.room = None if self.is_whole and not self.may_rest else room.get(gathered.name)
+            free = not is_bounded(self.spec) or (self.is_whole and not self.may_rest)
+            gathered.room = None if free else room.get(gathered.name)
         if self._steps is None:
             self._steps = self._all()
         self.done = not (self.may_rest and self._full()) and self._advance(self._steps)
@@ -276,6 +281,8 @@ class Walk:
             return
         for problem in listing.problems:
             log.warning("left out", mapping=self.spec.name, path=problem.path, why=problem.text)
+        for gathered in self.gathered:
+            gathered.left_out |= links_left_out(self.spec, listing.problems)
         sources: Sources | None = None
         fresh: set[str] = set()
         for gathered in self.gathered:
@@ -474,6 +481,11 @@ class Walk:
     # -- bookkeeping
 
     def survey(self, gathered: _Gathered, whole: bool) -> Survey:
+        found = self._found_so_far(gathered, whole)
+        changes, again = as_one(self.spec, found.changes, found.again, hints_for)
+        return replace(found, changes=changes, again=again, left_out=gathered.left_out)
+
+    def _found_so_far(self, gathered: _Gathered, whole: bool) -> Survey:
         if self.sentinels is None:
             partial = not whole or not self.done or gathered.missed
             found = gathered.survey(partial, unfinished=whole and partial)
