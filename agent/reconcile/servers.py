@@ -31,6 +31,7 @@ from agent.reconcile.embedded import EmbeddedServer, Listening
 from agent.reconcile.engines import Contact, EngineFactory, Login, login_of
 from agent.reconcile.removal import destination_of
 from agent.reconcile.report import Report
+from agent.state.attempts import Attempt
 
 log = structlog.get_logger(__name__)
 
@@ -115,7 +116,9 @@ class Servers:
         if applied is None or not isinstance(applied.spec, ServerSpec):
             return None
         for destination in self._removing_at():
-            if name in (destination.server, destination.control_server) or _receives(applied.spec, destination):
+            if name in (destination.server, destination.control_server) or _receives(
+                applied.spec, destination
+            ):
                 return applied.spec
         return None
 
@@ -183,9 +186,19 @@ class Servers:
             for key in self._context.destinations_of(name):
                 queue.add(key)
         else:
-            attempt = attempts.by_transfer(found, far=kind != "transfer")
-            if attempt is not None:
+            for attempt in self._about(kind, found):
                 queue.add(Key(Kind.MAPPING, mapping_name(attempt.mapping)), urgent=True)
+
+    def _about(self, kind: str, found: str) -> tuple[Attempt, ...]:
+        """Whose it is. What ends as soon as it begins is told of before its id is written down: then it may
+        be of any attempt that has none yet. They are asked for between two looks for the id, so that one
+        of the three sees it."""
+        attempts, far = self._context.state.attempts, kind != "transfer"
+        if (attempt := attempts.by_transfer(found, far=far)) is not None:
+            return (attempt,)
+        unnamed = attempts.unnamed()
+        attempt = attempts.by_transfer(found, far=far)
+        return unnamed if attempt is None else (attempt,)
 
     def _wake_dependents(self, name: str) -> None:
         for key in self._context.destinations_of(name):

@@ -35,6 +35,11 @@ CREATE TABLE failures(mapping TEXT NOT NULL, destination TEXT NOT NULL, revision
   PRIMARY KEY(mapping, destination)) WITHOUT ROWID;
 """
 
+BY_TRANSFER = """
+CREATE INDEX attempts_by_transfer ON attempts(transfer_id);
+CREATE INDEX attempts_by_delivery ON attempts(mapping, destination);
+"""
+
 Operation = Literal["transfer", "delete", "rename", "trash"]
 """`trash` is a renaming, too: out of the way instead of to where it belongs now."""
 
@@ -182,6 +187,10 @@ class Attempts:
     def pending(self) -> tuple[Attempt, ...]:
         """Every open attempt, oldest first."""
         return self._select("")
+
+    def unnamed(self) -> tuple[Attempt, ...]:
+        """Open attempts of which no id is known (yet)."""
+        return self._select("WHERE transfer_id IS NULL")
 
     def of(self, mapping: str, destination: str | None = None) -> tuple[Attempt, ...]:
         """The open attempts of a mapping, oldest first."""

@@ -52,6 +52,7 @@ STEPS: tuple[Step, ...] = (
     Step("looks at sources by the clock", turns.SCHEMA),
     Step("receipts of what was delivered", receipts.SCHEMA),
     Step("shared tokens that were made", shares.SCHEMA),
+    Step("attempts by the ids that servers gave them", attempts.BY_TRANSFER),
 )
 
 SCHEMA_VERSION = len(STEPS)

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.engines.memory import MemoryEngine
+from agent.engines.port import TransferRequest
+from agent.model.observed import ObservedTransfer
 from agent.model.spec import (
     DesiredState,
     DestinationSpec,
@@ -130,3 +133,22 @@ def test_another_policy_looks_at_everything(many: Many) -> None:
     agent: Agent = many.agent
     agent._judged_by = object()  # type: ignore[assignment]
     assert set(many.edit()) == set(many.state.all_keys())
+
+
+class TooQuick(MemoryEngine):
+    """Delivers, and tells of it, before it says which id the transfer has; and never tells again."""
+
+    def start_transfer(self, request: TransferRequest) -> ObservedTransfer:
+        started = super().start_transfer(request)
+        self.advance(1.0)
+        return started
+
+
+def test_what_ends_before_its_id_is_known_is_not_waited_for(tmp_path: Path) -> None:
+    """The one event about it finds nobody of that id; it must not be lost for it."""
+    bench = Bench(tmp_path, TooQuick())
+    (bench.source / "a").write_text("a")
+    bench.settle()
+    assert bench.status().ready
+    assert set(bench.at_destination) == {"/a"}
+    bench.crash()
