@@ -18,7 +18,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from agent.api.hook import HEADER, Allowance, signed
+from agent.api.metrics import CONTENT_TYPE, exposition
 from agent.model.outcome import LaneSyncError, NeedsPersonError, NotFoundError
+from agent.reconcile.measures import Measures
 
 MAX_BODY = 1 << 20
 
@@ -29,6 +31,7 @@ class Service(Protocol):
     """What the agent offers to its HTTP face. Raises LaneSyncError with a message for the caller."""
 
     def status(self) -> Document: ...
+    def measure(self) -> Measures: ...
     def plan(self, paths: list[str], limit: int = 0, reasons: bool = False) -> Document: ...
     def apply(self, paths: list[str]) -> Document: ...
     def history(
@@ -75,6 +78,7 @@ def make_app(service: Service, token: str, *, trusted: bool, hook_secret: bytes 
         routes=[
             Route("/healthz", faces.health),
             Route("/readyz", faces.ready),
+            Route("/metrics", faces.metrics),
             Route("/api/v1/status", faces.status),
             *(Route(f"/api/v1/{name}", faces.asked(answer)) for name, answer in faces.questions().items()),
             Route("/api/v1/plan", faces.guarded(faces.plan), methods=["POST"]),
@@ -165,6 +169,10 @@ class _Faces:
     def _authorised(self, request: Request) -> bool:
         given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
         return self._trusted or hmac.compare_digest(given.encode(), self._token.encode())
+
+    async def metrics(self, _request: Request) -> Response:
+        text = await run_in_threadpool(exposition, self._service.measure)
+        return Response(text, media_type=CONTENT_TYPE)
 
     async def health(self, _request: Request) -> Response:
         return AsciiJson({"ok": True})

@@ -325,7 +325,7 @@ class Agent:
             attempted_revision=self.attempted_revision,
             applied_revision=self._applied,
             held_revision=self._held,
-            source=self._source(),
+            source=self.source(),
             invalid={str(name): [str(error) for error in errors] for name, errors in self._invalid().items()},
             agent={
                 "running": True,
@@ -348,10 +348,14 @@ class Agent:
         )
         return status_document(statuses, facts, self.context.delivered)
 
-    def _source(self) -> Document:
+    def source(self) -> Document:
+        """Where the specs come from, and how reading them goes."""
         if self.git is not None:
             return self.git.document(self._applied)
         return {"type": "files", "paths": list(self.options.paths), "conditions": []}
+
+    def revisions(self) -> dict[str, str]:
+        return {"attempted": self.attempted_revision, "applied": self._applied, "held": self._held}
 
     def position(self, key: Key) -> str | None:
         """Where an object is declared, as file:line; without a running agent as the last one knew."""

@@ -26,6 +26,7 @@ from agent.planning.destination import destination_digest
 from agent.reconcile.delivered import Delivered
 from agent.reconcile.dependencies import Awaited
 from agent.reconcile.heartbeats import Heartbeats
+from agent.reconcile.meters import Meters
 from agent.reconcile.queue import WorkQueue
 from agent.reconcile.requests import Requests
 from agent.reconcile.status import Board
@@ -76,6 +77,7 @@ class Context:
     requests: Requests = field(default_factory=Requests)
     hooks_changed: threading.Event = field(default_factory=threading.Event)  # there may be one to call
     alerts_changed: threading.Event = field(default_factory=threading.Event)  # there may be one to tell
+    meters: Meters = field(default_factory=Meters)
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
     _servers: dict[str, Connected] = field(default_factory=dict)
     _destination_ids: dict[str, tuple[int, str]] = field(default_factory=dict)

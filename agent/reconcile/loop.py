@@ -82,8 +82,10 @@ class Loop:
     def run(self, key: Key, hints: Hints) -> Outcome:
         """Reconcile one key, write its status, and enqueue it for when it is due again."""
         report = Report(key)
+        self.context.meters.begun(key, self.context.clock.monotonic())
         asked = self.context.requests.take(key)
         outcome = self._guarded(key, hints, report)
+        self.context.meters.ended(key, outcome, self.context.clock.monotonic())
         spec = self.context.desired.get(key)
         if spec is None and isinstance(outcome, Done):
             self._forget(key)

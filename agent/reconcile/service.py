@@ -9,6 +9,7 @@ from agent.model.spec import DesiredState
 from agent.reconcile.agent import Agent
 from agent.reconcile.asked import Asked
 from agent.reconcile.document import Document
+from agent.reconcile.measures import Measures, measure
 from agent.reconcile.planned import planned
 from agent.reconcile.queue import WHOLE
 from agent.reconcile.shares import token_of
@@ -65,6 +66,9 @@ class AgentService(Asked, Telling, Verifying):
         for key in self._agent.context.desired.all_keys():
             self._agent.context.queue.add(key, hints=WHOLE)
         return self._agent.status()
+
+    def measure(self) -> Measures:
+        return measure(self._agent)
 
     def look_for_specs(self) -> None:
         """Soon, from another thread: the push hook only says that there may be something."""

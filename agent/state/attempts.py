@@ -7,9 +7,10 @@ power cut loses the newest rows: numbers are reserved in blocks, and each reserv
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from agent.model.change import FileStat
 from agent.state.audit import attempt_ended
@@ -87,6 +88,17 @@ class PastAttempt:
     error: str
 
 
+class Load(NamedTuple):
+    """Files of one delivery that are in flight; `oldest` is when the oldest open attempt began, in Unix
+    seconds."""
+
+    mapping: str
+    destination: str
+    files: int
+    bytes: int
+    oldest: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class Failures:
     """How often a delivery has failed in a row under one revision."""
@@ -104,6 +116,7 @@ class Attempts:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._next = self._end = 0
+        self._ended: Counter[tuple[str, str]] = Counter()
 
     # -- life of an attempt
 
@@ -168,6 +181,10 @@ class Attempts:
     def finish(self, number: int, outcome: str, error: str, now: float) -> None:
         """Close an attempt: nothing of it is in flight any more. Unknown numbers are no error."""
         with self._db.transaction():
+            row = self._db.row("SELECT operation FROM attempts WHERE number=?", (number,))
+            if row is None:
+                return
+            self._ended[str(row[0]), outcome] += 1
             attempt_ended(self._db, number, outcome, error, now)
             self._db.execute(
                 "INSERT OR REPLACE INTO attempt_history SELECT number, mapping, destination, operation,"
@@ -181,6 +198,10 @@ class Attempts:
                 " (SELECT number FROM attempt_history ORDER BY number DESC LIMIT 1 OFFSET ?)",
                 (_HISTORY_ROWS,),
             )
+
+    def ended(self) -> dict[tuple[str, str], int]:
+        """How many this process has closed, by operation and outcome."""
+        return dict(self._ended)
 
     # -- which attempts there are
 
@@ -252,6 +273,14 @@ class Attempts:
         )
         return 0 if row is None else int(row[0])
 
+    def load(self) -> tuple[Load, ...]:
+        """What is in flight, by delivery; in all at most what the servers have been given."""
+        rows = self._db.rows(
+            "SELECT mapping, destination, count(*), coalesce(sum(size), 0) FROM in_flight GROUP BY 1, 2"
+        )
+        oldest = {(m, d): at for m, d, at in self._db.rows(_OLDEST)}
+        return tuple(Load(str(m), str(d), int(n), int(size), oldest.get((m, d))) for m, d, n, size in rows)
+
     def left(self, number: int) -> dict[str, Planned]:
         """What of one attempt is still in flight: planned version and source, by path; at most a manifest."""
         rows = self._db.rows(
@@ -319,4 +348,5 @@ def _optional_stat(row: tuple[Any, ...]) -> FileStat | None:
     return None if row[0] is None else to_stat(row)
 
 
+_OLDEST = "SELECT mapping, destination, min(created_at) FROM attempts GROUP BY 1, 2"
 _KEY = "WHERE mapping=? AND destination=? AND parent=? AND name=? AND attempt=?"

@@ -1,0 +1,333 @@
+"""`/metrics`: the measures of an agent in the text format of Prometheus, made when somebody asks.
+
+`CONTRACT` is what is promised: names, types, labels and meanings; docs/metrics.md is made from it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
+from prometheus_client.registry import Collector
+
+from agent.model.condition import ConditionType
+from agent.model.spec import Kind
+from agent.reconcile.measures import Measures
+from agent.reconcile.meters import BUCKETS, Durations
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_1_0_0
+
+Samples = Iterable[tuple[Sequence[str], float]]
+"""(label values in the order of the labels, value)."""
+
+
+class Family(NamedTuple):
+    name: str
+    type: str  # gauge | counter | info | histogram
+    labels: tuple[str, ...]
+    help: str
+    samples: Callable[[Measures], Samples] | None = None  # None: written by hand below
+
+
+def _conditions(m: Measures) -> Samples:
+    for status in m.statuses:
+        true = {condition.type for condition in status.conditions if condition.status}
+        for kind in ConditionType:
+            yield (status.key.kind, status.key.name, kind), float(kind in true)
+
+
+def _stalled(m: Measures) -> Samples:
+    for status in m.statuses:
+        if status.stalled is not None:
+            yield (status.key.kind, status.key.name, status.stalled.reason), 1.0
+
+
+def _deliveries(field: str) -> Callable[[Measures], Samples]:
+    """One number of each delivery of the status document."""
+
+    def samples(m: Measures) -> Samples:
+        for status in m.statuses:
+            if status.key.kind is Kind.MAPPING:
+                for delivery in status.detail.get("deliveries", ()):
+                    yield (status.key.name, delivery["destination"]), float(delivery.get(field) or 0)
+
+    return samples
+
+
+_DELIVERY = ("mapping", "destination")
+
+CONTRACT: tuple[Family, ...] = (
+    Family(
+        "lanesync_build",
+        "info",
+        ("version",),
+        "Version of the agent.",
+        lambda m: [((m.version,), 1.0)],
+    ),
+    Family(
+        "lanesync_revision",
+        "info",
+        ("attempted", "applied"),
+        "Revision of the specs that was read last, and the one that is carried out everywhere.",
+        lambda m: [((m.revisions["attempted"], m.revisions["applied"]), 1.0)],
+    ),
+    Family(
+        "lanesync_revision_held",
+        "gauge",
+        (),
+        "1 while a revision waits for approval because it would remove most of what there is.",
+        lambda m: [((), float(bool(m.revisions["held"])))],
+    ),
+    Family(
+        "lanesync_git_last_fetch_timestamp_seconds",
+        "gauge",
+        (),
+        "When the repository of the specs was last fetched; only with specs from git.",
+        lambda m: [((), float(m.source["lastFetch"]))] if m.source.get("lastFetch") else [],
+    ),
+    Family(
+        "lanesync_git_failures_in_a_row",
+        "gauge",
+        (),
+        "How often fetching the specs has failed since it last went well; only with specs from git.",
+        lambda m: [((), float(m.source["failuresInARow"]))] if "failuresInARow" in m.source else [],
+    ),
+    Family(
+        "lanesync_in_sync",
+        "gauge",
+        (),
+        "1 when everything is in sync, as `lanesync status` says.",
+        lambda m: [((), float(m.in_sync))],
+    ),
+    Family(
+        "lanesync_condition",
+        "gauge",
+        ("kind", "name", "type"),
+        "Each condition of each object, 1 = true. Every type is always there.",
+        _conditions,
+    ),
+    Family(
+        "lanesync_stalled_reason",
+        "gauge",
+        ("kind", "name", "reason"),
+        "Why an object needs a person; only for those that do.",
+        _stalled,
+    ),
+    Family(
+        "lanesync_last_success_timestamp_seconds",
+        "gauge",
+        ("kind", "name"),
+        "When the object was last found in sync.",
+        lambda m: [((s.key.kind, s.key.name), s.last_success) for s in m.statuses if s.last_success],
+    ),
+    Family(
+        "lanesync_suspended_seconds",
+        "gauge",
+        ("kind", "name"),
+        "For how long the object has been suspended; only for those that are.",
+        lambda m: [((key.kind, key.name), seconds) for key, seconds in m.suspended.items()],
+    ),
+    Family(
+        "lanesync_pending_files",
+        "gauge",
+        _DELIVERY,
+        "Files that a server was given and that are not done yet, deletions and renamings among them.",
+        lambda m: [((load.mapping, load.destination), float(load.files)) for load in m.load],
+    ),
+    Family(
+        "lanesync_pending_bytes",
+        "gauge",
+        _DELIVERY,
+        "Size of the pending files.",
+        lambda m: [((load.mapping, load.destination), float(load.bytes)) for load in m.load],
+    ),
+    Family(
+        "lanesync_oldest_pending_seconds",
+        "gauge",
+        _DELIVERY,
+        "Age of the oldest attempt with pending files.",
+        lambda m: [
+            ((load.mapping, load.destination), max(0.0, m.now - load.oldest))
+            for load in m.load
+            if load.oldest is not None
+        ],
+    ),
+    Family(
+        "lanesync_settling_files",
+        "gauge",
+        _DELIVERY,
+        "Files that are being written and are not sent yet.",
+        _deliveries("settling"),
+    ),
+    Family(
+        "lanesync_held_deletions",
+        "gauge",
+        _DELIVERY,
+        "Deletions that wait for approval.",
+        _deliveries("heldDeletions"),
+    ),
+    Family(
+        "lanesync_failures_in_a_row",
+        "gauge",
+        _DELIVERY,
+        "How often the delivery has failed since it last went well.",
+        _deliveries("failuresInARow"),
+    ),
+    Family(
+        "lanesync_destination_files",
+        "gauge",
+        _DELIVERY,
+        "Files of the mapping that are at the destination.",
+        _deliveries("files"),
+    ),
+    Family(
+        "lanesync_destination_bytes",
+        "gauge",
+        _DELIVERY,
+        "Size of the files that are at the destination.",
+        _deliveries("bytes"),
+    ),
+    Family(
+        "lanesync_delivered_files",
+        "counter",
+        _DELIVERY,
+        "Files delivered since the agent started.",
+        lambda m: [(key, float(tally.files)) for key, tally in m.delivered.items()],
+    ),
+    Family(
+        "lanesync_delivered_bytes",
+        "counter",
+        _DELIVERY,
+        "Bytes delivered since the agent started.",
+        lambda m: [(key, float(tally.bytes)) for key, tally in m.delivered.items()],
+    ),
+    Family(
+        "lanesync_deleted_files",
+        "counter",
+        _DELIVERY,
+        "Files and directories deleted at the destination since the agent started.",
+        lambda m: [(key, float(tally.deleted)) for key, tally in m.delivered.items()],
+    ),
+    Family(
+        "lanesync_attempts",
+        "counter",
+        ("operation", "result"),
+        "Transfers, deletions and renamings that ended since the agent started, by how.",
+        lambda m: [(key, float(count)) for key, count in m.ended.items()],
+    ),
+    Family(
+        "lanesync_lane_bytes",
+        "counter",
+        ("destination", "lane"),
+        "Bytes that the lane has sent since its server started, headers included.",
+        lambda m: [((lane.destination, lane.lane), float(lane.sent)) for lane in m.lanes],
+    ),
+    Family(
+        "lanesync_lane_share",
+        "gauge",
+        ("destination", "lane"),
+        "Share of the destination's rate that the specs give to the lane, 0 to 1.",
+        lambda m: [((lane.destination, lane.lane), lane.share) for lane in m.lanes],
+    ),
+    Family(
+        "lanesync_watched_directories",
+        "gauge",
+        ("mapping",),
+        "Directories whose changes are told at once; a condition says when some are not.",
+        lambda m: [((name,), float(count)) for name, count in m.watched.items()],
+    ),
+    Family(
+        "lanesync_reconcile_seconds",
+        "histogram",
+        ("kind",),
+        "How long reconciles took.",
+    ),
+    Family(
+        "lanesync_reconciles",
+        "counter",
+        ("kind", "result"),
+        "Reconciles by how they ended: done, wait, retry, stalled.",
+        lambda m: [(key, float(count)) for key, count in m.results.items()],
+    ),
+    Family(
+        "lanesync_reconcile_queue_depth",
+        "gauge",
+        (),
+        "Objects that are due and wait for a worker.",
+        lambda m: [((), float(m.queue_depth))],
+    ),
+    Family(
+        "lanesync_reconcile_longest_running_seconds",
+        "gauge",
+        (),
+        "For how long the oldest of the reconciles that run now has been running.",
+        lambda m: [((), m.longest_running)],
+    ),
+    Family(
+        "lanesync_metrics_seconds",
+        "gauge",
+        (),
+        "How long it took to make this answer.",
+    ),
+)
+
+
+class _Agent(Collector):
+    def __init__(self, measure: Callable[[], Measures]) -> None:
+        self._measure = measure
+
+    def collect(self) -> Iterator[Metric]:
+        begun = time.perf_counter()
+        measures = self._measure()
+        for family in CONTRACT:
+            metric = Metric(family.name, family.help, family.type)
+            if family.samples is not None:
+                _fill(metric, family, family.samples(measures))
+            elif family.type == "histogram":
+                _histogram(metric, measures.durations)
+            else:
+                metric.add_sample(family.name, {}, time.perf_counter() - begun)
+            yield metric
+
+
+def _fill(metric: Metric, family: Family, samples: Samples) -> None:
+    name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+    for values, value in samples:
+        # A name is text that may hold surrogates for bytes that are not UTF-8; the format is UTF-8.
+        labels = {
+            label: str(text).encode("utf-8", "replace").decode()
+            for label, text in zip(family.labels, values, strict=True)
+        }
+        metric.add_sample(name, labels, value)
+
+
+def _histogram(metric: Metric, durations: dict[Kind, Durations]) -> None:
+    for kind, found in durations.items():
+        running = 0
+        for bound, count in zip((*BUCKETS, float("inf")), found.counts, strict=True):
+            running += count
+            le = "+Inf" if bound == float("inf") else str(bound)
+            metric.add_sample(f"{metric.name}_bucket", {"kind": str(kind), "le": le}, running)
+        metric.add_sample(f"{metric.name}_count", {"kind": str(kind)}, running)
+        metric.add_sample(f"{metric.name}_sum", {"kind": str(kind)}, found.total)
+
+
+def exposition(measure: Callable[[], Measures]) -> bytes:
+    """Everything, as text."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Agent(measure))
+    return generate_latest(registry)
+
+
+def table() -> str:
+    """The contract as a Markdown table."""
+    rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for family in CONTRACT:
+        name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        rows.append(f"| `{name}` | {family.type} | {labels} | {family.help} |")
+    return "\n".join(rows) + "\n"
