@@ -18,6 +18,7 @@ from agent.model.paths import destination_prefixes
 from agent.model.spec import DriftPolicy, MappingSpec, Overwrite
 from agent.planning.changes import difference as changed_since
 from agent.planning.drift import Merge, Pair, Tally, What, difference, is_foreign, kept_by, rules_of
+from agent.planning.receipts import is_receipt
 from agent.reconcile.act import Scene
 from agent.reconcile.listing import Listing, Page
 from agent.reconcile.origins import Reader, look_up
@@ -127,6 +128,8 @@ class Look:
         self._settle(suspects)
 
     def _note_foreign(self, far: FarFile | None) -> None:
+        if far is not None and is_receipt(self.spec, far.path):
+            return  # ours, though no source has it
         self.tally.foreign += 1
         if far is not None and len(self.foreign) < 20:
             self.foreign.append(far.path)
