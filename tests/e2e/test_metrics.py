@@ -28,10 +28,15 @@ def w(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield made
 
 
-def scrape(w: World) -> str:
+@pytest.fixture(scope="module")
+def url(w: World) -> str:
+    return f"http://{w.status()['agent']['http']}/metrics"
+
+
+def scrape(url: str) -> str:
     session = requests.Session()
     session.trust_env = False
-    answer = session.get(f"http://{w.status()['agent']['http']}/metrics", timeout=10)
+    answer = session.get(url, timeout=10)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=1.0.0")
     return answer.text
@@ -46,21 +51,21 @@ def samples(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
     return found
 
 
-def test_what_was_delivered_and_what_stalls_is_measured(w: World) -> None:
+def test_what_was_delivered_and_what_stalls_is_measured(w: World, url: str) -> None:
     """Counts, conditions, lanes and the loop, each as it is; the text passes `promtool check metrics`."""
     size = sum(path.stat().st_size for path in w.source.rglob("*") if path.is_file())
     files = sum(path.is_file() for path in w.source.rglob("*"))
     delivery = (("destination", "archive"), ("mapping", "dailies"))
     eventually(
         lambda: (
-            samples(scrape(w))["lanesync_lane_bytes_total"].get(
+            samples(scrape(url))["lanesync_lane_bytes_total"].get(
                 (("destination", "archive"), ("lane", "Normal")), 0
             )
             >= size
         ),
         what="the bytes of the lane",
     )
-    found = samples(scrape(w))
+    found = samples(scrape(url))
     assert found["lanesync_in_sync"] == {(): 1.0}
     assert found["lanesync_delivered_files_total"][delivery] == files
     assert found["lanesync_delivered_bytes_total"][delivery] == size
@@ -75,8 +80,8 @@ def test_what_was_delivered_and_what_stalls_is_measured(w: World) -> None:
 
     w.source.rename(w.source.with_name("away"))
     w.call("reconcile", "Mapping/dailies")
-    eventually(lambda: samples(scrape(w))["lanesync_condition"][stalled] == 1.0, what="the suspect source")
-    found = samples(scrape(w))
+    eventually(lambda: samples(scrape(url))["lanesync_condition"][stalled] == 1.0, what="the suspect source")
+    found = samples(scrape(url))
     reason = (("kind", "Mapping"), ("name", "dailies"), ("reason", "SourceSuspect"))
     assert found["lanesync_stalled_reason"][reason] == 1.0
     assert found["lanesync_in_sync"] == {(): 0.0}
@@ -85,18 +90,18 @@ def test_what_was_delivered_and_what_stalls_is_measured(w: World) -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed here")
-def test_the_format_is_what_prometheus_reads(w: World) -> None:
+def test_the_format_is_what_prometheus_reads(url: str) -> None:
     """`promtool check metrics` finds no fault and has no advice."""
     done = subprocess.run(
-        ["promtool", "check", "metrics"], input=scrape(w), capture_output=True, text=True, check=False
+        ["promtool", "check", "metrics"], input=scrape(url), capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_every_metric_of_the_contract_has_its_label_set(w: World) -> None:
+def test_every_metric_of_the_contract_has_its_label_set(url: str) -> None:
     """No label beside those promised, and nothing measured that is not promised."""
     promised = {family.name: set(family.labels) for family in CONTRACT}
-    for family in text_string_to_metric_families(scrape(w)):
+    for family in text_string_to_metric_families(scrape(url)):
         name = family.name.removesuffix("_info")
         assert name in promised, name
         for sample in family.samples:
