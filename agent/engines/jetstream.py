@@ -196,7 +196,6 @@ class JetstreamEngine(FarVerbs, ShareVerbs):
     def start_transfer(self, request: TransferRequest) -> ObservedTransfer:
         api = self._session.api()
         extensions = self._session.extensions
-        starting.require(request, extensions)
         with agent_errors():
             manifest = starting.make_manifest(api, request, extensions)
             try:

@@ -1,4 +1,4 @@
-"""Starting a transfer on a server that speaks the JetStream API: its manifest, and what it asks for beyond."""
+"""Starting a transfer on a server with the JetStream API: its manifest, and what it asks for beyond."""
 
 from __future__ import annotations
 
@@ -9,21 +9,6 @@ from agent.jetstream import CommandError, constants
 from agent.model import outcome
 from agent.model.spec import Durability
 from agent.planning.batches import batches
-
-
-def require(request: TransferRequest, extensions: frozenset[str]) -> None:
-    """PermanentError for what the server does not announce: it would be sent in another way than asked."""
-    asked = {
-        "strict": (request.durability is Durability.STRICT, "transferDefaults.durability: strict"),
-        "sets": (request.as_set, "publish: set"),
-        "links": (any(entry.link for entry in request.entries), "symlinks: preserve"),
-    }
-    for extension, (wanted, field) in asked.items():
-        if wanted and extension not in extensions:
-            raise outcome.PermanentError(
-                f"`{field}` cannot be carried out: this server does not know it; leave it out, or use a "
-                "server of ours of this version"
-            )
 
 
 def flags(request: TransferRequest, extensions: frozenset[str]) -> int:

@@ -43,7 +43,7 @@ from agent.reconcile.audit import action_done
 from agent.reconcile.context import Connected, Context
 from agent.reconcile.queue import WHOLE
 from agent.reconcile.renames import start_renaming
-from agent.reconcile.sending import entries_of
+from agent.reconcile.sending import entries_of, require_able
 from agent.reconcile.trash import start_trashing
 from agent.specs.secrets import resolve
 
@@ -142,6 +142,8 @@ def change_digest(changes: Iterable[Change]) -> str:
 
 def _start_transfer(scene: Scene, action: StartTransfer) -> None:
     context = scene.context
+    mapping = context.desired.mappings.get(action.mapping)
+    require_able(scene.connected.capabilities, action.changes, mapping, scene.destination)
     destination_id = scene.destination_id()
     digest = change_digest(action.changes)
     paths: list[tuple[str, str, FileStat | None]] = [(c.path, c.source, c.stat) for c in action.changes]

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 from agent.engines.port import Entry
 from agent.model.change import Change, FileKind
-from agent.model.spec import MappingSpec
+from agent.model.observed import Capabilities
+from agent.model.outcome import PermanentError
+from agent.model.spec import DestinationSpec, Durability, MappingSpec, Publish
 from agent.source.filters import Filter
 
 
@@ -18,6 +20,26 @@ def entries_of(changes: Iterable[Change], executable: bool, spec: MappingSpec | 
         return tuple(entries)
     marker, above = Filter(include=(spec.marker,)), spec.destination_path.rstrip("/") + "/"
     return tuple(sorted(entries, key=lambda entry: marker.includes(entry.path.removeprefix(above), False)))
+
+
+def require_able(
+    can: Capabilities, changes: Iterable[Change], spec: MappingSpec | None, destination: DestinationSpec
+) -> None:
+    """PermanentError for what the engine cannot carry out: it would be sent in another way than asked."""
+    asked = {
+        "transferDefaults.durability: strict": (
+            destination.transfer_defaults.durability is Durability.STRICT,
+            can.strict,
+        ),
+        "publish: set": (spec is not None and spec.publish is Publish.SET, can.sets),
+        "symlinks: preserve": (any(c.stat.kind is FileKind.SYMLINK for c in changes), can.links),
+    }
+    missing = [f"`{field}`" for field, (wanted, able) in asked.items() if wanted and not able]
+    if missing:
+        raise PermanentError(
+            f"{' and '.join(missing)} cannot be carried out by the server of Destination/{destination.name}, "
+            "so nothing is sent; leave it out, or use a server of this version"
+        )
 
 
 def _entry(change: Change, executable: bool) -> Entry:

@@ -208,6 +208,7 @@ async def _serve(
     if serve.recv_relay:
         work.append(relaying.link(core, server.receiver).run())
     background = [asyncio.create_task(part) for part in work]
+    server.receiver.resume()
     if await database.run(transfers.active_counts):
         server.sender.resume_all()
     _announce(serve, core)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from agent.server import triggering
 from agent.server.access import Access
 from agent.server.authorizing import Authorizer
 from agent.server.core import Core
+from agent.server.data import sets
 from agent.server.data.rules import Rules
 from agent.server.ipc import Message
 from agent.server.live import Flow
@@ -51,6 +53,11 @@ class Receiver:
             return
         sock.setblocking(True)
         self._worker.post({"op": "session", "encrypted": encrypted, "peer": peer}, [sock.detach()])
+
+    def resume(self) -> None:
+        """At launch: what an earlier worker was publishing as a set goes on before anybody comes."""
+        if any(sets.interrupted(os.fsencode(path)) for path in self._authorizer.roots()):
+            self._worker.ensure()
 
     def limit(self, rate: float | None) -> None:
         """Of all that is received, kbit/s."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from data_world import World, contents, wait_for, world
+from servers import Server
 
 from agent.jetstream import constants
 from agent.server.data import sets
@@ -213,3 +214,60 @@ def test_the_last_of_a_set_is_held_back_when_another_failed(tmp_path: Path) -> N
     os.close(fd)
     assert [seq for seq, _ in failed] == [0, 1]
     assert not (root / "marker").exists()
+
+
+def test_a_receiver_that_dies_in_the_middle_of_the_renames_finishes_them(w: World) -> None:
+    """The next one goes on from the journal when somebody first comes to that root, and nothing is sent
+    again to a sender that knows of all of it."""
+    for number in range(4000):
+        folder = w.source / f"d{number % 40}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"f{number}").write_bytes(b"%d" % number)
+    (w.source / MARKER).write_bytes(b"done\n")
+    with Observer(w) as observer:
+        w.start("1", entries(w), flags=SET)
+        wait_for((w.root / "in").exists, "the renames have begun")
+        assert w.receiver is not None
+        w.receiver.kill()
+        half = len(contents(w.root / "in"))
+        sent = w.bytes_sent.get("1", 0)
+        w.start_receiver()
+        assert w.finish("1")["status"] == "complete"
+    assert observer.wrong == []
+    assert contents(w.source) == contents(w.root / "in")
+    assert half == len(contents(w.source)) or w.finished["1"]["bytesSent"] <= sent + 60_000
+    wait_for(lambda: not (w.root / ".lanesync").exists(), "nothing is left in staging")
+
+
+def test_a_full_disk_publishes_nothing_of_a_set(tmp_path: Path) -> None:
+    """Staging has no room for all: the set is given up with what the system said, and takes no room then."""
+    with world(tmp_path) as w:
+        if os.system(f"mount -t tmpfs -o size=4m tmpfs {w.root} 2>/dev/null") != 0:
+            pytest.skip("a small file system cannot be mounted here")
+        try:
+            fill(w)
+            w.start("1", entries(w), flags=SET)
+            ended = w.finish("1")
+            assert ended["status"] == "error" and "No space left" in ended["message"]
+            assert ended["message"].startswith("nothing was published")
+            assert not (w.root / "in").exists()
+            wait_for(lambda: not (w.root / ".lanesync").exists(), "its room is given back")
+        finally:
+            w.close()
+            os.system(f"umount {w.root}")
+
+
+def test_a_server_finishes_at_its_launch_what_a_crash_left_half_published(tmp_path: Path) -> None:
+    """Nobody needs to come for it: a set is not left half visible until the next transfer."""
+    root = tmp_path / "receiver" / "received"
+    staging = root / ".lanesync" / ("0" * 32)
+    staging.mkdir(parents=True)
+    members = []
+    for number in range(5):
+        (staging / str(number)).write_bytes(b"x")
+        members.append(sets.Member(number, b"%d" % number, (), b"f%d" % number, 0))
+    fd = os.open(staging, os.O_RDONLY)
+    sets._write_journal(fd, Policy(as_set=True), members)
+    os.close(fd)
+    with Server(tmp_path / "receiver", root, {}):
+        wait_for(lambda: len(list(root.glob("f*"))) == 5, "the set is there")

@@ -113,17 +113,32 @@ class StagedSet:
         return failures
 
 
-def finish_all(root: bytes) -> None:
-    """Finish every set whose renames were interrupted. OSError when one cannot be now."""
+def interrupted(root: bytes) -> bool:
+    """Whether the renames of a set were."""
+    try:
+        return any(_has_journal(root, name) for name in _stagings(root))
+    except OSError:
+        return False  # whoever uses the root finds out
+
+
+def _has_journal(root: bytes, name: bytes) -> bool:
+    return os.path.lexists(b"/".join((root, STAGING, name, JOURNAL)))
+
+
+def _stagings(root: bytes) -> list[bytes]:
     try:
         top = open_below(root, (STAGING,), create=False)
     except (FileNotFoundError, FileError):
-        return  # nothing unfinished is there
+        return []  # nothing unfinished is there
     try:
-        names = [os.fsencode(name) for name in os.listdir(top)]
+        return [os.fsencode(name) for name in os.listdir(top)]
     finally:
         os.close(top)
-    for name in names:
+
+
+def finish_all(root: bytes) -> None:
+    """Finish every set whose renames were interrupted. OSError when one cannot be now."""
+    for name in _stagings(root):
         finish(root, name)
 
 
