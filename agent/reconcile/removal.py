@@ -21,9 +21,10 @@ from agent.reconcile.act import Scene, execute
 from agent.reconcile.collect import collect
 from agent.reconcile.context import Connected, Context
 from agent.reconcile.destination import own_destination
+from agent.reconcile.receipts import hand_over_receipts
 from agent.reconcile.report import Report
-
 log = structlog.get_logger(__name__)
+
 
 
 def remove_mapping(context: Context, name: str, report: Report) -> Outcome:
@@ -171,4 +172,6 @@ def _hand_over(context: Context, old: MappingSpec, new: MappingSpec) -> None:
     ]
     if moved:
         context.state.roots.hand_over(old.name, new.name)
+        for destination in moved:
+            hand_over_receipts(context, old.name, new.name, destination)
         log.info("handed over", mapping=old.name, to=new.name, destinations=moved)
