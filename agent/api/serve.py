@@ -6,15 +6,13 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import uvicorn
 
 from agent.api.app import Service, make_app
+from agent.api.place import SOCKET_NAME, short_path
 from agent.model.outcome import PermanentError
 
-SOCKET_NAME = "agent.sock"
 TOKEN_NAME = "token"  # noqa: S105 - a file name
 
 
@@ -104,13 +102,3 @@ def _unix(state_dir: str) -> socket.socket:
         os.umask(before)
     listener.listen(64)
     return listener
-
-
-@contextmanager
-def short_path(state_dir: str) -> Iterator[str]:
-    """The agent's socket under a name that fits a socket address, however deep the state directory is."""
-    directory = os.open(state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{directory}/{SOCKET_NAME}"
-    finally:
-        os.close(directory)

@@ -13,7 +13,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.util.retry import Retry
 
-from agent.api.serve import SOCKET_NAME, short_path
+from agent.api.place import SOCKET_NAME, short_path
 from agent.cli.problems import BlockedError, FailedError
 
 Document = dict[str, Any]

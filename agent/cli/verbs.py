@@ -6,15 +6,16 @@ import getpass
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from agent.cli.client import Client, running
 from agent.cli.options import Duration
 from agent.cli.problems import PENDING, FailedError
-from agent.reconcile.agent import Agent, Options
-from agent.reconcile.service import AgentService
+
+if TYPE_CHECKING:
+    from agent.reconcile.service import AgentService
 
 Document = dict[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,6 +47,9 @@ def asking(function: F) -> F:
 @contextmanager
 def alone(state_dir: str) -> Iterator[AgentService]:
     """The service of an agent that does not run, under the state lock: what it last knew, no server asked."""
+    from agent.reconcile.agent import Agent, Options
+    from agent.reconcile.service import AgentService
+
     agent = Agent(Options((), state_dir, watch=False))
     try:
         agent.context.desired = agent.last_applied()
