@@ -96,6 +96,24 @@ def test_a_receipt_survives_the_agent_being_killed(tmp_path: Path) -> None:
         assert verified(w.target())
 
 
+@needs_tool
+def test_a_renamed_mapping_goes_on_with_its_history(tmp_path: Path) -> None:
+    """And a look at the destination takes the history for ours."""
+    with world(tmp_path) as w:
+        fill(w.source, 5)
+        w.write(w.mapping(more=RECEIPT))
+        assert w.once().returncode == 0
+        (w.source / "late.bin").write_bytes(b"late")
+        w.write(w.mapping("renamed", more=RECEIPT))
+        assert w.once().returncode == 0
+        assert [name[:4] for name in history(w.target())] == ["0001", "0002", "ascm"]
+        assert verified(w.target())
+        assert "ReceiptIncomplete" not in w.call("status", "--output", "json").stdout
+        looked = w.call("verify", "renamed", "--output", "json")
+        assert looked.returncode == 0, looked.stdout
+        assert re.findall(r'"foreign": (\d+)', looked.stdout) == ["0"]
+
+
 def test_somebody_elses_history_is_left_alone(tmp_path: Path) -> None:
     """At the destination, and in the source, which is delivered like any file."""
     with world(tmp_path) as w:
