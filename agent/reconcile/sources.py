@@ -43,6 +43,8 @@ class Sources:
     reload: Callable[[], None]
     _watcher: Watcher = field(init=False)
     _followed: dict[_Wanted, Subscription] = field(default_factory=dict)
+    _of_mapping: dict[str, list[tuple[str, Subscription]]] = field(default_factory=dict)  # with the root
+    _of_root: dict[str, set[str]] = field(default_factory=dict)  # the mappings
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _specs_changed: threading.Event = field(default_factory=threading.Event)
     _wall_clock: WallClock = field(default_factory=WallClock)
@@ -113,6 +115,11 @@ class Sources:
             for new in wanted - self._followed.keys():
                 self._followed[new] = self._subscribe(new)
                 self.context.queue.add(Key(Kind.MAPPING, new.mapping), hints=WHOLE)
+            self._of_mapping, self._of_root = {}, {}
+            for followed, subscription in self._followed.items():
+                root = followed.entry.source
+                self._of_mapping.setdefault(followed.mapping, []).append((root, subscription))
+                self._of_root.setdefault(root, set()).add(followed.mapping)
 
     def _subscribe(self, wanted: _Wanted) -> Subscription:
         key = Key(Kind.MAPPING, wanted.mapping)
@@ -128,9 +135,9 @@ class Sources:
         if state.reason is not None:
             log.warning("watch degraded", root=root, reason=str(state.reason), message=state.message)
         with self._lock:
-            keys = {Key(Kind.MAPPING, w.mapping) for w in self._followed if w.entry.source == root}
-        for key in keys:
-            self.context.queue.add(key)
+            names = list(self._of_root.get(root, ()))
+        for name in names:
+            self.context.queue.add(Key(Kind.MAPPING, name))
 
     def degraded(self, spec: MappingSpec) -> list[tuple[Reason, str]]:
         """How badly the roots of a mapping are watched; empty when every change is told at once."""
@@ -149,20 +156,19 @@ class Sources:
 
     def settling(self, mapping: str) -> int:
         """How many files of a mapping are still being written."""
-        with self._lock:
-            mine = [sub for wanted, sub in self._followed.items() if wanted.mapping == mapping]
-        return sum(len(self._watcher.waiting(subscription)) for subscription in mine)
+        return sum(len(self._watcher.waiting(subscription)) for _, subscription in self._mine(mapping))
 
     def waiting(self, mapping: str) -> set[tuple[str, str]]:
         """(source root, path) of the files of a mapping that are still being written."""
+        return {(root, path) for root, sub in self._mine(mapping) for path in self._watcher.waiting(sub)}
+
+    def _mine(self, mapping: str) -> list[tuple[str, Subscription]]:
         with self._lock:
-            mine = [(w.entry.source, sub) for w, sub in self._followed.items() if w.mapping == mapping]
-        return {(root, path) for root, sub in mine for path in self._watcher.waiting(sub)}
+            return self._of_mapping.get(mapping, [])
 
     def overdue(self, mapping: str) -> tuple[str, ...]:
         """Source paths of a mapping that have kept changing for longer than its `maxWait`."""
-        with self._lock:
-            mine = [(w.entry.source, sub) for w, sub in self._followed.items() if w.mapping == mapping]
+        mine = self._mine(mapping)
         found = ((root, path) for root, sub in mine for path in self._watcher.overdue(sub))
         return tuple(sorted(os.path.join(root, path) if path else root for root, path in found))
 

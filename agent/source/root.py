@@ -57,7 +57,7 @@ class Root:
         self._disturbed: tuple[Reason, str] | None = None
         self._disturbed_until = 0.0
         self._rearm = False
-        self._next_arm = self._next_identity = self._next_poll = 0.0
+        self._next_arm = self._next_poll = 0.0
         self._told = WatchState()
 
     # -- consumers
@@ -82,7 +82,6 @@ class Root:
         """Watch the tree as it is now, before letting go of what was watched."""
         self._rearm = False
         self._next_arm = now + self._timing.rearm
-        self._next_identity = now + self._timing.identity
         if self._next_poll <= now:
             self._next_poll = now + self._poll
         self._mounts = self._table.around(self.path)
@@ -135,10 +134,17 @@ class Root:
         if tree is not None:
             tree.close()
 
-    def care(self, reader: EventReader | None, reader_error: OSError | None, now: float) -> None:
-        """Arm again what needs it, poll what is polled."""
-        if now >= self._next_identity or self._missing:
-            self._next_identity = now + self._timing.identity
+    def settled(self, now: float) -> bool:
+        """Nothing is to be done for it before it asks, or is compared with what was armed."""
+        passing = self._disturbed is not None and now < self._disturbed_until
+        return not (self._missing or self._rearm or self._lost or self._polled or passing)
+
+    def care(
+        self, reader: EventReader | None, reader_error: OSError | None, now: float, *, compare: bool
+    ) -> None:
+        """Arm again what needs it, poll what is polled. With `compare`, look whether it is still the root
+        that was armed."""
+        if compare or self._missing:
             self._rearm = self._rearm or self._replaced()
         if self._missing:
             self._await(reader)  # perhaps one directory further down by now
@@ -212,6 +218,9 @@ class Root:
         )
         self._lost = (Reason.QUEUE_OVERFLOW, message)
         self.root_lost()
+
+    def limited(self) -> None:
+        self._notify(self, None)
 
     def failed(self, error: Exception) -> None:
         message = f"an event could not be followed ({error}); the tree is scanned instead"

@@ -25,6 +25,9 @@ class TreeEvents(Protocol):
 
     def overflowed(self) -> None: ...
     def root_lost(self) -> None: ...
+    def limited(self) -> None:
+        """The kernel refused a watch; see TreeWatch.limit."""
+
     def failed(self, error: Exception) -> None:
         """Something went wrong here: what is watched can no longer be relied on."""
 
@@ -100,6 +103,7 @@ class TreeWatch:
             except OSError as error:
                 if error.errno == errno.ENOSPC:
                     self.limit = error
+                    self._events.limited()
                     return
                 if not directory and not start:
                     raise

@@ -63,6 +63,8 @@ class Watcher:
         self._maintenance = threading.RLock()  # held while arming; taken before `_changed`, never after
         self._roots: dict[str, Root] = {}
         self._active: set[Subscription] = set()
+        self._restless: set[Root] = set()  # asked to be looked after, or need it often
+        self._next_round = 0.0  # when all are looked after
         self._care_soon = threading.Event()
         self._stopping = False
         self._threads: tuple[threading.Thread, ...] = ()
@@ -120,7 +122,7 @@ class Watcher:
             wider = found.add(subscription)
             if wider:
                 found.arm(self._reader, self._reader_error, self._clock())
-        self._care_soon.set()  # tells its state, from that thread: a consumer may hold locks here
+        self._notify(found, None)  # tells its state, from the caring thread: a consumer may hold locks here
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -131,6 +133,7 @@ class Watcher:
             if found is not None and found.remove(subscription):
                 found.close()
                 del self._roots[subscription.root]
+                self._restless.discard(found)
 
     def state(self, root: str) -> WatchState:
         found = self._roots.get(root)
@@ -150,10 +153,11 @@ class Watcher:
 
     def _notify(self, root: Root, touch: Callable[[Subscription, float], bool] | None) -> None:
         """Touch every subscription; without `touch` the root asks to be looked after."""
-        if touch is None:
-            self._care_soon.set()
-            return
         with self._changed:
+            if touch is None:
+                self._restless.add(root)
+                self._care_soon.set()
+                return
             now = self._clock()
             touched = [subscription for subscription in root.subscriptions if touch(subscription, now)]
             self._active.update(touched)
@@ -205,26 +209,39 @@ class Watcher:
             self._care(self._clock())
 
     def _care(self, now: float) -> None:
-        """Look after every root whose time has come, and after the reader."""
+        """Look after the reader, after every root that needs it, and now and then after all."""
         with self._maintenance:
             died = self._reader_trouble(now)
             if died or self._reader is None:
                 self._close_reader()
                 self._open_reader()
             mounted = self._mounts.changed()
-            for root in list(self._roots.values()):
+            everybody = now >= self._next_round
+            if everybody:
+                self._next_round = now + self._timing.identity
+            with self._changed:
+                asked = [root for root in self._restless if self._roots.get(root.path) is root]
+                roots = list(self._roots.values()) if everybody or died or mounted else asked
+                self._restless.clear()
+            for root in roots:
                 if self._stopping:
                     return
                 if died:
                     root.reader_died(died, now)
                 if mounted:
                     root.mounts_changed()
-                try:
-                    root.care(self._reader, self._reader_error, now)
-                except Exception:  # noqa: BLE001
-                    _log.exception("looking after a source root failed", root=root.path)
-        for root in list(self._roots.values()):
+                self._care_for(root, everybody, now)
+        for root in roots:
             self._tell_state(root)
+
+    def _care_for(self, root: Root, compare: bool, now: float) -> None:
+        try:
+            root.care(self._reader, self._reader_error, now, compare=compare)
+        except Exception:  # noqa: BLE001
+            _log.exception("looking after a source root failed", root=root.path)
+        if not root.settled(now):
+            with self._changed:
+                self._restless.add(root)
 
     def _reader_trouble(self, now: float) -> str:
         """Why the reader must be replaced; empty when it does its work."""
