@@ -6,11 +6,13 @@ no reader holds the lock while its caller works.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
+from urllib.parse import quote
 
 from agent.model.outcome import LaneSyncError, PermanentError, RetryableError
 
@@ -29,14 +31,19 @@ class DamagedError(PermanentError):
 class Database:
     """Thread-safe access to one SQLite file. PermanentError: damaged; RetryableError: full or busy."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, read_only: bool = False) -> None:
         self.path = path
         self._lock = threading.RLock()
         self._depth = 0
         self._closed = False
         with self._translated():
             self._db = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=10.0, cached_statements=512
+                f"file:{quote(os.fsencode(path))}?mode=ro" if read_only else path,
+                uri=read_only,
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=10.0,
+                cached_statements=512,
             )
 
     @contextmanager

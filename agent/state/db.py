@@ -94,17 +94,17 @@ def open_state(state_dir: str) -> State:
         raise PermanentError(
             f"cannot use the agent's state {path}: {error.strerror}; make it writable for this user"
         ) from error
+    version = _version(path)
     db = Database(path)
     try:
-        return State(db, _prepare(db))
+        return State(db, _prepare(db, version))
     except BaseException:
         db.close()
         raise
 
 
-def _prepare(db: Database) -> str:
-    """Check the file, create or complete its tables; the agent's id."""
-    version = _version(db)
+def _prepare(db: Database, version: int) -> str:
+    """Create or complete the tables; the agent's id."""
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA journal_size_limit=67108864")
     db.execute("PRAGMA cache_size=-16000")
@@ -117,19 +117,25 @@ def _prepare(db: Database) -> str:
     return _read(db)
 
 
-def _version(db: Database) -> int:
-    """0 = a new file. PermanentError for one that is foreign or newer; nothing of it is changed."""
-    version, application = _pragma(db, "user_version"), _pragma(db, "application_id")
+def _version(path: str) -> int:
+    """0 = a new file. PermanentError for one that is foreign or newer. Who only reads does not even tidy up
+    the log that a killed process left: nothing of such a file is changed."""
+    db = Database(path, read_only=True)
+    try:
+        version, application = _pragma(db, "user_version"), _pragma(db, "application_id")
+        empty = db.row("SELECT 1 FROM sqlite_master LIMIT 1") is None
+    finally:
+        db.close()
     if version > SCHEMA_VERSION and application == _APPLICATION_ID:
         raise PermanentError(
-            f"the agent's state {db.path} was written by a newer version of lanesync (format {version}, this "
+            f"the agent's state {path} was written by a newer version of lanesync (format {version}, this "
             f"one reads {SCHEMA_VERSION}); run that version, or name another directory with --state-dir"
         )
     if application == _APPLICATION_ID and version > 0:
         return version
-    if db.row("SELECT 1 FROM sqlite_master LIMIT 1") is not None:
+    if not empty:
         raise PermanentError(
-            f"{db.path} is not an agent's state; it was left as it is; name another --state-dir"
+            f"{path} is not an agent's state; it was left as it is; name another --state-dir"
         )
     return 0
 

@@ -58,18 +58,18 @@ STEPS: tuple[Step, ...] = (
 SCHEMA_VERSION = len(STEPS)
 
 
-def bring_up_to_date(db: Database, version: int) -> None:
+def bring_up_to_date(db: Database, version: int, until: int = SCHEMA_VERSION) -> None:
     """Make the steps that a file of this version lacks. All or nothing, and on storage when it returns."""
-    if version == SCHEMA_VERSION:
+    if version == until:
         return
     with db.transaction(durable=True):
-        for step in STEPS[version:]:
+        for step in STEPS[version:until]:
             if isinstance(step.make, str):
                 for statement in _statements(step.make):
                     db.execute(statement)
             else:
                 step.make(db)
-        db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        db.execute(f"PRAGMA user_version={until}")
 
 
 def _statements(script: str) -> Iterator[str]:
