@@ -197,7 +197,8 @@ def _uses(spec: Spec | None) -> tuple[Key, ...]:
     if isinstance(spec, DestinationSpec):
         lanes = (Key(Kind.PRIORITY_LANES, spec.lanes),) if spec.lanes is not None else ()
         return (Key(Kind.SERVER, spec.server), *lanes)
-    return ()
+    mapping = getattr(spec, "mapping", None)  # of kinds that are about one
+    return (Key(Kind.MAPPING, mapping),) if isinstance(mapping, str) else ()
 
 
 def event_document(event: Event) -> Document:
