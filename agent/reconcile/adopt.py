@@ -16,7 +16,7 @@ import structlog
 from agent.model.change import FileKind, FileStat
 from agent.model.condition import Reason
 from agent.model.known import Known, Origin
-from agent.model.observed import FarFile
+from agent.model.observed import Capabilities, FarFile
 from agent.model.outcome import LaneSyncError, RetryableError, UnreachableError
 from agent.model.paths import destination_prefixes
 from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec, VerifyMode
@@ -60,8 +60,9 @@ def needs_adoption(context: Context, mapping: str, destination: str) -> bool:
     )
 
 
-def begin(context: Context, spec: MappingSpec) -> Adoption:
-    checksum = spec.verify.mode is VerifyMode.CHECKSUM
+def begin(context: Context, spec: MappingSpec, can: Capabilities) -> Adoption:
+    """Where a server tells no digests, size and time decide; the mapping's conditions say so."""
+    checksum = spec.verify.mode is VerifyMode.CHECKSUM and can.digests
     return Adoption(Listing(destination_prefixes(spec), checksum), Reader(context.clock))
 
 

@@ -85,7 +85,7 @@ class Oversight:
             ):
                 watched.adopted = True
                 return
-            watched.adoption = begin(self.context, spec)
+            watched.adoption = begin(self.context, spec, scene.connected.capabilities)
         try:
             over = adopt(scene, spec, watched.adoption)
         except LaneSyncError as error:
@@ -149,7 +149,8 @@ class Oversight:
         verification = self._verification_due(spec, delivery.destination.name)
         drifting = spec.drift.policy is not DriftPolicy.IGNORE and now >= watched.due
         if (drifting or verification) and not self._busy(delivery) and now >= self._not_before(watched):
-            checksum = verification and spec.verify.mode is VerifyMode.CHECKSUM
+            can = delivery.live_scene.connected.capabilities
+            checksum = verification and spec.verify.mode is VerifyMode.CHECKSUM and can.digests
             watched.verifies, watched.requested = verification, False
             watched.look = self._new_look(spec, delivery, watched, checksum)
         elif spec.drift.policy is not DriftPolicy.IGNORE:

@@ -78,7 +78,17 @@ def overall(statuses: Iterable[ObjectStatus], problems: tuple[str, ...] = ()) ->
         by_others = any(s.suspended or _reason(s) is Reason.AWAITING_SENTINEL for s in statuses)
         state = State.BLOCKED if by_others else State.CONVERGING
         return Overall(state, _first_reason(waiting, len(waiting)))
-    return Overall(State.IN_SYNC, "everything is in sync")
+    return Overall(State.IN_SYNC, _in_sync_text(statuses))
+
+
+def _in_sync_text(statuses: list[ObjectStatus]) -> str:
+    """What was delivered is as it should be, as far as we are asked to see to it."""
+    drifted = [(s, c) for s in statuses if (c := s.condition(ConditionType.DRIFTED)) is not None]
+    if not drifted:
+        return "everything is in sync"
+    status, condition = min(drifted, key=lambda pair: pair[0].key)
+    more = f" (and {len(drifted) - 1} more)" if len(drifted) > 1 else ""
+    return f"everything is delivered, but {status.key}: {condition.message}{more}"
 
 
 def _waits_for_other(status: ObjectStatus) -> bool:

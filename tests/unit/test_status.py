@@ -28,6 +28,14 @@ def test_everything_ready_is_in_sync() -> None:
     assert overall([status(Kind.MAPPING, "m", READY)]).state is State.IN_SYNC
 
 
+def test_what_somebody_changed_at_a_destination_is_said_beside_in_sync() -> None:
+    """Everything was delivered, which is what the agent answers for; but that is not the whole truth."""
+    drifted = (ConditionType.DRIFTED, True, Reason.CHANGED_AT_DESTINATION, "2 files missing at archive")
+    found = overall([status(Kind.MAPPING, "m", READY, drifted), status(Kind.MAPPING, "n", READY)])
+    assert found.state is State.IN_SYNC
+    assert found.message == "everything is delivered, but Mapping/m: 2 files missing at archive"
+
+
 def test_what_moves_makes_it_converging_and_what_is_stalled_is_the_reason_given() -> None:
     """As long as something moves it is on its way; but the message names what a person can mend."""
     found = overall(
