@@ -41,6 +41,8 @@ class Sentinels:
 
     def last(self, destination: str, changes: list[Change], waiting: list[str]) -> list[str]:
         """Takes the sentinels that must wait out of `changes`; their paths."""
+        if not any(posixpath.basename(change.path) == self.name for change in changes):
+            return []
         state, names = self.context.state, (self.spec.name, destination)
         flying = [
             p for d in state.attempts.in_flight_directories(*names, "/") for p in self._flying(*names, d)
