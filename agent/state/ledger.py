@@ -262,6 +262,15 @@ class Ledger:
         rows = self._db.rows("SELECT mapping, destination FROM deliveries ORDER BY mapping, destination")
         return tuple((str(m), str(d)) for m, d in rows)
 
+    def totals(self) -> tuple[tuple[str, str, int, int], ...]:
+        """(mapping, destination, files, bytes) of every delivery, in one look."""
+        rows = self._db.rows(
+            "SELECT mapping, destination, coalesce(sum(files), 0), coalesce(sum(bytes), 0) FROM deliveries"
+            " LEFT JOIN directories ON delivery = deliveries.id GROUP BY deliveries.id"
+            " ORDER BY mapping, destination"
+        )
+        return tuple((str(m), str(d), int(files), int(size)) for m, d, files, size in rows)
+
     # -- directory digests: "this listing of the source has been dealt with"
 
     def digest_of(self, mapping: str, destination: str, directory: str) -> bytes | None:
