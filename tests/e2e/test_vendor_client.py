@@ -89,6 +89,49 @@ def test_what_the_server_cannot_do_is_said(
     w.stop()
 
 
+CONTROL = """
+---
+apiVersion: lanesync/v1
+kind: Server
+metadata: {{name: archive-ctl}}
+spec: {{engine: jetstream, address: 127.0.0.1, port: {receiver}, client: vendor}}
+"""
+
+
+def test_a_control_server_does_what_the_sending_one_cannot(
+    w: World, servers: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that left the source leave the destination, one that was renamed is renamed there, and what
+    somebody removed there is noticed: through documented calls of the receiving side alone."""
+    monkeypatch.setenv("PYTHONPATH", VENDOR + os.pathsep + os.environ.get("PYTHONPATH", ""))
+    target = servers[1].receive_root / "paris"
+    for name in ("a", "b", "d/c"):
+        (w.source / name).parent.mkdir(exist_ok=True)
+        (w.source / name).write_text(name)
+    write(w, servers, "prune: true\ndrift: {policy: correct, interval: 2s}")
+    specs = (
+        (w.specs / "specs.yaml")
+        .read_text()
+        .replace("spec: {server:", "spec: {controlServer: archive-ctl, server:")
+    )
+    (w.specs / "specs.yaml").write_text(specs + CONTROL.format(receiver=servers[1].port))
+    w.start()
+    eventually(lambda: tree(w.source) == tree(target), what="the first delivery")
+    w.in_sync()
+    (w.source / "b").unlink()
+    eventually(lambda: not (target / "b").exists(), what="the deletion")
+    inode = (target / "a").stat().st_ino
+    (w.source / "a").rename(w.source / "e")
+    eventually(lambda: (target / "e").exists() and not (target / "a").exists(), what="the renaming")
+    assert (target / "e").stat().st_ino == inode, "renamed there, not sent again"
+    (target / "d/c").unlink()
+    eventually((target / "d/c").exists, what="what was removed there is sent again")
+    w.in_sync()
+    told = [c["message"] for c in w.object("Mapping", "dailies")["conditions"]]
+    assert not [text for text in told if "cannot delete" in text or "has no effect" in text]
+    w.stop()
+
+
 def test_a_missing_module_is_named(w: World, servers: tuple[Server, Server]) -> None:
     """Without the vendor's module the server stalls, and says what to install."""
     write(w, servers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.server.confine import FileError
-from agent.server.data import listing
+from agent.server.data import leftovers, listing
+from agent.server.data.leftovers import Leftovers
 from agent.server.data.listing import Listing, Row, StoppedError, Wish
 from agent.server.sandboxes import Root, Roots
 
@@ -28,19 +30,21 @@ def ask(
     checksum: bool = False,
     over: bool = False,
     stopped: bool = False,
+    kept: Leftovers | None = None,
 ) -> Listing:
     if isinstance(roots, Path):
         roots = Roots((Root(b"/", os.fsencode(roots)),))
     wish = Wish(os.fsencode(directory), os.fsencode(after), checksum, rows, lambda: over, lambda: stopped)
-    page = Listing(wish)
+    page = Listing(wish, kept or Leftovers())
     page.walk(roots)
     return page
 
 
 def pages(roots: Roots | Path, directory: str = "/", **asked: int) -> Iterator[list[Row]]:
     after: bytes | None = b""
+    kept = Leftovers()
     while after is not None:
-        page = ask(roots, directory, os.fsdecode(after), **asked)  # type: ignore[arg-type]
+        page = ask(roots, directory, os.fsdecode(after), kept=kept, **asked)  # type: ignore[arg-type]
         yield page.rows
         after = page.next
 
@@ -77,9 +81,15 @@ _NAMES = st.lists(st.lists(_PART, min_size=1, max_size=4).map("/".join), max_siz
 
 
 @settings(max_examples=150, deadline=None)
-@given(names=_NAMES, rows=st.integers(1, 7), kept=st.integers(1, 5), after=st.text("ab./-0 ", max_size=6))
+@given(
+    names=_NAMES,
+    rows=st.integers(1, 7),
+    kept=st.integers(1, 5),
+    worth=st.integers(1, 9),
+    after=st.text("ab./-0 ", max_size=6),
+)
 def test_pages_of_any_size_tell_everything_once_and_in_order(
-    names: list[str], rows: int, kept: int, after: str
+    names: list[str], rows: int, kept: int, worth: int, after: str
 ) -> None:
     """Whatever the tree, the size of a page and how many names are kept: together the pages are the tree in
     the byte order of its paths, and a page begins right after any path, there or not."""
@@ -93,6 +103,7 @@ def test_pages_of_any_size_tell_everything_once_and_in_order(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(listing, "LEAST_NAMES", kept)
             patch.setattr(listing, "NAMES_KEPT", kept)
+            patch.setattr(leftovers, "WORTH", worth)
             told = [os.fsencode(path) for page in pages(top, rows=rows) for path in paths(page)]
             later = [os.fsencode(path) for path in paths(ask(top, after="/" + after).rows)]
         assert told == leaves(top)
@@ -192,7 +203,7 @@ def test_a_file_that_grows_while_it_is_read_has_no_digest(tmp_path: Path) -> Non
                     file.write(b"more")
             return False
 
-    page = Listing(Wish(b"/", b"", True, 10, lambda: False, Growing()))
+    page = Listing(Wish(b"/", b"", True, 10, lambda: False, Growing()), Leftovers())
     page.walk(Roots((Root(b"/", os.fsencode(tmp_path)),)))
     assert [(row[0], row[2], row[5]) for row in page.rows] == [("/growing", (3 << 20) + 4, "")]
 
@@ -259,3 +270,38 @@ def test_a_large_directory_is_told_with_little_memory(
     told = [path for page in pages(tmp_path, rows=300) for path in paths(page)]
     assert told == [f"/f{number:04}" for number in range(1000)]
     assert most == 100
+
+
+def test_names_that_were_kept_are_not_believed_of_a_directory_that_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that came between two pages is told by the second."""
+    monkeypatch.setattr(leftovers, "WORTH", 1)
+    tree(tmp_path, "d/a", "d/b", "d/d")
+    os.utime(tmp_path / "d", (1, 1))
+    kept = Leftovers()
+    assert ask(tmp_path, rows=1, kept=kept).next == b"/d/a"
+    tree(tmp_path, "d/c")
+    assert paths(ask(tmp_path, after="/d/a", kept=kept).rows) == ["/d/b", "/d/c", "/d/d"]
+
+
+def test_names_that_were_kept_are_used_and_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory is read once for several pages; what nobody comes back for is forgotten."""
+    monkeypatch.setattr(leftovers, "WORTH", 1)
+    tree(tmp_path, "d/a", "d/b", "d/c")
+    kept = Leftovers()
+    reads = 0
+    read = listing._Level.read
+
+    def reading(level: listing._Level, limit: int, stopped: object) -> None:
+        nonlocal reads
+        reads += level.prefix == b"/d/"
+        read(level, limit, stopped)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(listing._Level, "read", reading)
+    for after, told in (("", "/d/a"), ("/d/a", "/d/b")):
+        assert paths(ask(tmp_path, after=after, rows=1, kept=kept).rows) == [told]
+    assert reads == 1
+    kept.expire(time.monotonic() + leftovers.KEEP_SECONDS + 1)
+    assert paths(ask(tmp_path, after="/d/b", rows=1, kept=kept).rows) == ["/d/c"]
+    assert reads == 2

@@ -50,7 +50,8 @@ def test_each_pair_has_an_outcome_of_its_own(receiver: Receiver, root: Path) -> 
     (root / "d").mkdir()
     for name in ("a", "b", "d/x"):
         (root / name).write_text(name)
-    (root / "link").symlink_to("/nowhere")
+    (root / "link").symlink_to("nowhere")
+    (root / "out").symlink_to("/nowhere")
     told = rename(
         receiver,
         root,
@@ -62,13 +63,14 @@ def test_each_pair_has_an_outcome_of_its_own(receiver: Receiver, root: Path) -> 
         ("/b", "/b"),
         ("/b", "/d/x/below"),
         ("/b", "/"),
+        ("/out", "/new/out"),
     )
     assert [state for state, _ in told] == [
-        *("renamed", "absent", "taken", "renamed", "failed", "taken", "failed", "failed")
+        *("renamed", "absent", "taken", "renamed", "failed", "taken", "failed", "failed", "failed")
     ]
     assert "is a directory" in told[4][1]
     assert (root / "new/deep/a").read_text() == "a"
-    assert os.readlink(root / "new/link") == "/nowhere"
+    assert os.readlink(root / "new/link") == "nowhere"
     assert (root / "d/x").read_text() == "d/x"
     assert not (root / "made").exists()
     assert (root / "d").is_dir(), "directories stay, also where they are empty"

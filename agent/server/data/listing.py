@@ -1,17 +1,17 @@
 """What is at the destination, told page by page in the byte order of full paths.
 
-Nothing is remembered between pages: a page begins after the path at which the last one ended. Memory is
-bounded, whatever the directories hold: of each directory on the way only the names that come next are kept,
-and the directory is read again for those that follow. Symbolic links are told, never followed.
+A page begins after the path at which the last one ended, and needs nothing else of it. Memory is bounded,
+whatever the directories hold: of each directory on the way only the names that come next are kept, and the
+directory is read again for those that follow. Symbolic links are told, never followed.
 """
 
 from __future__ import annotations
 
-import heapq
 import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from json.encoder import encode_basestring_ascii
 
 import xxhash
@@ -26,12 +26,13 @@ from agent.server.confine import (
     reason,
     shown,
 )
+from agent.server.data.leftovers import Leftovers, Names
 from agent.server.sandboxes import Roots
 
 FILE, DIRECTORY, LINK, OTHER = "file", "directory", "link", "other"
 PAGE_ROWS = 20_000
 PAGE_BYTES = 4 << 20  # as JSON
-NAMES_KEPT = 20_000  # of all directories on the way …
+NAMES_KEPT = 200_000  # of all directories on the way …
 LEAST_NAMES = 256  # … but so many of each
 MAX_DEPTH = 400
 _ROW_BYTES = 90  # of a row as JSON, beside the path
@@ -72,18 +73,40 @@ class _Level:
     keys: list[bytes] = field(default_factory=list)  # that come next, the last one first
     last: bytes = b""  # of those that were kept
     more: bool = True  # the directory holds keys after `last`
+    mtime_ns: int = -1  # of the directory when it was read
 
     def read(self, most: int, stopped: Callable[[], bool]) -> None:
         """Keep the next keys."""
+        self.mtime_ns = os.fstat(self.fd).st_mtime_ns
+        found: list[bytes] = []
+        end: bytes | None = None  # what follows it is not among the next ones
         with os.scandir(self.fd) as listing:
-            wanted = self._wanted(listing, stopped)
-            found = heapq.nsmallest(most + 1, wanted)
+            for key in self._wanted(listing, stopped):
+                if end is None or key < end:
+                    found.append(key)
+                    if len(found) > 2 * most:
+                        found.sort()
+                        del found[most + 1 :]
+                        end = found[-1]
+        found.sort()
         self.more = len(found) > most
         del found[most:]
         if found:
             self.last = found[-1]
         found.reverse()
         self.keys = found
+
+    def recall(self, leftovers: Leftovers) -> None:
+        """What the page before has read of it."""
+        names = leftovers.take(self.fd, self.resume, self.hidden) if self.resume else None
+        if names is not None:
+            self.keys, self.last, self.more, self.mtime_ns = names
+
+    def leave(self, leftovers: Leftovers, following: bytes, inside: bytes) -> None:
+        """Keep it for the page after the path `following`, which lies in `inside` if in any directory."""
+        keys = [*self.keys, inside] if inside else self.keys
+        resume = following[len(self.prefix) :]
+        leftovers.put(self.fd, resume, self.hidden, Names(keys, self.last, self.more, self.mtime_ns))
 
     def _wanted(self, listing: Iterator[os.DirEntry[str]], stopped: Callable[[], bool]) -> Iterator[bytes]:
         for number, entry in enumerate(listing):
@@ -106,8 +129,9 @@ class _Level:
 class Listing:
     """One page. For one thread."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: Wish, leftovers: Leftovers) -> None:
         self._wish = wish
+        self._leftovers = leftovers
         self._levels: list[_Level] = []
         self._bytes = 0
         self.rows: list[Row] = []
@@ -122,6 +146,7 @@ class Listing:
                 self._begin(level)
                 self._descend()
                 if self.next is not None:
+                    self._leave(self.next)
                     return
         except OSError as error:
             where = shown(self._levels[-1].prefix) if self._levels else shown(self._wish.directory)
@@ -138,6 +163,13 @@ class Listing:
         elif after > level.prefix:
             level.keys, level.more = [], False
         level.keys = [key for key in level.keys if level.lies_ahead(key)]
+        if level.more:
+            level.recall(self._leftovers)
+
+    def _leave(self, following: bytes) -> None:
+        for level, child in zip_longest(self._levels, self._levels[1:]):
+            inside = b"" if child is None else child.prefix[len(level.prefix) :]
+            level.leave(self._leftovers, following, inside)
 
     def _descend(self) -> None:
         while self._levels:
@@ -167,7 +199,9 @@ class Listing:
         except (FileNotFoundError, FileError):
             return  # removed or exchanged meanwhile
         resume = level.resume[len(key) :] if level.resume.startswith(key) else b""
-        self._levels.append(_Level(fd, level.prefix + key, resume, frozenset()))
+        child = _Level(fd, level.prefix + key, resume, frozenset())
+        self._levels.append(child)
+        child.recall(self._leftovers)
 
     def _tell(self, level: _Level, name: bytes) -> bool:
         """Whether there was something to be told."""

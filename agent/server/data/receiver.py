@@ -16,6 +16,7 @@ from agent.server.data import secure, staging, wire
 from agent.server.data.errands import Errands
 from agent.server.data.granting import Authority
 from agent.server.data.greetings import Greetings
+from agent.server.data.leftovers import Leftovers
 from agent.server.data.outcomes import Memory
 from agent.server.data.received import ReceivedTransfer
 from agent.server.data.receiveroot import ReceiveRoot
@@ -71,6 +72,7 @@ class Receiver:
         self._greetings = Greetings()
         self._memory = Memory()
         self.errands = Errands()
+        self.leftovers = Leftovers()
         self.over = threading.Event()
         self.rooms: dict[int, Room] = {
             Kind.OPEN: Room(64 << 20, 8 << 20),
@@ -296,6 +298,7 @@ class Receiver:
 
     def sweep(self, now: float) -> None:
         """Drop what nobody came back for, from memory after a while, from storage after two days."""
+        self.leftovers.expire(now)
         with self._lock:
             for key, transfer in list(self._transfers.items()):
                 if transfer.session is None and now - transfer.idle_since > FORGET_SECONDS:

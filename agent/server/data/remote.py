@@ -58,7 +58,7 @@ def carry_out(value: Json, grant: Grant, receiver: Receiver, stopped: Stopped) -
         return {"results": renaming.rename(_pairs(arguments), grant, receiver)}
     if verb == "list":
         grant.require(PERMISSION_DOWNLOAD)
-        return _list(arguments, grant, stopped)
+        return _list(arguments, grant, receiver, stopped)
     return {
         "error": f"the destination's server does not know {str(verb)[:40]!r}; bring it to a newer version"
     }
@@ -84,12 +84,12 @@ def _pairs(arguments: Json) -> list[renaming.Pair]:
 # --- listing ----------------------------------------------------------------------------------------------
 
 
-def _list(arguments: Json, grant: Grant, stopped: Stopped) -> Json:
+def _list(arguments: Json, grant: Grant, receiver: Receiver, stopped: Stopped) -> Json:
     """One page. Where there is no answer, there is nobody to read it."""
     deadline = time.monotonic() + PAGE_SECONDS
     try:
         wish = _wish(arguments, lambda: time.monotonic() > deadline, stopped)
-        page = listing.Listing(wish)
+        page = listing.Listing(wish, receiver.leftovers)
         page.walk(grant.roots)
     except listing.StoppedError:
         return {"error": "the session is over"}
