@@ -33,6 +33,7 @@ VERBS = {
     "resume": "end a suspension",
     "approve": "let held deletions or a held revision through",
     "token": "print the token of a share",
+    "backup": "copy what the agent knows, also while it runs",
     "serve": "run a transfer server",
     "relay": "a meeting point for servers that cannot be reached from outside",
     "user": "accounts of a transfer server",
