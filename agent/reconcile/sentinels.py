@@ -14,6 +14,9 @@ from agent.model.spec import MappingSpec, Ready
 from agent.planning.sentinel import Unsealed, covered, last_of_all
 from agent.reconcile.context import Context
 
+TICK_NS = 20_000_000
+"""A sentinel's directory is stamped when the sentinel is made, perhaps a tick of the kernel's clock later."""
+
 
 @dataclass(slots=True)
 class Sentinels:
@@ -29,7 +32,8 @@ class Sentinels:
     def sift(
         self, destination: str, changes: list[Change], deletions: list[Deletion]
     ) -> tuple[list[Change], list[Deletion]]:
-        """Those that are ready. A deletion waits while its directory is there and nothing makes it ready."""
+        """Those that are ready. A deletion waits while its directory is there and has changed since its
+        sentinel, or has none."""
         unsealed = self.found.setdefault(destination, Unsealed())
         ready = []
         for change in changes:
@@ -94,8 +98,19 @@ class Sentinels:
             if is_below(path, prefix) and path != prefix:
                 relative = parent(path)[len(prefix.rstrip("/")) :].lstrip("/")
                 directory = os.path.join(entry.source, relative) if relative else entry.source
-                return not os.path.isdir(directory) or self._newest_in(directory, entry.source) is not None
+                return self._unchanged(directory, entry.source)
         return True
+
+    def _unchanged(self, directory: str, root: str) -> bool:
+        """Whether the names in a directory are as they were when its sentinel was made, or it is gone. Where
+        nothing above it is sealed, or names came and went since, it is being worked on: what was renamed
+        there would be missing at the destination until its new name may go."""
+        try:
+            info = os.stat(directory)
+        except OSError:
+            return True
+        newest = self._newest_in(directory, root)
+        return newest is not None and info.st_mtime_ns <= newest + TICK_NS
 
     def _destination_path(self, source: str) -> str:
         for entry, prefix in zip(self.spec.paths, destination_prefixes(self.spec), strict=True):

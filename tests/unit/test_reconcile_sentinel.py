@@ -137,6 +137,23 @@ def test_nothing_is_deleted_in_a_directory_that_is_being_worked_on(b: Bench) -> 
     assert set(b.at_destination) == {"/A001/clip2", "/A001/.done", "/stays/.done"}
 
 
+def test_what_is_renamed_after_the_sentinel_stays_under_its_old_name_until_it_is_renewed(b: Bench) -> None:
+    """The destination is never without it: the old name goes when the new one may come."""
+    b.change(prune=True)
+    put(b, "A001/clip1"), put(b, "A001/clip2"), put(b, "A001/.done", "")
+    b.look()
+    b.converge()
+    time.sleep(0.03)  # longer than the tick within which names belong to the sentinel
+    (b.source / "A001" / "clip1").rename(b.source / "A001" / "clip3")
+    b.look()
+    finish(b)
+    assert set(b.at_destination) == {"/A001/clip1", "/A001/clip2", "/A001/.done"}
+    put(b, "A001/.done", "")
+    b.touch("A001/.done")
+    b.converge()
+    assert set(b.at_destination) == {"/A001/clip2", "/A001/clip3", "/A001/.done"}
+
+
 def test_waiting_for_too_long_is_told_with_what_to_do(b: Bench) -> None:
     """After `maxWait` a condition says so, by itself; it goes when the sentinel comes."""
     put(b, "A001/clip1")
