@@ -46,6 +46,9 @@ here, only references to them. Keep source directories outside this repository: 
 read as a spec.
 """
 
+_NOT_ALONE = frozenset({"controlServer", "marker"})
+"""Fields that mean something only beside another object or field."""
+
 GITIGNORE = "# state of an agent that runs here\n.lanesync/\n"
 
 
@@ -53,7 +56,15 @@ def starter_files() -> dict[str, str]:
     """Relative path -> content."""
     server = _document("Server", "studio", {"engine": "embedded"}, off=True)
     lanes = {"lanes": schemas()["PriorityLanes"]["properties"]["spec"]["examples"][0]["lanes"]}
-    more = server + "#---\n" + _document("PriorityLanes", "studio-lanes", lanes, off=True)
+    alert = schemas()["Alert"]["properties"]["spec"]["examples"][0]
+    more = "#---\n".join(
+        (
+            server,
+            _document("PriorityLanes", "studio-lanes", lanes, off=True),
+            _document("Alert", "ops", alert, off=True),
+            _document("Share", "review", {"mapping": "documents", "expiresIn": "7d"}, off=True),
+        )
+    )
     return {
         "README.md": README,
         ".gitignore": GITIGNORE,
@@ -84,7 +95,7 @@ def _document(kind: str, name: str, given: dict[str, Any], *, off: bool = False)
     for key, field in spec["properties"].items():
         other_engine = engine and engine not in field.get("x-lanesync-engines", [engine])
         refused = field.get(UNSUPPORTED) or field.get(NEEDS_POLICY)
-        if key in alternatives or refused or other_engine:
+        if key in alternatives | _NOT_ALONE or refused or other_engine:
             continue
         if not lines[-1].endswith("spec:"):
             lines.append("#" if off else "")
