@@ -78,6 +78,29 @@ class Suspect:
     detail: str = ""
 
 
+class NameTrouble(StrEnum):
+    COLLISION = "collision"  # one name for the destination, or for people
+    NOT_POSSIBLE = "not possible"  # the destination cannot hold it
+
+
+@dataclass(frozen=True, slots=True)
+class NameProblem:
+    """A path that cannot be told apart from `other` where case or Unicode form do not count, or that the
+    destination cannot hold. Left out, nothing is sent to it or below it; else it is only told."""
+
+    trouble: NameTrouble
+    path: str
+    other: str = ""
+    detail: str = ""
+    left_out: bool = False
+
+    @property
+    def text(self) -> str:
+        if self.trouble is NameTrouble.COLLISION:
+            return f"{self.path} and {self.other} differ only in {self.detail}"
+        return f"{self.path} {self.detail}"
+
+
 @dataclass(frozen=True, slots=True)
 class ChangeSet:
     """Source compared with the ledger of one mapping at one destination.
@@ -91,6 +114,7 @@ class ChangeSet:
     suspects: tuple[Suspect, ...] = ()
     waiting: tuple[str, ...] = ()
     partial: bool = False
+    names: tuple[NameProblem, ...] = ()  # in the directories that were looked at
     unfinished: bool = False  # a part of a whole look: deletions are decided when all has been looked at
 
     @property

@@ -62,6 +62,8 @@ class Reason(StrEnum):
     NOT_LISTED = "NotListed"  # what is at the destination could not be looked at
     # limits
     UNSUPPORTED = "Unsupported"  # the engine cannot do what a field asks for
+    NAME_COLLISION = "NameCollision"  # two names that are one, or look like one, at the destination
+    NAME_NOT_POSSIBLE = "NameNotPossible"  # a name that the destination cannot hold
     NOT_PERMITTED = "NotPermitted"  # the service does not let us do it
     HOOK_FAILED = "HookFailed"
     LINKS_LEFT_OUT = "LinksLeftOut"

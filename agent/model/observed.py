@@ -181,5 +181,7 @@ class Capabilities:
     strict: bool = False  # `durability: strict`
     shares: bool = False  # shared tokens: see agent.engines.port.Sharing
     hold: bool = False  # a destination can be held at the server: see agent.engines.port.Holding
+    case_sensitive: bool = True  # the destination tells `a` from `A`, and forms of Unicode from each other
+    control_characters: bool = True  # its names may hold them
     notices: tuple[Notice, ...] = ()
     names: dict[str, str] = field(default_factory=dict)  # free facts for `describe`: version, server id

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agent.model.change import Change, Deletion, Rename, Suspect
+from agent.model.change import Change, Deletion, NameProblem, Rename, Suspect
 from agent.model.spec import Lane, Overwrite, Route, TransferDefaults
 
 
@@ -220,6 +220,7 @@ class Plan:
     suspects: tuple[Suspect, ...] = ()
     waiting: tuple[str, ...] = field(default=())
     later: tuple[Later, ...] = ()
+    names: tuple[NameProblem, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -233,4 +234,5 @@ class Plan:
             self.suspects + other.suspects,
             self.waiting + other.waiting,
             self.later + other.later,
+            self.names + other.names,
         )

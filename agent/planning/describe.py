@@ -8,7 +8,7 @@ from itertools import chain, islice
 from types import MappingProxyType
 from typing import Any
 
-from agent.model.change import Change, ChangeKind, Rename, Suspect
+from agent.model.change import Change, ChangeKind, NameProblem, Rename, Suspect
 from agent.model.plan import Action, DeletePaths, ForgetPaths, Plan, RenamePaths, StartTransfer, TrashPaths
 from agent.model.spec import Lane, Route, TransferDefaults
 from agent.model.units import format_size
@@ -42,6 +42,11 @@ def plan_lines(
         lines.append(f"! hold    {way(held)}: {held.reason}")
         lines += _indented([f"- {d.path}" for d in held.deletions[:examples]], len(held.deletions), examples)
     lines += [_suspect_line(suspect) for suspect in plan.suspects]
+    left_out = [problem for problem in plan.names if problem.left_out]
+    lines += [
+        f"! name    {problem.text}" for problem in plan.names[: examples or None] if not problem.left_out
+    ]
+    lines += [f"! name    {problem.text}: left out" for problem in left_out[: examples or None]]
     for later in plan.later:
         lines.append(f"! grace   {way(later)}: {later_text(later)}")
         lines += _indented(
@@ -109,6 +114,17 @@ def plan_document(
             for s in plan.suspects
         ],
         "waiting": _some("paths", plan.waiting, examples),
+        "names": [
+            {
+                "reason": str(p.trouble),
+                "path": p.path,
+                "other": p.other,
+                "text": p.text,
+                "leftOut": p.left_out,
+            }
+            for p in plan.names[: examples or None]
+        ],
+        "namesCount": len(plan.names),
         "later": [
             {
                 "mapping": later.mapping,
@@ -119,6 +135,16 @@ def plan_document(
             }
             for later in plan.later
         ],
+    }
+
+
+def _name_json(problem: NameProblem) -> dict[str, Any]:
+    return {
+        "reason": str(problem.trouble),
+        "path": problem.path,
+        "other": problem.other,
+        "text": problem.text,
+        "leftOut": problem.left_out,
     }
 
 

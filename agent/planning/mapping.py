@@ -111,6 +111,7 @@ def plan_mapping(
         changes.suspects,
         waiting,
         () if later is None else (later,),
+        changes.names,
     )
 
 

@@ -10,6 +10,7 @@ from agent.planning.words import count
 from agent.reconcile.context import Context
 from agent.reconcile.delivery import describe, judge, message
 from agent.reconcile.destination import unsupported_text
+from agent.reconcile.names import tell_names
 from agent.reconcile.one_delivery import Delivery
 from agent.reconcile.overdue import next_overdue, overdue
 from agent.reconcile.receipts import report_receipts
@@ -61,6 +62,7 @@ def conclude(
         report.add(ConditionType.LIMITED, Reason.UNSUPPORTED, text)
     report_left_out((delivery.memory.left_out.text() for delivery in deliveries), report)
     report_receipts(deliveries, report)
+    tell_names(spec, dict.fromkeys(problem for d in deliveries for problem in d.memory.names), report)
     if spec.hooks != Hooks() and (failing := context.state.hooks.failing(spec.name)) is not None:
         report.add(ConditionType.LIMITED, Reason.HOOK_FAILED, f"{failing.last_error}; trying on")
     for suspended in {d.found.suspended for d in deliveries if d.found.suspended is not None}:

@@ -11,6 +11,7 @@ from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec
 from agent.planning.mapping import plan_mapping
 from agent.reconcile.context import Context
 from agent.reconcile.kept import without_kept
+from agent.reconcile.names import possible_renames, sendable
 from agent.reconcile.queue import WHOLE, Hints
 from agent.reconcile.renames import find_renames
 from agent.reconcile.survey import delivers, source_directory_exists
@@ -39,7 +40,10 @@ def plan_for(
     )
     changes, kept = without_kept(context, spec, destination.name, changes)
     connected = context.reached(destination)
+    can = connected.capabilities if connected is not None else None
+    changes = sendable(spec, changes, can) if can is not None else changes
     owned = context.state.ledger.count(spec.name, destination.name) if changes.deletions else 0
+    renames = find_renames(context, spec, destination.name, changes, connected)
     plan = plan_mapping(
         spec,
         destination,
@@ -53,13 +57,13 @@ def plan_for(
         agent=context.state.agent_id,
         recent_deletions=recent_deletions,
         still_present=lambda path: source_directory_exists(spec, path),
-        renames=find_renames(context, spec, destination.name, changes, connected),
+        renames=possible_renames(renames, can),
         undecided=undecided or changes.unfinished,
         gone_since=gone_since(
             context, spec, destination.name, changes, looked, keep=keep and not changes.unfinished
         ),
         now=context.clock.time(),
-        can_rename=connected is not None and connected.capabilities.rename,
+        can_rename=can is not None and can.rename,
     )
     return plan if suspended is not None else plan + kept
 

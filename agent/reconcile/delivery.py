@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.model.change import Suspect, SuspectReason
+from agent.model.change import NameProblem, Suspect, SuspectReason
 from agent.model.condition import Reason
 from agent.model.observed import ObservedTransfer
 from agent.model.outcome import Done, Outcome, Stalled, Wait
@@ -15,6 +15,7 @@ from agent.model.units import format_duration
 from agent.planning.sentinel import Unsealed
 from agent.planning.words import count
 from agent.reconcile.halves import Halves
+from agent.reconcile.names import learned, stalled_by_names
 from agent.reconcile.progress import progress_text, transfer_document
 from agent.reconcile.queue import WHOLE, Hints
 from agent.reconcile.sets import LeftOut
@@ -47,6 +48,7 @@ class Memory:
     unsealed: Unsealed = field(default_factory=Unsealed)  # what waits for a sentinel
     later: tuple[Later, ...] = ()  # deletions that wait, as of the last whole survey
     halves: Halves = field(default_factory=Halves)
+    names: tuple[NameProblem, ...] = ()  # of this destination, as of the last whole survey, or found since
     walk: Walk | None = None  # a whole look that rests until there is room for more
     left_out: LeftOut = field(default_factory=LeftOut)
     behind: bool = False  # there is more than a look had room for: another one is due when there is
@@ -56,6 +58,7 @@ class Memory:
         self.held = plan.held if whole else plan.held or self.held
         self.suspects = plan.suspects if whole else plan.suspects or self.suspects
         self.later = plan.later if whole else plan.later or self.later
+        self.names = learned(self.names, plan.names, whole)
 
     def recent_deletions(self, now: float, window: float) -> int:
         """How many were carried out within the window: a removal that is noticed piece by piece is one."""
@@ -79,6 +82,7 @@ class Findings:
     unsealed: int = 0  # files that wait for a sentinel
     held: tuple[Held, ...] = ()
     suspects: tuple[Suspect, ...] = ()
+    names: tuple[NameProblem, ...] = ()
     failures: Failures = Failures()
     adopting: str = ""  # how far the look at what is there already is; nothing is sent before its end
     destination_error: str = ""  # why the destination does not answer
@@ -114,7 +118,7 @@ def judge(found: Findings, now: float) -> Outcome:
         return Wait(Reason.RETRYING, left)
     if found.settling or found.unsealed:
         return Wait(Reason.SETTLING if found.settling else Reason.AWAITING_SENTINEL)
-    return Done()
+    return stalled_by_names(found.names) or Done()
 
 
 def message(found: Findings, memory: Memory, spec: MappingSpec, outcome: Outcome, now: float) -> str:

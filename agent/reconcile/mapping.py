@@ -232,6 +232,7 @@ class Mappings:
         if deleting and not self._use_up_approvals(spec):
             memory.deletions.append((now, sum(map(deleted_files, deleting))))
         found.held, found.suspects, found.active = memory.held, memory.suspects, active
+        found.names = memory.names
         found.deleting = delivery.collected.deleting + len(deleting)
         found.in_flight = context.state.attempts.in_flight_count(spec.name, delivery.destination.name)
         found.settling = self.sources.settling(spec.name) + len(memory.pending.paths)

@@ -16,10 +16,19 @@ from itertools import islice
 
 import structlog
 
-from agent.model.change import Change, ChangeSet, Deletion, FileStat, Suspect, SuspectReason
+from agent.model.change import (
+    Change,
+    ChangeSet,
+    Deletion,
+    FileStat,
+    NameProblem,
+    Suspect,
+    SuspectReason,
+)
 from agent.model.paths import destination_prefixes, is_below, join, parent
 from agent.model.spec import MappingSpec, PathMapping, Publish, Symlinks
 from agent.planning.changes import compare
+from agent.planning.names import MOST_TOLD, collisions
 from agent.planning.safety import ancestors, judge_root
 from agent.planning.sentinel import Unsealed
 from agent.reconcile.context import Context
@@ -59,6 +68,7 @@ class _Gathered:
     again: set[tuple[str, str]] = field(default_factory=set)
     digests: dict[str, bytes] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    names: list[NameProblem] = field(default_factory=list)
     room: int | None = None  # so many changes may still be gathered; None = any number
     cut: bool = False  # there were more in the directory that was just compared
     missed: bool = False  # there were more elsewhere: only another whole look finds them
@@ -81,6 +91,7 @@ class _Gathered:
             tuple(self.suspects),
             tuple(self.waiting),
             partial,
+            tuple(self.names),
             unfinished,
         )
         return Survey(changes, Hints(paths=frozenset(self.again)), missed=self.missed)
@@ -285,6 +296,7 @@ class Walk:
             gathered.left_out |= links_left_out(self.spec, listing.problems)
         sources: Sources | None = None
         fresh: set[str] = set()
+        alike: list[NameProblem] = []
         for gathered in self.gathered:
             ledger = self.context.state.ledger
             if ledger.digest_of(self.spec.name, gathered.name, directory) == listing.digest:
@@ -292,7 +304,11 @@ class Walk:
             if sources is None:
                 sources = dict(_sources(entry.source, prefix, listing))
                 fresh = {path for path, (_, stat) in sources.items() if self._fresh(stat)}
+                alike = collisions(directory, (*listing.entries, *listing.subdirectories))
             self._directory(gathered, directory, sources, listing, fresh)
+            if alike:  # to be found again by the next look
+                gathered.digests.pop(directory, None)
+                gathered.names += alike[: max(0, MOST_TOLD - len(gathered.names))]
 
     def _fresh(self, stat: FileStat) -> bool:
         """Changed so short a while ago that it may be being written. (A time to come says nothing.)"""

@@ -83,6 +83,7 @@ class Fts3Engine(NoFarVerbs):
             ciphers=False,
             credentials=False,
             fine_times=False,
+            control_characters=False,
             hold=True,
             notices=notices,
         )
