@@ -47,8 +47,12 @@ def command(name: str, output: str, state_dir: str) -> int:
 
 def lines(found: Document, width: int) -> list[str]:
     status, spec = found["status"], found["spec"]
-    head = found["object"] + (f": {answer_of(status)}" if status else ": not looked at yet")
-    told = [head, *entry("from", printable(where(spec)), width, whole=True), ""]
+    head = answer_of(status) if status else "not looked at yet"
+    told = [
+        *entry(found["object"], head, width, whole=True),
+        *entry("from", printable(where(spec)), width, whole=True),
+        "",
+    ]
     told += _section("Spec", _spec_lines(found["set"]))
     told += _section("Conditions", _conditions(status, width))
     told += _section("Suspended", _suspension(found["suspension"], width))

@@ -45,7 +45,7 @@ def command(path: str, output: str, state_dir: str) -> int:
 def lines(found: Document, width: int) -> list[str]:
     told = [printable(found["path"])]
     if found["message"]:
-        return [*told, *_said("", found["message"], width)]
+        return [*told, *textwrap.wrap(printable(found["message"]), width, break_on_hyphens=False)]
     for place in found["mappings"]:
         told += ["", *_place(place, width)]
     return told
@@ -70,7 +70,7 @@ def _source(version: Document | None) -> str:
     if version["kind"] == "unreadable":
         return f"cannot be read: {version['error']}"
     if "size" not in version:
-        return "a directory with content"
+        return {"directory": "a directory", "symlink": "a symbolic link"}.get(version["kind"], "no file")
     size = f", {format_size(version['size'])}" if version["kind"] == "file" else ""
     return f"{version['kind']}{size}, changed {moment(version['mtime'])}"
 

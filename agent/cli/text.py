@@ -23,7 +23,14 @@ def answer(document: Document) -> str:
     if not document["inSync"]:
         return f"{text}: {printable(document['message'])}"
     suspended = sum(mark(thing) == "suspended" for thing in document["objects"])
-    return f"{text} ({suspended} suspended)" if suspended else text
+    drifted = sum(_is(thing, "Drifted") for thing in document["objects"])
+    besides = [(suspended, "suspended"), (drifted, "changed at a destination")]
+    said = ", ".join(f"{number} {words}" for number, words in besides if number)
+    return f"{text} ({said})" if said else text
+
+
+def _is(thing: Document, condition: str) -> bool:
+    return any(c["type"] == condition and c["status"] for c in thing["conditions"])
 
 
 def mark(thing: Document) -> str:
@@ -105,7 +112,7 @@ def entry(name: str, text: str, width: int, *, whole: bool) -> list[str]:
 
 
 def notes(thing: Document) -> list[Document]:
-    shown = ("WatchDegraded", "Limited")
+    shown = ("WatchDegraded", "Limited", "Drifted")
     return [c for c in thing["conditions"] if c["type"] in shown and c["status"]]
 
 

@@ -6,6 +6,7 @@ The path is a source path or a destination path, and need not exist yet. Nothing
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -98,7 +99,7 @@ def _place(agent: Agent, place: Place) -> Document:
         "destinationPath": place.path,
         "counts": not why_not,
         "whyNot": why_not or None,
-        "inSource": _in_source(looked),
+        "inSource": None if looked is None else _in_source(place, looked),
         "settling": _settling(agent, place, looked),
         "deliveries": [
             _delivery(agent, place, name, None if looked is None else looked.stat, bool(why_not))
@@ -148,17 +149,24 @@ def _through_link(root: str, relative: str) -> bool:
     return any(os.path.islink(os.path.join(root, part)) for part in (*_above(relative), relative) if part)
 
 
-def _in_source(looked: Found | None) -> Document | None:
-    """None: it is not there (or was not looked for)."""
-    if looked is None or looked.absent:
-        return None
-    if looked.error is not None:
+def _in_source(place: Place, looked: Found | None) -> Document | None:
+    """What is there, whether or not it counts; None: nothing."""
+    if looked is not None and looked.error is not None:
         return {"kind": "unreadable", "error": looked.error.strerror or str(looked.error)}
-    return {"kind": "directory"} if looked.stat is None else _version(looked.stat)
+    if looked is not None and looked.stat is not None:
+        return _version(looked.stat)
+    try:
+        info = os.lstat(place.source)
+    except OSError:
+        return None
+    if stat.S_ISREG(info.st_mode):
+        return {"kind": "file", "size": info.st_size, "mtime": info.st_mtime_ns / 1e9}
+    kinds = ((stat.S_ISDIR, "directory"), (stat.S_ISLNK, "symlink"))
+    return {"kind": next((name for test, name in kinds if test(info.st_mode)), "special")}
 
 
-def _version(stat: FileStat) -> Document:
-    return {"kind": str(stat.kind), "size": stat.size, "mtime": stat.mtime_ns / 1e9}
+def _version(version: FileStat) -> Document:
+    return {"kind": str(version.kind), "size": version.size, "mtime": version.mtime_ns / 1e9}
 
 
 def _settling(agent: Agent, place: Place, looked: Found | None) -> Document | None:
@@ -181,7 +189,7 @@ def _settling(agent: Agent, place: Place, looked: Found | None) -> Document | No
     return None
 
 
-def _sealed(place: Place, stat: FileStat, sentinel: str) -> bool:
+def _sealed(place: Place, version: FileStat, sentinel: str) -> bool:
     """Whether a sentinel speaks for a file."""
     newest = None
     for above in ("", *_above(place.relative)):
@@ -190,7 +198,7 @@ def _sealed(place: Place, stat: FileStat, sentinel: str) -> bool:
         except OSError:
             continue
         newest = max(newest or 0, info.st_ctime_ns)
-    return covered(stat, newest)
+    return covered(version, newest)
 
 
 def _at_destination(agent: Agent, names: tuple[str, str], path: str) -> Document | None:

@@ -60,6 +60,7 @@ def test_the_pattern_that_leaves_it_out_is_named(b: Bench) -> None:
     b.change(paths=(entry,))
     (b.source / "x.tmp").write_text("x")
     assert explain(b, b.source / "x.tmp")["whyNot"] == "left out by `*.tmp` in `exclude`"
+    assert explain(b, b.source / "x.tmp")["inSource"]["size"] == 1, "it is there, though it does not count"
     found = explain(b, b.source / "proxy" / "deep" / "a.mov")
     assert found["whyNot"] == "its directory proxy/ is left out by `proxy/` in `exclude`"
     assert "no pattern of `include`" in explain(b, b.source / "notes.txt")["whyNot"]
