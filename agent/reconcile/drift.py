@@ -15,7 +15,7 @@ from agent.model.change import FileKind
 from agent.model.known import Known, Origin
 from agent.model.observed import FarFile
 from agent.model.paths import destination_prefixes
-from agent.model.spec import DriftPolicy, MappingSpec, Overwrite
+from agent.model.spec import DriftPolicy, MappingSpec, Overwrite, Release
 from agent.planning.changes import difference as changed_since
 from agent.planning.drift import Merge, Pair, Tally, What, difference, is_foreign, kept_by, rules_of
 from agent.planning.receipts import is_receipt
@@ -28,6 +28,7 @@ MAX_STALE = 3
 """So often a page is asked for again because something was delivered meanwhile; then each path is judged."""
 
 BATCH = 500
+FOREIGN_NAMED = 20
 MAX_REMEMBERED = 1000
 """So many corrected paths are remembered; after more, every path counts as one of them."""
 
@@ -110,7 +111,7 @@ class Look:
         suspects: list[_Suspect] = []
         for known, far in pairs:
             if known is None:
-                if is_foreign(Pair(None, far)):
+                if far is not None and is_foreign(Pair(None, far)):
                     self._note_foreign(far)
                 continue
             if known.path == "/" or known.delivered_at >= page.asked_at:
@@ -131,7 +132,7 @@ class Look:
         if far is not None and is_receipt(self.spec, far.path):
             return  # ours, though no source has it
         self.tally.foreign += 1
-        if far is not None and len(self.foreign) < 20:
+        if far is not None and len(self.foreign) < FOREIGN_NAMED:
             self.foreign.append(far.path)
 
     # -- contents
@@ -195,8 +196,12 @@ class Look:
             _, found = sources.get(path, ("", None))
             if path in flying:
                 continue
-            if found is None or found.absent:  # nobody wants it there any more
-                gone += [path] if suspect.far is None else []
+            if found is None or found.absent:
+                if self.spec.release is Release.DELETE_SOURCE:  # what was there was all there is
+                    detail = ", ".join(part for part in (suspect.detail, "the source was released") if part)
+                    self.tally.add(suspect.what, path, detail)
+                elif suspect.far is None:  # nobody wants it there any more
+                    gone.append(path)
                 continue
             corrected = suspect.what is not What.UNVERIFIED and self._corrects(suspect)
             self.tally.add(suspect.what, path, suspect.detail, corrected=corrected)

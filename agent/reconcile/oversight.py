@@ -32,8 +32,9 @@ from agent.reconcile.verify import Verifications
 
 log = structlog.get_logger(__name__)
 
-SOON_SECONDS = 300.0
-"""Within so long after the start every destination is looked at once, spread at random."""
+SOON_SECONDS, SOON_EACH = 60.0, 0.3
+"""Seconds after a start within which every destination is looked at once, spread at random; so much at least
+for each mapping."""
 
 FAILED_MIN, FAILED_MAX = 5.0, 600.0
 
@@ -145,7 +146,8 @@ class Oversight:
             return
         now = self.context.clock.monotonic()
         if watched.due is None:
-            watched.due = now + random.random() * min(SOON_SECONDS, self._interval(spec))  # noqa: S311
+            soon = max(SOON_SECONDS, SOON_EACH * len(self.context.desired.mappings))
+            watched.due = now + random.random() * min(soon, self._interval(spec))  # noqa: S311
         verification = self._verification_due(spec, delivery.destination.name)
         drifting = spec.drift.policy is not DriftPolicy.IGNORE and now >= watched.due
         if (drifting or verification) and not self._busy(delivery) and now >= self._not_before(watched):
@@ -274,7 +276,7 @@ def conclude_look(context: Context, spec: MappingSpec, look: Look, *, verifies: 
         shown = {k: v for k, v in document.items() if k not in ("remembered", "rememberedAll")}
         context.state.looks.put(spec.name, destination, "verify", shown, now)
     log.info("looked at", mapping=spec.name, destination=destination, **_numbers(document))
-    if look.tally.differing:
+    if look.tally.differing and (look.tally.corrected or _told(document) != _told(before)):
         text = drift_text(spec, destination, document, {}, now)
         key, reason = Key(Kind.MAPPING, spec.name), str(reason_of(document, {}))
         context.state.events.tell(now, key, "Warning", reason, text, context.desired.revision)
@@ -297,6 +299,11 @@ def _rounds(spec: MappingSpec, look: Look, before: Document, now: float) -> Docu
         "remembered": look.corrected[:MAX_REMEMBERED],
         "rememberedAll": len(look.corrected) > MAX_REMEMBERED,
     }
+
+
+def _told(document: Document) -> Document:
+    """What must differ for another event."""
+    return {k: document.get(k) for k in ("missing", "changed", "damaged", "held", "kept", "paths")}
 
 
 def _numbers(document: Document) -> Document:

@@ -36,6 +36,24 @@ def test_what_somebody_changed_at_a_destination_is_said_beside_in_sync() -> None
     assert found.message == "everything is delivered, but Mapping/m: 2 files missing at archive"
 
 
+def test_the_status_shows_what_was_changed_at_a_destination() -> None:
+    """In the first line, and with its text below the object."""
+    changed = {"type": "Drifted", "status": True, "message": "2 files missing at archive"}
+    ready = {"type": "Ready", "status": True, "message": "fine"}
+    lines = status_lines(
+        {
+            "state": "inSync",
+            "inSync": True,
+            "message": "",
+            "objects": [{"kind": "Mapping", "name": "m", "ready": True, "conditions": [ready, changed]}],
+            "revision": {"applied": "r", "attempted": "r"},
+            "agent": {"running": True},
+        }
+    )
+    assert lines[0] == "in sync (1 changed at a destination)"
+    assert "    !  2 files missing at archive" in lines
+
+
 def test_what_moves_makes_it_converging_and_what_is_stalled_is_the_reason_given() -> None:
     """As long as something moves it is on its way; but the message names what a person can mend."""
     found = overall(
