@@ -63,7 +63,7 @@ def reconcile_destination(context: Context, name: str, report: Report) -> Outcom
         for key in context.mappings_of(name):
             context.queue.add(key)
     _describe(context, spec, observed, report)
-    _limits(connected, spec, observed, report)
+    _limits(context, connected, spec, observed, report)
     _hold(context, connected, spec, observed, report)
     _wake_if_changed(context, report)
     if observed is not None and _unreachable(observed, state):
@@ -142,6 +142,8 @@ def _describe(
         "connected": bool(observed and observed.connected),
         "lastError": observed.last_error if observed else "",
     }
+    if spec.control_server is not None:
+        report.detail["controlled"] = context.connected(spec.control_server) is not None
     report.message = f"{spec.place} by Server/{spec.server}"
     suspended = suspension(context, spec)
     if suspended is not None:
@@ -149,12 +151,20 @@ def _describe(
 
 
 def _limits(
-    connected: Connected, spec: DestinationSpec, observed: ObservedDestination | None, report: Report
+    context: Context,
+    connected: Connected,
+    spec: DestinationSpec,
+    observed: ObservedDestination | None,
+    report: Report,
 ) -> None:
     """What the engine cannot do, and what it has to say."""
     beyond = unsupported_of_destination(spec, connected.capabilities)
     if beyond:
         report.add(ConditionType.LIMITED, Reason.UNSUPPORTED, unsupported_text(connected, beyond))
+    control = spec.control_server
+    if control is not None and context.connected(control) is None:
+        text = f"waits for Server/{control} to delete, rename and look there; files are sent meanwhile"
+        report.add(ConditionType.LIMITED, Reason.DEPENDENCY_NOT_READY, text)
     for notice in observed.notices if observed is not None else ():
         report.add(ConditionType.LIMITED, notice.reason, notice.message)
 
@@ -184,9 +194,10 @@ def _hold(
 
 
 def _wake_if_changed(context: Context, report: Report) -> None:
-    """Mappings say whether their destination answers; they must hear when that changes."""
+    """Mappings say whether their destination answers, and wait for its control server; they must hear when
+    that changes."""
     before = context.board.get(report.key)
-    facts = ("connected", "lastError")
+    facts = ("connected", "lastError", "controlled")
     if before is not None and any(before.detail.get(f) != report.detail.get(f) for f in facts):
         for key in context.mappings_of(report.key.name):
             context.queue.add(key)

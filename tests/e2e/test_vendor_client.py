@@ -132,6 +132,29 @@ def test_a_control_server_does_what_the_sending_one_cannot(
     w.stop()
 
 
+def test_files_are_sent_while_the_control_server_is_away(
+    w: World, servers: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The destination says what waits for it."""
+    monkeypatch.setenv("PYTHONPATH", VENDOR + os.pathsep + os.environ.get("PYTHONPATH", ""))
+    (w.source / "a").write_text("one")
+    write(w, servers, "prune: true")
+    specs = (w.specs / "specs.yaml").read_text()
+    specs = specs.replace("spec: {server:", "spec: {controlServer: archive-ctl, server:")
+    (w.specs / "specs.yaml").write_text(specs + CONTROL.format(receiver=1))
+    w.start()
+    eventually(lambda: tree(w.source) == tree(servers[1].receive_root / "paris"), what="the delivery")
+    eventually(
+        lambda: [
+            c
+            for c in w.object("Destination", "archive")["conditions"]
+            if "Server/archive-ctl" in c["message"]
+        ],
+        what="the destination says what is missing",
+    )
+    w.stop()
+
+
 def test_a_missing_module_is_named(w: World, servers: tuple[Server, Server]) -> None:
     """Without the vendor's module the server stalls, and says what to install."""
     write(w, servers)
