@@ -274,7 +274,7 @@ class Trigger:
     ready: Ready = Ready.CLOSED
     settle: float = 0.2
     max_wait: float = 600.0
-    interval: float = 600.0
+    interval: float | None = 600.0  # None = `schedule` alone decides
     sentinel: str | None = None  # of Ready.SENTINEL: a directory is ready once it holds a file of this name
     schedule: str | None = None  # cron expression of further whole looks
     timezone: str = "UTC"  # of the schedule

@@ -77,7 +77,7 @@ def _next_in(context: Context, spec: MappingSpec, deliveries: list[Delivery]) ->
     turn = next_turn(context, spec)
     wall = context.clock.time()
     times = [at - wall for at in (ends, turn, *next_overdue(spec, deliveries, wall)) if at is not None]
-    soonest = min([*reachable, *times], default=spec.trigger.interval)
+    soonest = min([*reachable, *times], default=LONGEST_PAUSE)
     return min(max(0.05, soonest), LONGEST_PAUSE)
 
 

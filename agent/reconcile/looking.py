@@ -12,7 +12,7 @@ from agent.reconcile.context import Context
 from agent.reconcile.one_delivery import Delivery
 from agent.reconcile.queue import WHOLE, Hints
 from agent.reconcile.survey import Walk, begin
-from agent.reconcile.turns import looked
+from agent.reconcile.turns import interval_of, looked
 
 HIGH, LOW = 40_000, 20_000
 
@@ -72,5 +72,6 @@ def _step(context: Context, spec: MappingSpec, walk: Walk, deliveries: list[Deli
         memory.behind = memory.behind or found[name].missed
         if walk.is_whole:
             memory.walk = None if walk.done or found[name].missed else walk
-            memory.survey_due = context.clock.monotonic() + spec.trigger.interval
-            looked(context, spec, name)
+            memory.survey_due = context.clock.monotonic() + interval_of(spec)
+            if memory.walk is None:
+                looked(context, spec, name)

@@ -45,7 +45,7 @@ from agent.reconcile.survey import Survey, hints_for
 from agent.reconcile.suspension import delivery_suspension
 from agent.reconcile.tombstones import next_look
 from agent.reconcile.trash import deleted_files
-from agent.reconcile.turns import remembered, turn_is_due
+from agent.reconcile.turns import interval_of, remembered, turn_is_due
 from agent.state.attempts import Failures
 
 log = structlog.get_logger(__name__)
@@ -56,7 +56,7 @@ DAY = 86_400.0
 
 def _window(spec: MappingSpec) -> float:
     """Seconds within which deletions count as one round."""
-    return min(spec.trigger.interval, DAY)
+    return min(interval_of(spec), DAY)
 
 
 @dataclass(slots=True)

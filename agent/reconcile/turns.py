@@ -25,7 +25,7 @@ def remembered(context: Context, spec: MappingSpec, destination: str, once: bool
     decides, the spec is as it was at the last look, and everything that was begun has ended. An agent that
     makes one pass (`once`) always looks."""
     memory = Memory()
-    if once or not math.isinf(spec.trigger.interval):
+    if once or spec.trigger.interval is not None:
         return memory
     last = context.state.turns.last(spec.name, destination)
     begun = context.state.attempts.of(spec.name, destination)
@@ -35,6 +35,11 @@ def remembered(context: Context, spec: MappingSpec, destination: str, once: bool
     memory.files = context.state.ledger.count(spec.name, destination)
     memory.bytes = context.state.ledger.total_bytes(spec.name, destination)
     return memory
+
+
+def interval_of(spec: MappingSpec) -> float:
+    """Seconds between whole looks; infinite where the schedule alone decides."""
+    return math.inf if spec.trigger.interval is None else spec.trigger.interval
 
 
 def turn_is_due(context: Context, spec: MappingSpec, destination: str) -> bool:

@@ -56,7 +56,7 @@ class Subscription:
         self.callback = callback
         self.filter = filter_
         self.symlinks = symlinks
-        self.interval = trigger.interval
+        self.interval = math.inf if trigger.interval is None else trigger.interval
         self._settle = Settle(trigger.ready, trigger.settle, trigger.max_wait)
         self._subtrees: set[str] = set()
         self._empty: set[str] = set()  # directories whose only news is that they are empty

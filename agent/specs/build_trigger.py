@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from agent.model.spec import Ready, Trigger
@@ -17,14 +16,13 @@ _HERE: Path = ("spec", "trigger")
 def build_trigger(given: dict[str, Any], fail: Report) -> Trigger:
     known = Trigger()
     watch, ready = given.get("watch", known.watch), given.get("ready", known.ready)
+    alone = not watch and "schedule" in given and "interval" not in given
     trigger = Trigger(
         watch=watch,
         ready=Ready(ready) if isinstance(ready, str) else Ready.SENTINEL,
         settle=_duration(given, "settle", known.settle),
         max_wait=_duration(given, "maxWait", known.max_wait),
-        interval=_duration(
-            given, "interval", known.interval if watch or "schedule" not in given else math.inf
-        ),
+        interval=None if alone else _duration(given, "interval", known.interval or 0.0),
         sentinel=None if isinstance(ready, str) else _sentinel(ready["sentinel"], fail),
         schedule=given.get("schedule"),
         timezone=given.get("timezone", known.timezone),

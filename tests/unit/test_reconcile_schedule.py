@@ -14,7 +14,7 @@ from agent.model.spec import Trigger
 from agent.reconcile.wallclock import WallClock
 
 PARIS = "Europe/Paris"
-NIGHTLY = Trigger(watch=False, interval=float("inf"), schedule="0 2 * * *", timezone=PARIS)
+NIGHTLY = Trigger(watch=False, interval=None, schedule="0 2 * * *", timezone=PARIS)
 
 
 def at(text: str) -> float:

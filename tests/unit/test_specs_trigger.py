@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,7 @@ def test_a_schedule_has_a_zone(tmp_path: Path) -> None:
 
 def test_without_watching_and_interval_the_schedule_alone_decides(tmp_path: Path) -> None:
     """An interval that is written holds, too."""
-    assert math.isinf(trigger_of(tmp_path, "{watch: false, schedule: '@daily'}").interval)
+    assert trigger_of(tmp_path, "{watch: false, schedule: '@daily'}").interval is None
     assert trigger_of(tmp_path, "{watch: false, schedule: '@daily', interval: 1h}").interval == 3600.0
     assert trigger_of(tmp_path, "{watch: false}").interval == 600.0
 
