@@ -8,6 +8,7 @@ and time alone has no digest in the ledger.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -50,20 +51,40 @@ class Adoption:
     """Source path, version and what is there: contents that are still to be compared."""
 
 
-def needs_adoption(context: Context, mapping: str, destination: str) -> bool:
-    """Nothing is known of what is there, and nothing is on its way."""
-    state = context.state
-    return not (
-        state.looks.adopted(mapping, destination)
-        or state.ledger.count(mapping, destination)
-        or state.attempts.of(mapping, destination)
-    )
+def left_to_adopt(context: Context, spec: MappingSpec, destination: str) -> tuple[str, ...]:
+    """The paths of the mapping below which nothing is known of what is there: all at first, if nothing is on
+    its way; then those whose sources were not there to be compared with."""
+    state, names = context.state, (spec.name, destination)
+    if state.looks.adopted(*names):
+        return ()
+    begun = state.looks.get(*names, "adopt")
+    if begun is not None:
+        return tuple(prefix for prefix in destination_prefixes(spec) if prefix in begun["left"])
+    if state.ledger.count(*names) or state.attempts.of(*names):
+        return ()
+    return destination_prefixes(spec)
 
 
-def begin(context: Context, spec: MappingSpec, can: Capabilities) -> Adoption:
+def comparable(spec: MappingSpec, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+    """Those whose source is there. An empty directory may be a disk that is not mounted yet: it waits."""
+    sources = dict(zip(destination_prefixes(spec), spec.paths, strict=True))
+    return tuple(prefix for prefix in prefixes if _holds_something(sources[prefix].source))
+
+
+def _holds_something(source: str) -> bool:
+    try:
+        with os.scandir(source) as entries:
+            return any(True for _ in entries)
+    except NotADirectoryError:
+        return True
+    except OSError:
+        return False
+
+
+def begin(context: Context, spec: MappingSpec, can: Capabilities, prefixes: tuple[str, ...]) -> Adoption:
     """Where a server tells no digests, size and time decide; the mapping's conditions say so."""
     checksum = spec.verify.mode is VerifyMode.CHECKSUM and can.digests
-    return Adoption(Listing(destination_prefixes(spec), checksum), Reader(context.clock))
+    return Adoption(Listing(prefixes, checksum), Reader(context.clock))
 
 
 def adopt(scene: Scene, spec: MappingSpec, adoption: Adoption) -> bool:
@@ -140,13 +161,26 @@ def _record(
     adoption.bytes += sum(stat.size for _, stat, _, _ in rows)
 
 
-def finish(context: Context, spec: MappingSpec, destination: DestinationSpec, adoption: Adoption) -> None:
-    """Remembered, so that it is not done again; told when there was something."""
+def finish(context: Context, spec: MappingSpec, destination: DestinationSpec, adoption: Adoption) -> bool:
+    """Remembered, so that it is not done again; told when there was something. True when nothing is left."""
     adoption.reader.close()
-    now = context.clock.time()
-    context.state.looks.set_adopted(spec.name, destination.name, now)
-    if not adoption.files:
-        return
+    now, looks, names = context.clock.time(), context.state.looks, (spec.name, destination.name)
+    before = left_to_adopt(context, spec, destination.name) or destination_prefixes(spec)
+    left = [prefix for prefix in before if prefix not in adoption.listing.directories]
+    with context.state.transaction():
+        if left:
+            looks.put(*names, "adopt", {"left": left}, now)
+        else:
+            looks.set_adopted(*names, now)
+            looks.drop(*names, "adopt")
+    if adoption.files:
+        _tell(context, spec, destination, adoption, now)
+    return not left
+
+
+def _tell(
+    context: Context, spec: MappingSpec, destination: DestinationSpec, adoption: Adoption, now: float
+) -> None:
     key, revision = Key(Kind.MAPPING, spec.name), context.desired.revision
     files, size = count(adoption.files, "file"), format_size(adoption.bytes)
     text = f"adopted {files} ({size}) that {destination.name} had already and that are like the source"

@@ -20,7 +20,17 @@ from agent.planning.backoff import delay
 from agent.planning.drift import hold_back
 from agent.planning.effective import effective
 from agent.reconcile.act import Scene
-from agent.reconcile.adopt import Adoption, adopt, begin, finish, give_up, needs_adoption, progress, refused
+from agent.reconcile.adopt import (
+    Adoption,
+    adopt,
+    begin,
+    comparable,
+    finish,
+    give_up,
+    left_to_adopt,
+    progress,
+    refused,
+)
 from agent.reconcile.context import Context
 from agent.reconcile.drift import MAX_REMEMBERED, Look
 from agent.reconcile.found import Document, damage_of, document_of, drift_text, is_open, reason_of
@@ -81,20 +91,21 @@ class Oversight:
             return
         scene = delivery.live_scene
         if watched.adoption is None:
-            if not scene.connected.capabilities.inventory or not needs_adoption(
-                self.context, spec.name, delivery.destination.name
-            ):
-                watched.adopted = True
-                return
-            watched.adoption = begin(self.context, spec, scene.connected.capabilities)
+            can = scene.connected.capabilities
+            left = left_to_adopt(self.context, spec, delivery.destination.name) if can.inventory else ()
+            watched.adopted = not left
+            prefixes = comparable(spec, left)
+            if not prefixes:
+                return  # nothing is left, or its source is not there: that nothing is sent of
+            watched.adoption = begin(self.context, spec, can, prefixes)
         try:
             over = adopt(scene, spec, watched.adoption)
         except LaneSyncError as error:
             self._adoption_failed(spec, delivery, watched, error)
             return
         if over:
-            finish(self.context, spec, delivery.destination, watched.adoption)
-            watched.adopted, watched.adoption = True, None
+            watched.adopted = finish(self.context, spec, delivery.destination, watched.adoption)
+            watched.adoption = None
             return
         delivery.found.adopting = progress(watched.adoption, delivery.destination.name)
         self._come_back(spec, watched.adoption.listing.wait)
@@ -115,7 +126,7 @@ class Oversight:
         """After everything else of a turn. Never raises what a destination does."""
         watched = self._of(spec.name, delivery.destination.name)
         names = (spec.name, delivery.destination.name)
-        if not delivery.surveys or not watched.adopted:
+        if not delivery.surveys or watched.adoption is not None:
             _close(watched)
             self.requests.refuse(*names, _why_not(delivery))
             return

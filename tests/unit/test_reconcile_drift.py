@@ -20,6 +20,7 @@ from agent.model.spec import (
     EngineKind,
     OnRemove,
     Overwrite,
+    PathMapping,
     Release,
     ServerSpec,
     Verify,
@@ -97,6 +98,30 @@ def test_a_file_of_just_now_is_sent_rather_than_adopted(b: Bench) -> None:
     b.pass_time(1.0)
     b.converge()
     assert sent(b) == 1
+
+
+def test_a_source_that_comes_later_is_adopted_then(tmp_path: Path) -> None:
+    """Its disk may be mounted after the agent has started, over another start of it, too; the other entry of
+    the mapping does not wait."""
+    b = Bench(tmp_path)
+    put(b, "here/a")
+    late = tmp_path / "late"
+    late.mkdir()
+    paths = (PathMapping("/here", str(b.source / "here")), PathMapping("/late", str(late)))
+    b.change(paths=paths)
+    b.engine._trees["receiver", 1] = {"/here/a": there("/here/a"), "/late/b": there("/late/b")}
+    b.pass_time(1.0)
+    b.crash()
+    b.open()
+    b.pass_time(1.0)
+    assert b.agent.context.state.ledger.count("m", "d") == 1
+    (late / "b").write_text("x")
+    os.utime(late / "b", (900_000.0, 900_000.0))
+    b.look()
+    b.converge()
+    assert sent(b) == 0
+    assert b.agent.context.state.ledger.count("m", "d") == 2
+    assert b.agent.context.state.looks.adopted("m", "d")
 
 
 def test_nothing_is_sent_before_the_destination_has_told(tmp_path: Path) -> None:
