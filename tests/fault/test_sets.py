@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import threading
@@ -15,6 +16,7 @@ from servers import Server
 from agent.jetstream import constants
 from agent.server.data import sets
 from agent.server.data.publish import Policy
+from agent.server.data.received import ReceivedTransfer
 
 pytestmark = pytest.mark.fault
 MIB = 1 << 20
@@ -271,3 +273,36 @@ def test_a_server_finishes_at_its_launch_what_a_crash_left_half_published(tmp_pa
     os.close(fd)
     with Server(tmp_path / "receiver", root, {}):
         wait_for(lambda: len(list(root.glob("f*"))) == 5, "the set is there")
+
+
+def test_renames_that_storage_interrupts_go_on_before_anything_else_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full in the middle: what was begun stays written down, and goes on as soon as there is
+    room, also when another transfer comes first."""
+    root = tmp_path / "root"
+    root.mkdir()
+    transfer = ReceivedTransfer("0" * 32, os.fsencode(root))
+    policy, fd = Policy(as_set=True), transfer.staging.fd
+    for number in range(4):
+        (root / ".lanesync" / transfer.uid / str(number)).write_bytes(b"x")
+        transfer.staged.hold(sets.Member(number, b"%d" % number, (), b"f%d" % number, 0), fd)
+    real, left = sets.publish, [2]
+
+    def fills_up(*arguments: object) -> object:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "full")
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sets, "publish", fills_up)
+    with pytest.raises(OSError, match="full"):
+        transfer.staged.publish(transfer.root, fd, policy, 4)
+    assert len(list(root.glob("f*"))) == 2 and sets.interrupted(transfer.root)
+    with pytest.raises(OSError, match="full"):
+        sets.go_on_below(transfer.root, [((transfer.root, transfer.uid), transfer.staged)])
+    left[0] = 10
+    sets.go_on_below(transfer.root, [((transfer.root, transfer.uid), transfer.staged)])
+    assert len(list(root.glob("f*"))) == 4 and not sets.interrupted(transfer.root)
+    assert transfer.staged.published and transfer.staged.publish(transfer.root, fd, policy, 4) == []
+    transfer.staging.remove()

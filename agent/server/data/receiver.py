@@ -24,7 +24,7 @@ from agent.server.data.room import Room
 from agent.server.data.rules import Rules
 from agent.server.data.serving import Serving
 from agent.server.data.sessions import Session
-from agent.server.data.sets import finish_roots
+from agent.server.data.sets import finish_roots, go_on_below
 from agent.server.data.syncer import Job
 from agent.server.data.throttle import Throttle
 from agent.server.data.wire import Kind, Stream, WireError
@@ -216,9 +216,9 @@ class Receiver:
 
     def set_roots(self, paths: list[bytes]) -> None:
         """Roots that an earlier process may have left unfinished files in, or a set half published."""
+        finish_roots(paths)
         with self._lock:
             self._swept.update(paths)
-        finish_roots(paths)
 
     # --- transfers ---------------------------------------------------------------------------------
 
@@ -233,6 +233,7 @@ class Receiver:
                 if taken is not None and (taken.root, taken.uid) != (path, ident):
                     raise WireError(f"handle {handle} is another open transfer's")
                 self._root(path)
+                go_on_below(path, ((key, one.staged) for key, one in self._transfers.items()))
                 transfer = self._transfers.get((path, ident))
                 if transfer is None:
                     transfer = self._transfers[path, ident] = ReceivedTransfer(ident, path, self._memory)
@@ -274,13 +275,12 @@ class Receiver:
             return
         with self._lock:
             transfer = self._transfers.get((path, ident))
-            if transfer is not None and transfer.session is not None:
+            if transfer is not None and (transfer.session is not None or transfer.staged.publishing.locked()):
                 return
             self._transfers.pop((path, ident), None)
         if transfer is not None:
             transfer.staging.close()
             transfer.outcomes.clear()
-        finish_roots([path])
         staging.discard(path, ident)
 
     def sync_failed(self, path: bytes, error: OSError) -> None:

@@ -291,7 +291,8 @@ class Serving:
             except OSError as problem:  # the sender asks again in its next session
                 self._give_up(f"the destination cannot publish the set: {reason(problem)}")
 
-        self._receiver.sync(Job(transfer, done), transfer)
+        journaled = None if header.flags & wire.DISCARD else transfer  # nothing of what is dropped
+        self._receiver.sync(Job(journaled, done), transfer)
 
     def _give_up(self, why: str) -> None:
         self._stream.refuse(why)

@@ -9,6 +9,7 @@ interrupts the renames, `finish` goes on with them before anything else is done 
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import stat
@@ -35,6 +36,8 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LATER = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Trouble that passes, or that a person has to end: the renames wait for it. All else is about one file."""
 
+MAX_PARTIALS = 20_000  # large files of a set that are taken up again after a crash
+
 Failures = list[tuple[int, str]]
 
 
@@ -59,12 +62,16 @@ class StagedSet:
     def __init__(self, *, published: bool = False) -> None:
         self._lock = threading.Lock()
         self._members: dict[int, Member] = {}
+        self._folders: dict[Parts, Parts] = {}  # each directory once
+        self.publishing = threading.Lock()
         self.published = published  # and nothing has come since
         self.journaled = False
 
     def hold(self, member: Member, staging: int) -> None:
         """Take it in; an earlier version of the same file goes."""
         with self._lock:
+            folder = self._folders.setdefault(member.directory, member.directory)
+            member = member._replace(directory=folder)
             before = self._members.get(member.seq)
             self._members[member.seq] = member
             self.published = False
@@ -83,13 +90,23 @@ class StagedSet:
         return seq in self._members
 
     def partials(self) -> list[Partial]:
+        """As many as a journal, and an answer to a sender, has room for; others are sent again."""
         with self._lock:
-            return [member.partial for member in self._members.values() if member.partial is not None]
+            found = (member.partial for member in self._members.values() if member.partial is not None)
+            return list(itertools.islice(found, MAX_PARTIALS))
 
     def publish(self, root: bytes, staging: int, policy: Policy, count: int) -> Failures:
         """Give all their names, durably; in a thread of which there is one for the root. Returns what is in
         the way: then nothing was published, unless it came up in the middle. IncompleteError when not
-        `count` files are here. OSError when storage fails: call again to go on."""
+        `count` files are here. OSError when storage fails: call again to go on, or `go_on`."""
+        staging = os.dup(staging)  # whatever becomes of the transfer meanwhile
+        try:
+            with self.publishing:
+                return self._publish(root, staging, policy, count)
+        finally:
+            os.close(staging)
+
+    def _publish(self, root: bytes, staging: int, policy: Policy, count: int) -> Failures:
         with self._lock:
             if self.published and not self._members:
                 return []
@@ -111,6 +128,25 @@ class StagedSet:
                     del self._members[member.seq]
             self.journaled, self.published = False, not self._members
         return failures
+
+    def go_on(self, root: bytes, uid: str) -> None:
+        """Finish renames that storage has interrupted. OSError when that cannot be yet."""
+        if not self.journaled or not self.publishing.acquire(blocking=False):
+            return
+        try:
+            published = finish(root, os.fsencode(uid))
+            with self._lock:
+                self._members.clear()
+                self.journaled, self.published = False, published
+        finally:
+            self.publishing.release()
+
+
+def go_on_below(root: bytes, staged: Iterable[tuple[tuple[bytes, str], StagedSet]]) -> None:
+    """Finish what storage has interrupted below a root, before anything else is written there. OSError."""
+    for (path, uid), one in staged:
+        if path == root:
+            one.go_on(root, uid)
 
 
 def interrupted(root: bytes) -> bool:
@@ -151,16 +187,17 @@ def finish_roots(roots: Iterable[bytes]) -> None:
             _log.warning("a set is not published yet", root=os.fsdecode(root), error=reason(error))
 
 
-def finish(root: bytes, uid: bytes) -> None:
-    """Go on with the renames of one transfer, if it has a journal. OSError when it cannot be done now."""
+def finish(root: bytes, uid: bytes) -> bool:
+    """Go on with the renames of one transfer, if it has a journal; whether all of it is published by this.
+    OSError when it cannot be done now."""
     try:
         staging = open_below(root, (STAGING, uid), create=False)
     except (FileNotFoundError, FileError):
-        return
+        return False
     try:
         found = _read_journal(staging)
         if found is None:
-            return
+            return False
         policy, members = found
         _log.info(
             "publishing a set goes on", root=os.fsdecode(root), uid=os.fsdecode(uid), files=len(members)
@@ -173,6 +210,7 @@ def finish(root: bytes, uid: bytes) -> None:
             os.close(os.open(PUBLISHED, _CREATE, 0o600, dir_fd=staging))
             os.fsync(staging)
         _remove_journal(staging)
+        return not failures
     finally:
         os.close(staging)
 
