@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from agent.model.change import ChangeSet, FileKind, FileStat
+from agent.model.change import ChangeSet, FileKind, FileStat, Rename
+from agent.model.known import Known
 from agent.model.observed import (
     ObservedDefaults,
     ObservedDestination,
@@ -24,6 +25,7 @@ from agent.model.plan import (
     DeletePaths,
     ForgetPaths,
     Plan,
+    RenamePaths,
     ResumeTransfer,
     RetagDestination,
     SetDefaults,
@@ -33,11 +35,13 @@ from agent.model.plan import (
     SetTransferRate,
     StartTransfer,
     SuspendTransfer,
+    TrashPaths,
 )
 from agent.model.spec import DestinationSpec, Lane, MappingSpec, PathMapping, TransferDefaults
 from agent.planning.changes import compare
 from agent.planning.destination import destination_digest, plan_destination
 from agent.planning.mapping import plan_mapping
+from agent.planning.renames import as_rename, created_files, may_rename, pair
 
 AGENT = "agent-1"
 FOREIGN = Tag("agent-2", "Mapping/dailies")
@@ -64,6 +68,11 @@ class World:
     delivered: dict[str, FileStat] = field(default_factory=dict)  # files at the destination
     reports: bool = True  # whether the server reports lanes and defaults
     touched: set[str] = field(default_factory=set)  # destinations, transfers and paths that were changed
+    renaming: dict[str, tuple[str, FileStat]] = field(default_factory=dict)  # old path -> new one, version
+    leaving: set[str] = field(default_factory=set)  # directories that go when renamings have ended
+    trash: dict[str, FileStat] = field(default_factory=dict)
+    since: dict[str, float] = field(default_factory=dict)  # tombstones
+    now: float = 1e9
 
     # planning
 
@@ -82,7 +91,8 @@ class World:
         flying: dict[str, FileStat | None] = dict.fromkeys(self.deleting)
         for carried in self.carries.values():
             flying |= carried
-        return flying
+        flying |= dict.fromkeys((*self.renaming, *self.leaving))
+        return flying | dict(self.renaming.values())
 
     def changes(self) -> ChangeSet:
         found = {path: (f"/src{path}", stat) for path, stat in self.source.items()}
@@ -98,10 +108,25 @@ class World:
         suspended: bool = False,
     ) -> Plan:
         transfers = tuple(self.transfers.values())
-        count = len(self.ledger)
+        count, changes = len(self.ledger), self.changes()
+        gone = {deletion.path for deletion in changes.deletions}
+        self.since = {path: self.since.get(path, self.now) for path in gone}
         return plan_mapping(
-            desired, destination, lanes, self.changes(), transfers, count, approved, suspended, agent=AGENT
+            *(desired, destination, lanes, changes, transfers, count, approved, suspended),
+            agent=AGENT,
+            still_present=lambda path: any(p == path or p.startswith(path + "/") for p in self.source),
+            renames=self.renames(changes) if may_rename(desired) else (),
+            gone_since=self.since,
+            now=self.now,
         )
+
+    def renames(self, changes: ChangeSet) -> tuple[Rename, ...]:
+        known = [Known(path, stat) for path, stat in self.ledger.items()]
+        flying = self.in_flight()
+        found = pair(
+            created_files(changes.changes), known, lambda p: p not in self.source and p not in flying
+        )
+        return tuple(map(as_rename, found))
 
     # carrying out
 
@@ -172,11 +197,42 @@ class World:
                 if not any(other.startswith(path + "/") for other in self.delivered):
                     self.delivered.pop(path, None)
 
+        elif isinstance(action, RenamePaths):
+            flying = self.in_flight()
+            for rename in action.renames:
+                old, new = rename.old, rename.change.path
+                assert old not in flying, "nothing is renamed that is in flight"
+                assert new not in flying
+                assert new not in self.delivered, "a rename never replaces"
+                assert old in self.ledger, "only what was delivered is renamed"
+                for above in [other for other in self.delivered if new.startswith(other + "/")]:
+                    assert self.delivered[above].kind is FileKind.EMPTY_DIRECTORY
+                    del self.delivered[above]
+                self.delivered[new] = self.delivered.pop(old)
+                self.renaming[old] = (new, rename.change.stat)
+            self.leaving |= set(action.directories)
+            self.touched |= {rename.old for rename in action.renames} | set(action.directories)
+        elif isinstance(action, TrashPaths):
+            assert not {path for path, _ in action.moves} & set(self.in_flight())
+            for path, place in action.moves:
+                self.trash[place] = self.delivered.pop(path)
+                self.deleting.add(path)
+                self.touched.add(path)
+
     def finish(self) -> None:
         """All that is in flight ends well and is recorded."""
+        for old, (new, stat) in self.renaming.items():
+            del self.ledger[old]
+            self.ledger[new] = stat
+        self.renaming.clear()
+        self.leaving.clear()
         for path in self.deleting:
             self.ledger.pop(path, None)
         self.deleting.clear()
+        for path, stat in self.ledger.items():  # a directory that was not empty when it was sent is now
+            emptied = not any(other.startswith(path + "/") for other in self.delivered)
+            if stat.kind is FileKind.EMPTY_DIRECTORY and emptied:
+                self.delivered[path] = stat
         for name, carried in self.carries.items():
             for path, stat in carried.items():
                 below = [other for other in self.delivered if other.startswith(path + "/")]

@@ -25,11 +25,13 @@ from agent.model.plan import (
     DeletePaths,
     ForgetPaths,
     Plan,
+    RenamePaths,
     ResumeTransfer,
     SetTransferPriority,
     SetTransferRate,
     StartTransfer,
     SuspendTransfer,
+    TrashPaths,
 )
 from agent.model.spec import (
     DEFAULT_LANES,
@@ -117,6 +119,50 @@ def test_applying_plans_converges_to_the_source(steps: list) -> None:
             assert world.delivered == source | foreign
     assert world.transfers["foreign"] is other
     assert not world.touched & (set(foreign) | {"foreign"})
+
+
+GRACE = 3600.0
+
+
+@laws
+@given(steps=st.lists(st.tuples(trees, st.booleans(), st.booleans()), min_size=1, max_size=5))
+def test_renames_grace_and_trash_end_where_sending_and_deleting_do(steps: list) -> None:
+    """Whatever is renamed, waits or goes to the trash: a plan after apply is empty, and when the grace is
+    over the destination holds the source and nothing else of ours, each path with its own content. Nothing
+    is deleted before its grace is over, and with a trash nothing at all."""
+    world = World()
+    foreign = {"/paris/in/theirs": file_stat(9)}
+    world.delivered |= foreign
+    for source, grace, trash in steps:
+        world.source = source
+        limits = Deletions(10**9, 1.0, grace=GRACE if grace else 0.0, trash=trash)
+        desired = replace(RELAXED, deletions=limits)
+        waiting = {path for path in world.ledger if grace and path not in source}
+        for turn in range(8):
+            found = world.plan_mapping(desired, lanes=DEFAULT_LANES)
+            if turn < 2 and not any(isinstance(a, ForgetPaths) for a in found.actions):
+                deleted = {p for a in found.actions if isinstance(a, DeletePaths) for p in a.files}
+                deleted |= {p for a in found.actions if isinstance(a, TrashPaths) for p, _ in a.moves}
+                replaced = {p for p in deleted if p in source}
+                early = {p for p in deleted & waiting - replaced if world.since[p] + GRACE > world.now}
+                assert not early
+            world.apply(found)
+            assert world.plan_mapping(desired, lanes=DEFAULT_LANES).empty
+            world.finish()
+            world.now += GRACE / 2
+        assert world.plan_mapping(desired, lanes=DEFAULT_LANES).empty
+        assert world.ledger == source
+        assert world.delivered == source | foreign
+    assert not world.touched & set(foreign)
+
+
+@laws
+@given(before=trees, after=trees)
+def test_without_prune_nothing_is_ever_renamed(before: dict, after: dict) -> None:
+    """The old name would be gone at the destination."""
+    world = World(ledger=dict(before), delivered=dict(before), source=after)
+    found = world.plan_mapping(replace(RELAXED, prune=False)).actions
+    assert not [a for a in found if isinstance(a, RenamePaths | TrashPaths)]
 
 
 @laws
