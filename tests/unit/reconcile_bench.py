@@ -10,6 +10,8 @@ from agent.model.observed import FileResult
 from agent.model.spec import (
     DesiredState,
     DestinationSpec,
+    Drift,
+    DriftPolicy,
     EngineKind,
     Key,
     Kind,
@@ -44,7 +46,9 @@ class Bench:
         self.source.mkdir(exist_ok=True)
         self.engine = engine or MemoryEngine()
         self.clock = VirtualClock()
-        self.mapping = MappingSpec("m", ("d",), (PathMapping("/", str(self.source)),))
+        # Looks at the destination come at random times: tests of them ask for them.
+        drift = Drift(DriftPolicy.IGNORE)
+        self.mapping = MappingSpec("m", ("d",), (PathMapping("/", str(self.source)),), drift=drift)
         self.destination = DestinationSpec("d", "receiver", 1, server="s")
         self.open()
 
