@@ -109,9 +109,10 @@ HARMLESS = {
         transferDefaults.timeout""",
     "Mapping": """
         destination destinations[] destinationPath paths.*.include[] paths.*.exclude[] symlinks lane
-        sendRateMax overwrite trigger.ready trigger.settle trigger.maxWait trigger.interval trigger.schedule
-        trigger.timezone deletions.maxPercent deletions.grace drift.policy drift.interval verify.interval
-        verify.mode retry.interval retry.maxInterval publish marker receipt dependsOn[] onRemove""",
+        sendRateMax overwrite trigger.ready trigger.ready.sentinel trigger.settle trigger.maxWait
+        trigger.interval trigger.schedule trigger.timezone deletions.maxPercent deletions.grace drift.policy
+        drift.interval verify.interval verify.mode retry.interval retry.maxInterval publish marker receipt
+        dependsOn[] onRemove""",
     "Share": "mapping expiresIn description",
     "Alert": "on[] for groupWait repeat select webhook.format heartbeat.interval",
 }

@@ -231,19 +231,6 @@ def test_what_is_missing_is_not_made_up(tmp_path: Path, spec: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "name"),
-    [
-        ("{destination: archive, paths: {/a: /b}, deletions: {grace: 1h}}", "`grace`"),
-        ("{destination: archive, paths: {/a: /b}, deletions: {trash: true}}", "`trash`"),
-    ],
-)
-def test_what_is_not_carried_out_is_refused_by_name(tmp_path: Path, spec: str, name: str) -> None:
-    """Nothing in a spec is silently ignored."""
-    loaded = read(tmp_path, DESTINATION, mapping(spec))
-    assert only(loaded).endswith(f"{name} is not supported yet")
-
-
-@pytest.mark.parametrize(
     ("spec", "expected"),
     [
         (
