@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from servers import Server, eventually, start_server
 
-from agent.jetstream import CommandError
+from agent.jetstream import CommandError, constants
 from agent.server.data import wire
 from agent.server.data.wire import Header, Kind, Stream
 
@@ -305,3 +305,36 @@ def test_partials_that_name_the_source_but_not_what_is_there(place: Place) -> No
         api.send.createTransfer(destination, _manifest(api, place))
         eventually(lambda: learnt and impostor.sessions > 4, what="it comes again")
         send_soundly(place)
+
+
+def _obliging(stream: Stream, header: Header, _payload: bytes) -> None:
+    """A receiver of an earlier version, to which nothing is sent."""
+    if header.kind == Kind.OPEN:
+        stream.send_json(Header(Kind.OPENED, handle=header.handle), {"runs": [], "partials": []})
+    elif header.kind == Kind.CHECKPOINT:
+        stream.send(Header(Kind.CHECKPOINTED, handle=header.handle))
+
+
+@pytest.mark.parametrize(
+    ("flag", "field"),
+    [
+        (constants.TRANSFER_FLAG_SET, "`publish: set`"),
+        (constants.TRANSFER_FLAG_STRICT, "`durability: strict`"),
+        (0, "`symlinks: preserve`"),
+    ],
+)
+def test_a_receiver_of_an_earlier_version_is_asked_for_nothing_that_it_does_not_know(
+    place: Place, flag: int, field: str
+) -> None:
+    """The transfer, or the link, fails for good, and the field of the spec is named with the remedy."""
+    link = place.folder / "link"
+    if not link.is_symlink():
+        link.symlink_to("small")
+    entry = {"src": str(link), "size": 5, "flags": constants.FILETYPE_SYMLINK}
+    with Impostor(_obliging) as impostor, place.sender.api() as api:
+        destination = api.send.createDestination("127.0.0.1", destinationPort=impostor.port)
+        manifest = api.send.waitForManifest(api.send.createManifest(mappings={"/link": entry}))
+        flags = constants.DEFAULT_TRANSFER_FLAGS | flag
+        ended = api.send.waitForTransfer(api.send.createTransfer(destination, manifest, transferFlags=flags))
+        assert ended["status"] == "error"
+        assert field in ended["errorMessage"] and "newer version" in ended["errorMessage"]

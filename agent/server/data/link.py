@@ -182,7 +182,7 @@ class Link:
             self.last_used = time.monotonic()
             self._apply_pace()
             self.portion.begun(self.last_used)
-            for transfer in self.transfers.values():
+            for transfer in list(self.transfers.values()):  # some end by this
                 self._open(session, transfer)
             self._post_calls(session)
 
