@@ -34,6 +34,8 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
         (["describe", "dailies"], 1, "KIND/NAME"),
         (["events", "--since", "yesterday"], 2, "not a duration"),
         (["reconcile"], 1, "needs a running agent"),
+        (["run", ".", "--history-age", "soon"], 2, "not a duration"),
+        (["run", ".", "--history-size", "5"], 2, "not a size"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
