@@ -12,7 +12,6 @@ import random
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import structlog
@@ -34,7 +33,12 @@ from agent.state.alerts import Outgoing
 
 log = structlog.get_logger(__name__)
 
-WORKERS = 4
+WORKERS = 32
+"""Requests at a time. Each alert has one at most, and one heartbeat."""
+
+STOP_SECONDS = 3.0
+"""Granted to requests when the agent ends; what was not taken by then is sent when it starts again."""
+
 RETRY_INTERVAL, RETRY_MAX = 5.0, 600.0
 INTERVAL = 300.0
 """Seconds between two looks at an alert without a heartbeat."""
@@ -168,7 +172,6 @@ class AlertRunner:
     def __init__(self, context: Context, look: Callable[[], Seen]) -> None:
         self._context = context
         self._look = look
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="alert")
         self._sending: set[str] = set()
         self._idle = threading.Condition()
         self._stopping = False
@@ -179,12 +182,13 @@ class AlertRunner:
         self._thread.start()
 
     def stop(self) -> None:
-        """What is on its way is waited for, for as long as one request may take. Idempotent."""
+        """A receiver that does not answer holds nothing up. Idempotent."""
         self._stopping = True
         self._context.alerts_changed.set()
         if self._thread is not None:
             self._thread.join()
-        self._pool.shutdown()
+        with self._idle:
+            self._idle.wait_for(lambda: not self._sending, STOP_SECONDS)
 
     def drain(self) -> None:
         """Tell now what is true now, without waiting for more, and wait until each was tried once."""
@@ -250,10 +254,12 @@ class AlertRunner:
 
     def _submit(self, what: str, job: Callable[..., None], *arguments: object) -> None:
         with self._idle:
-            if what in self._sending or self._stopping:
-                return
+            if what in self._sending or len(self._sending) >= WORKERS or self._stopping:
+                return  # the end of any brings the next look
             self._sending.add(what)
-        self._pool.submit(self._guarded, what, job, *arguments)
+        threading.Thread(
+            target=self._guarded, args=(what, job, *arguments), name=f"alert {what}", daemon=True
+        ).start()
 
     def _guarded(self, what: str, job: Callable[..., None], *arguments: object) -> None:
         try:

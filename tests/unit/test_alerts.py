@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from agent.model.spec import (
     SecretSource,
     Webhook,
 )
+from agent.reconcile import alerts
 from agent.reconcile.status import ObjectStatus
 from agent.specs.policy import Policy
 from agent.specs.policy_rules import PathRule, parse_address
@@ -326,6 +328,23 @@ def test_the_heartbeat_goes_on_while_the_loop_moves(bench: Alerting, hook: Recei
         bench.clock.now += 30
         bench.agent.alerts.step()
     assert len(hook.taken) == before
+
+
+def test_a_receiver_that_does_not_answer_does_not_hold_up_the_end(
+    bench: Alerting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not taken stays owed."""
+    monkeypatch.setattr(alerts, "STOP_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HOOK", f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        bench.mark("x", stalled=True)
+        bench.pass_time(0)
+        bench.agent.alerts.step()
+        bench.clock.now += 11
+        bench.agent.alerts.step()
+        bench.agent.alerts.stop()
+        assert bench.agent.alerts._sending == {"ops"}
+        assert bench.agent.context.state.alerts.outgoing("ops") is not None
 
 
 def test_https_needs_a_certificate_that_is_trusted(
