@@ -65,7 +65,7 @@ def pair(
     found = []
     for change in created:
         rows = by_inode.get(change.stat.inode, [])
-        alike = [row for row in rows if _same_file(change.stat, row.stat) and row.path != change.path]
+        alike = [row for row in rows if same_file(change.stat, row.stat) and row.path != change.path]
         name = change.path.rpartition("/")[2]
         for row in sorted(alike, key=lambda row: (row.path.rpartition("/")[2] != name, row.path)):
             if gone(row.path):
@@ -75,8 +75,9 @@ def pair(
     return tuple(found)
 
 
-def _same_file(now: FileStat, before: FileStat) -> bool:
-    return (now.size, now.mtime_ns, now.executable) == (before.size, before.mtime_ns, before.executable)
+def same_file(now: FileStat, before: FileStat) -> bool:
+    """Alike in all that a rename leaves as it is."""
+    return now._replace(ctime_ns=0) == before._replace(ctime_ns=0)
 
 
 class Evidence(Enum):

@@ -16,7 +16,7 @@ from agent.reconcile.queue import WHOLE, Hints
 from agent.reconcile.renames import find_renames
 from agent.reconcile.survey import delivers, source_directory_exists
 from agent.reconcile.suspension import Suspension
-from agent.reconcile.tombstones import gone_since
+from agent.reconcile.tombstones import came_back, gone_since
 
 
 def plan_for(
@@ -42,6 +42,7 @@ def plan_for(
     connected = context.reached(destination)
     can = connected.capabilities if connected is not None else None
     changes = sendable(spec, changes, can) if can is not None else changes
+    changes = came_back(context, spec, destination.name, changes, keep=keep)
     owned = context.state.ledger.count(spec.name, destination.name) if changes.deletions else 0
     renames = find_renames(context, spec, destination.name, changes, connected)
     plan = plan_mapping(

@@ -23,6 +23,7 @@ from agent.reconcile.context import Connected, Context
 from agent.reconcile.destination import own_destination
 from agent.reconcile.receipts import hand_over_receipts
 from agent.reconcile.report import Report
+
 log = structlog.get_logger(__name__)
 
 

@@ -66,7 +66,7 @@ def find_renames(
             return False
         return source.gone(path)
 
-    budget = _Budget()
+    budget = Budget()
     return tuple(
         as_rename(candidate)
         for candidate in pair(created, rows, gone)
@@ -75,7 +75,9 @@ def find_renames(
 
 
 @dataclass(slots=True)
-class _Budget:
+class Budget:
+    """Of one reconcile: what it may still read."""
+
     left: int = READ_BUDGET
 
     def believes(self, candidate: Candidate) -> bool:

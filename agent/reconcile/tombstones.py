@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from agent.model.change import ChangeSet
+from agent.model.known import Known
 from agent.model.paths import destination_prefixes, join
 from agent.model.spec import MappingSpec
+from agent.planning.renames import Candidate, may_rename, same_file
 from agent.planning.safety import ancestors, suppressed
 from agent.reconcile.context import Context
 from agent.reconcile.queue import Hints
+from agent.reconcile.renames import Budget
 
 
 def gone_since(
@@ -40,6 +44,32 @@ def gone_since(
         store.drop(*names, [path for path in about if path not in gone])
         store.set(*names, fresh, now)
     return {**{path: known[path] for path in gone if path in known}, **dict.fromkeys(fresh, now)}
+
+
+def came_back(
+    context: Context, spec: MappingSpec, destination: str, changes: ChangeSet, *, keep: bool = True
+) -> ChangeSet:
+    """Without the files that were gone for a while and are the ones that were delivered: like a renamed file
+    they have another change time, which the ledger takes over."""
+    names = (spec.name, destination)
+    if spec.deletions.grace <= 0 or not may_rename(spec) or not changes.changes:
+        return changes
+    gone = context.state.tombstones.all(*names)
+    candidates = {change.path: change for change in changes.changes if change.path in gone}
+    budget, back = Budget(), []
+    for path, change in candidates.items():
+        stat = context.state.ledger.entry(*names, path)
+        if stat is None or not same_file(change.stat, stat):
+            continue
+        digest = context.state.ledger.digest(*names, path)
+        if budget.believes(Candidate(Known(path, stat, digest), change)):
+            back.append((path, change.stat, digest, 0))
+    if not back:
+        return changes
+    if keep:
+        context.state.ledger.record(*names, back, context.clock.time())
+    paths = {path for path, *_ in back}
+    return replace(changes, changes=tuple(c for c in changes.changes if c.path not in paths))
 
 
 def _about(spec: MappingSpec, looked: Hints, paths: Iterable[str]) -> list[str]:
