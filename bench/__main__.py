@@ -9,10 +9,11 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from bench import fts3, large, machine, nochange, reaction, report, small
+from bench import fts3, large, machine, many, nochange, reaction, report, small
 from bench.measure import Result, say
 from bench.workload import QUICK, Scale
 
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started ends
     scale = QUICK if options.quick else Scale()
+    if options.unchanged:
+        scale = replace(scale, unchanged_files=tuple(options.unchanged))
     folder = Path(tempfile.mkdtemp(prefix="lanesync-bench-", dir=options.directory))
     shape = machine.shape(folder.parent, MEMORY)
     results: list[Result] = []
@@ -65,6 +68,13 @@ def main(arguments: Sequence[str]) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller sizes, three rounds")
+    parser.add_argument(
+        "--unchanged",
+        action="append",
+        type=int,
+        metavar="FILES",
+        help="size of the no-change pass instead of the usual ones, for example 1000000 (repeatable)",
+    )
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a workload (repeatable)")
     parser.add_argument("--output", type=Path, help="page to write; with --only none is written unless named")
     parser.add_argument("--directory", help="where to measure on disk [default: the temporary folder]")
@@ -81,6 +91,7 @@ def _workloads(scale: Scale, disk: Path) -> dict[str, tuple[Path, Workload]]:
     for files in scale.unchanged_files:
         found[f"nochange-{files}"] = (disk, partial(nochange.run, scale=scale, files=files))
     found["fts3"] = (MEMORY, partial(fts3.run, scale=scale))
+    found["many"] = (disk, partial(many.run, scale=scale))
     found["reaction"] = (disk, partial(reaction.run, scale=scale))
     return found
 

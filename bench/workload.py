@@ -19,6 +19,8 @@ class Scale:
     small_files: int = 20_000
     unchanged_files: tuple[int, ...] = (20_000, 100_000)
     watched_files: int = 20_000
+    mappings: int = 10_000
+    destinations: int = 100
     changes: int = 100
     fts3_files: int = 1_000_000
     fts3_links: int = 200
@@ -31,6 +33,8 @@ QUICK = Scale(
     small_files=2_000,
     unchanged_files=(2_000,),
     watched_files=2_000,
+    mappings=300,
+    destinations=10,
     changes=50,
     fts3_files=20_000,
     fts3_links=20,
