@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from servers import Server, eventually, start_server
 
-from agent.jetstream import APIInterface, CommandError, constants
+from agent.jetstream import APIInterface, CommandError, NotFoundError, constants
 from agent.server import accounts
 
 pytestmark = pytest.mark.e2e
@@ -153,6 +153,38 @@ def test_deleting_reaches_only_what_the_credentials_own(api: APIInterface, pair:
     assert there.exists()
     assert delete(f"/{name}", **anna) == [[f"/{name}", "deleted", ""]]
     assert not there.exists()
+
+
+def test_listing_and_renaming_reach_only_what_the_credentials_own(api: APIInterface, pair: Pair) -> None:
+    """Each user sees their own tree; a page can be fetched once, and is asked for again after that."""
+    anna, bert = ({"userName": name, "password": PASSWORDS[name]} for name in ("anna", "bert"))
+    for user in (anna, bert):
+        assert send(api, pair, f"of-{user['userName']}", **user)["status"] == "complete"
+    target = destination(api, pair)
+
+    def told(**asked: Any) -> set[str]:
+        page = api.server.getRequestResult(api.lanesync.listPathsAsync(target, **asked))
+        return {file["path"] for file in page["files"]}
+
+    def rename(old: str, new: str, **credentials: str) -> Any:
+        request = api.lanesync.renamePathsAsync(target, [(old, new)], **credentials)
+        return api.server.getRequestResult(request)["results"]
+
+    assert "/of-anna" in told(**anna) and "/of-anna" not in told(**bert)
+    assert rename("/of-anna", "/mine", **bert) == [["/mine", "absent", ""]]
+    assert rename("/of-bert", "/../anna/planted", **bert)[0][1] == "failed"
+    assert rename("/of-anna", "/deep/er", **anna) == [["/deep/er", "renamed", ""]]
+    assert (pair.homes / "anna/deep/er").read_bytes() == b"content"
+    assert told(directory="/deep", **anna) == {"/deep/er"}
+    for call in (lambda **shown: told(**shown), lambda **shown: rename("/deep/er", "/x", **shown)):
+        with pytest.raises(CommandError, match="refuses the credentials of user anna"):
+            call(userName="anna", password="wrong")
+        with pytest.raises(CommandError, match="the receiving server has accounts"):
+            call()
+    request = api.lanesync.listPathsAsync(target, **anna)
+    assert api.server.getRequestResult(request)["next"] is None
+    with pytest.raises(NotFoundError, match="ask again"):
+        api.server.getRequestResult(request)
 
 
 def test_a_token_writes_below_its_path_and_with_its_permissions(api: APIInterface, pair: Pair) -> None:
