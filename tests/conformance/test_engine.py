@@ -705,12 +705,13 @@ def test_digests_of_what_is_at_the_destination_are_told_on_request(listing: Rig)
     if not listing.engine.connect().digests:
         pytest.skip("the documented methods tell no digests")
     found, top = listing.destination(), f"/{listing.agent}"
-    sent = listing.start(found, listing.entry(listing.file("a", b"twelve bytes")))
+    large = listing.file("large", os.urandom(2_500_000))
+    sent = listing.start(found, listing.entry(listing.file("a", b"twelve bytes")), listing.entry(large))
     listing.finish(sent)
-    digest = listing.results(sent)[f"{top}/a"].digest
-    assert digest or isinstance(listing.engine, MemoryEngine)
-    assert [file.digest for file in listing.inventory(found, top, checksum=True)] == [digest]
-    assert [file.digest for file in listing.inventory(found, top)] == [""]
+    digests = {path: result.digest for path, result in listing.results(sent).items()}
+    assert all(digests.values()) or isinstance(listing.engine, MemoryEngine)
+    assert {file.path: file.digest for file in listing.inventory(found, top, checksum=True)} == digests
+    assert {file.digest for file in listing.inventory(found, top)} == {""}
 
 
 def test_an_inventory_of_an_absent_receiver_does_not_answer_for_it(listing: Rig) -> None:
