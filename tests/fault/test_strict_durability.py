@@ -17,7 +17,8 @@ from agent.jetstream import constants
 pytestmark = pytest.mark.fault
 STRICT = constants.DEFAULT_TRANSFER_FLAGS | constants.TRANSFER_FLAG_STRICT
 SYNCS = ("fsync", "fdatasync", "syncfs")
-CALL = re.compile(r"^\d+ +(?P<call>\w+)\((?P<arguments>.*)\) += 0")
+CALL = re.compile(r"^(\d+) +(\w+)\((.*?)(?: <unfinished \.\.\.>|\) += (-?\d+).*)$")
+RESUMED = re.compile(r"^(\d+) +<\.\.\. (\w+) resumed>.*\) += (-?\d+)")
 
 
 @pytest.fixture
@@ -42,8 +43,24 @@ class Trace:
     def end(self) -> list[tuple[str, str]]:
         self._process.terminate()
         self._process.wait(10)
-        found = (CALL.match(line) for line in self._log.read_text().splitlines())
-        return [(match["call"], match["arguments"]) for match in found if match]
+        return list(_calls(self._log.read_text().splitlines()))
+
+
+def _calls(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """Of what succeeded. What was interrupted by another thread counts where it can prove nothing that is
+    not so: a sync at its end, a rename at its beginning."""
+    begun: dict[str, str] = {}
+    for line in lines:
+        if (resumed := RESUMED.match(line)) is not None:
+            thread, call, result = resumed.groups()
+            if call in SYNCS and result == "0":
+                yield call, begun.pop(thread)
+        elif (match := CALL.match(line)) is not None:
+            thread, call, arguments, result = match.groups()
+            if result is None and call in SYNCS:
+                begun[thread] = arguments
+            elif result in (None, "0"):
+                yield call, arguments
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
