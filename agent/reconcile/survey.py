@@ -72,6 +72,7 @@ class _Gathered:
     room: int | None = None  # so many changes may still be gathered; None = any number
     cut: bool = False  # there were more in the directory that was just compared
     missed: bool = False  # there were more elsewhere: only another whole look finds them
+    still: bool = False  # nothing is in flight, and nothing will be while the walk goes on
 
     @property
     def full(self) -> bool:
@@ -209,6 +210,7 @@ class Walk:
         for gathered in self.gathered:
             free = not is_bounded(self.spec) or (self.is_whole and not self.may_rest)
             gathered.room = None if free else room.get(gathered.name)
+            gathered.still = not self.context.state.attempts.of(self.spec.name, gathered.name)
         if self._steps is None:
             self._steps = self._all()
         self.done = not (self.may_rest and self._full()) and self._advance(self._steps)
@@ -327,7 +329,9 @@ class Walk:
             flying = attempts.in_flight(self.spec.name, gathered.name, [directory])
         else:
             rows = ledger.directory(self.spec.name, gathered.name, directory)
-            flying = attempts.in_flight_directory(self.spec.name, gathered.name, directory)
+            flying = {}
+            if not gathered.still:
+                flying = attempts.in_flight_directory(self.spec.name, gathered.name, directory)
         in_flight = {path: stat for path, (stat, _) in flying.items()}
         if fresh:
             gathered.again |= hints_for(self.spec, fresh).paths
@@ -378,7 +382,9 @@ class Walk:
     def _known_directories(self, gathered: _Gathered, prefix: str) -> Iterator[str]:
         """Those with something delivered, then those with nothing but what is on its way."""
         names, state = (self.spec.name, gathered.name), self.context.state
-        flying = dict.fromkeys(state.attempts.in_flight_directories(*names, prefix))
+        flying: dict[str, None] = {}
+        if not gathered.still:
+            flying = dict.fromkeys(state.attempts.in_flight_directories(*names, prefix))
         for directory in state.ledger.directories_below(*names, prefix):
             flying.pop(directory, None)
             yield directory

@@ -25,28 +25,42 @@ class Override:
 class Overrides:
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._all: dict[Key, Override] | None = None  # as committed; None = to be read again
 
     def set(self, key: Key, reason: str, author: str, now: float, until: float | None = None) -> None:
-        self._db.execute(
-            "INSERT OR REPLACE INTO overrides VALUES(?,?,?,?,?)", (str(key), reason, author, now, until)
-        )
+        with self._db.lock:
+            self._db.execute(
+                "INSERT OR REPLACE INTO overrides VALUES(?,?,?,?,?)", (str(key), reason, author, now, until)
+            )
+            self._all = None
 
     def get(self, key: Key, now: float) -> Override | None:
         """None when there is none, or its time is over."""
-        row = self._db.row(
-            "SELECT key, reason, author, at, until FROM overrides WHERE key=? AND (until IS NULL OR until>?)",
-            (str(key), now),
-        )
-        return None if row is None else Override(Key.parse(row[0]), *row[1:])
+        found = self._read().get(key)
+        return found if found is not None and _holds(found, now) else None
 
     def all(self, now: float) -> tuple[Override, ...]:
-        rows = self._db.rows(
-            "SELECT key, reason, author, at, until FROM overrides"
-            " WHERE until IS NULL OR until>? ORDER BY key",
-            (now,),
-        )
-        return tuple(Override(Key.parse(row[0]), *row[1:]) for row in rows)
+        found = self._read()
+        return tuple(found[key] for key in sorted(found, key=str) if _holds(found[key], now))
 
     def clear(self, key: Key) -> bool:
         """True when there was one."""
-        return self._db.execute("DELETE FROM overrides WHERE key=?", (str(key),)) > 0
+        with self._db.lock:
+            gone = self._db.execute("DELETE FROM overrides WHERE key=?", (str(key),)) > 0
+            self._all = None
+        return gone
+
+    def _read(self) -> dict[Key, Override]:
+        """Asked for each object at each look, and hardly ever changed."""
+        found = self._all
+        if found is not None:
+            return found
+        with self._db.lock:
+            rows = self._db.rows("SELECT key, reason, author, at, until FROM overrides")
+            found = {key: Override(key, *row[1:]) for row in rows for key in [Key.parse(row[0])]}
+            self._all = None if self._db.in_transaction else found
+        return found
+
+
+def _holds(override: Override, now: float) -> bool:
+    return override.until is None or override.until > now
