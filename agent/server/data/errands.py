@@ -21,6 +21,7 @@ class Errands:
     """For any thread."""
 
     def __init__(self) -> None:
+        self.over = threading.Event()  # nobody waits for any of them any more
         self._quick = _Sort(QUICK_THREADS, "quick errand")
         self._slow = _Sort(SLOW_THREADS, "slow errand")
 

@@ -73,7 +73,6 @@ class Receiver:
         self._memory = Memory()
         self.errands = Errands()
         self.leftovers = Leftovers()
-        self.over = threading.Event()
         self.rooms: dict[int, Room] = {
             Kind.OPEN: Room(64 << 20, 8 << 20),
             Kind.REMOTE: Room(128 << 20, 16 << 20),
@@ -397,5 +396,5 @@ def run_receiver(options: WorkerOptions, channel: Channel) -> None:
                 waiting.append((fds.pop(), encrypted, peer))
         for fd in fds:
             os.close(fd)
-    receiver.over.set()
+    receiver.errands.over.set()
     receiver.flush()

@@ -330,7 +330,7 @@ class Serving:
             receiver = self._receiver
 
             def stopped() -> bool:
-                return session.ending or receiver.over.is_set()
+                return session.ending or receiver.errands.over.is_set()
 
             def work(grant: Grant) -> Json:
                 return remote.carry_out(value, grant, receiver, stopped)
