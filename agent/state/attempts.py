@@ -140,8 +140,8 @@ class Attempts:
             for path, source, stat in paths:
                 values = (None,) * 6 if stat is None else stat_row(stat)
                 rows.append((mapping, destination, *split(path), number, os.fsencode(source), *values))
-                files += 1
-                total += 0 if stat is None else stat.size
+                files += stat is not None or operation != "rename"  # not both paths of one file
+                total += 0 if stat is None or operation != "transfer" else stat.size
             self._db.execute_many("INSERT OR REPLACE INTO in_flight VALUES(?,?,?,?,?,?,?,?,?,?,?,?)", rows)
             self._db.execute(
                 f"INSERT INTO attempts({_COLUMNS}) VALUES(?,?,?,?,?,?,?,NULL,NULL,0,?,?)",

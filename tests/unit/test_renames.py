@@ -125,6 +125,8 @@ def test_a_rename_is_found_after_a_restart(b: Bench) -> None:
     b.mapping = replace(b.mapping, prune=True)
     settled(b)
     assert renames(b) == [("/old/a", "/new/a")]
+    past = [p for p in b.agent.context.state.attempts.history("m") if p.operation == "rename"]
+    assert [(p.files, p.bytes, p.outcome) for p in past] == [(1, 0, "done")]
 
 
 def test_without_prune_the_new_name_is_sent_and_the_old_one_stays(b: Bench) -> None:
