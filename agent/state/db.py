@@ -19,6 +19,7 @@ from agent.state import (
     ordered,
     overrides,
     receipts,
+    released,
     roots,
     shares,
     specs,
@@ -56,14 +57,16 @@ class State:
         self.audit = audit.Audit(db)
         self.looks = looks.Looks(db)
         self.ordered = ordered.Ordered(db)
+        self.released = released.Released(db)
 
     @property
     def path(self) -> str:
         return self._db.path
 
-    def transaction(self) -> AbstractContextManager[None]:
-        """All or nothing over several stores, for example settle + record + finish. Keep it short."""
-        return self._db.transaction()
+    def transaction(self, *, durable: bool = False) -> AbstractContextManager[None]:
+        """All or nothing over several stores, for example settle + record + finish. Keep it short. `durable`:
+        on storage when it returns."""
+        return self._db.transaction(durable=durable)
 
     def check(self) -> None:
         """Read the whole file. DamagedError when it is not what was written."""

@@ -45,10 +45,11 @@ _INODES = 500  # asked for at once
 _NAMES = 500  # of one statement
 
 _UPSERT = """
-INSERT INTO ledger VALUES(?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(directory, name) DO UPDATE SET
+INSERT INTO ledger(directory, name, kind, size, mtime_ns, ctime_ns, inode, executable, digest, attempt,
+  delivered_at, origin) VALUES(?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(directory, name) DO UPDATE SET
   kind=excluded.kind, size=excluded.size, mtime_ns=excluded.mtime_ns, ctime_ns=excluded.ctime_ns,
   inode=excluded.inode, executable=excluded.executable, digest=excluded.digest, attempt=excluded.attempt,
-  delivered_at=excluded.delivered_at, origin=excluded.origin
+  delivered_at=excluded.delivered_at, origin=excluded.origin, released_at=NULL
 """
 
 

@@ -24,6 +24,7 @@ from agent.state import (
     looks,
     overrides,
     receipts,
+    released,
     roots,
     shares,
     specs,
@@ -53,6 +54,7 @@ STEPS: tuple[Step, ...] = (
     Step("receipts of what was delivered", receipts.SCHEMA),
     Step("shared tokens that were made", shares.SCHEMA),
     Step("attempts by the ids that servers gave them", attempts.BY_TRANSFER),
+    Step("which source files were released", released.SCHEMA),
 )
 
 SCHEMA_VERSION = len(STEPS)
