@@ -17,8 +17,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from agent.api.exposition import CONTENT_TYPE, Exposition
 from agent.api.hook import HEADER, Allowance, signed
-from agent.api.metrics import CONTENT_TYPE, exposition
 from agent.model.outcome import LaneSyncError, NeedsPersonError, NotFoundError
 from agent.reconcile.measures import Measures
 
@@ -100,6 +100,7 @@ class _Faces:
         self._token = token
         self._trusted = trusted
         self._hook_secret = hook_secret
+        self._exposition = Exposition(service.measure)
         self._allowance = Allowance()
 
     def guarded(self, verb: Callable[[Document], Document]) -> Callable[[Request], Awaitable[Response]]:
@@ -171,7 +172,7 @@ class _Faces:
         return self._trusted or hmac.compare_digest(given.encode(), self._token.encode())
 
     async def metrics(self, _request: Request) -> Response:
-        text = await run_in_threadpool(exposition, self._service.measure)
+        text = await run_in_threadpool(self._exposition.text)
         return Response(text, media_type=CONTENT_TYPE)
 
     async def health(self, _request: Request) -> Response:

@@ -1,25 +1,13 @@
-"""`/metrics`: the measures of an agent in the text format of Prometheus, made when somebody asks.
-
-`CONTRACT` is what is promised: names, types, labels and meanings; docs/metrics.md is made from it.
-"""
+"""What `/metrics` promises: names, types, labels and meanings; docs/metrics.md is made from it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
-
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
-from prometheus_client.registry import Collector
 
 from agent.model.condition import ConditionType
 from agent.model.spec import Kind
 from agent.reconcile.measures import Measures
-from agent.reconcile.meters import BUCKETS, Durations
-
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_1_0_0
 
 Samples = Iterable[tuple[Sequence[str], float]]
 """(label values in the order of the labels, value)."""
@@ -30,7 +18,12 @@ class Family(NamedTuple):
     type: str  # gauge | counter | info | histogram
     labels: tuple[str, ...]
     help: str
-    samples: Callable[[Measures], Samples] | None = None  # None: written by hand below
+    samples: Callable[[Measures], Samples] | None = None  # None: see agent/api/exposition.py
+
+    @property
+    def suffix(self) -> str:
+        """What the text format adds to the name."""
+        return {"counter": "_total", "info": "_info"}.get(self.type, "")
 
 
 def _conditions(m: Measures) -> Samples:
@@ -276,58 +269,11 @@ CONTRACT: tuple[Family, ...] = (
 )
 
 
-class _Agent(Collector):
-    def __init__(self, measure: Callable[[], Measures]) -> None:
-        self._measure = measure
-
-    def collect(self) -> Iterator[Metric]:
-        begun = time.perf_counter()
-        measures = self._measure()
-        for family in CONTRACT:
-            metric = Metric(family.name, family.help, family.type)
-            if family.samples is not None:
-                _fill(metric, family, family.samples(measures))
-            elif family.type == "histogram":
-                _histogram(metric, measures.durations)
-            else:
-                metric.add_sample(family.name, {}, time.perf_counter() - begun)
-            yield metric
-
-
-def _fill(metric: Metric, family: Family, samples: Samples) -> None:
-    name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
-    for values, value in samples:
-        # A name is text that may hold surrogates for bytes that are not UTF-8; the format is UTF-8.
-        labels = {
-            label: str(text).encode("utf-8", "replace").decode()
-            for label, text in zip(family.labels, values, strict=True)
-        }
-        metric.add_sample(name, labels, value)
-
-
-def _histogram(metric: Metric, durations: dict[Kind, Durations]) -> None:
-    for kind, found in durations.items():
-        running = 0
-        for bound, count in zip((*BUCKETS, float("inf")), found.counts, strict=True):
-            running += count
-            le = "+Inf" if bound == float("inf") else str(bound)
-            metric.add_sample(f"{metric.name}_bucket", {"kind": str(kind), "le": le}, running)
-        metric.add_sample(f"{metric.name}_count", {"kind": str(kind)}, running)
-        metric.add_sample(f"{metric.name}_sum", {"kind": str(kind)}, found.total)
-
-
-def exposition(measure: Callable[[], Measures]) -> bytes:
-    """Everything, as text."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Agent(measure))
-    return generate_latest(registry)
-
-
 def table() -> str:
     """The contract as a Markdown table."""
     rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
     for family in CONTRACT:
-        name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+        name = family.name + family.suffix
         labels = ", ".join(f"`{label}`" for label in family.labels)
         rows.append(f"| `{name}` | {family.type} | {labels} | {family.help} |")
     return "\n".join(rows) + "\n"
