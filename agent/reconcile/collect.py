@@ -120,7 +120,13 @@ def _settle(
         _tell_later(context, attempt, sent)
     context.delivered.add(attempt.mapping, attempt.destination, sizes, context.clock.time())
     found.delivered += len(sizes)
-    found.failures += [f"{r.path}: {r.error}" for r in results if r.outcome is FileOutcome.FAILED]
+    found.failures += _failures(results)
+
+
+def _failures(results: tuple[FileResult, ...]) -> list[str]:
+    """Each with its path, which some servers say themselves."""
+    failed = ((r.path, r.error) for r in results if r.outcome is FileOutcome.FAILED)
+    return [error if error.startswith(path + ":") else f"{path}: {error}" for path, error in failed]
 
 
 def _tell_later(context: Context, attempt: Attempt, files: list[tuple[str, int]]) -> None:
@@ -201,7 +207,7 @@ def _collect_deletion(context: Context, connected: Connected, attempt: Attempt, 
         context.state.attempts.finish(attempt.number, "done", deletion.error, context.clock.time())
     attempt_over(context, attempt, "done", deletion.error)
     context.delivered.add_deleted(attempt.mapping, attempt.destination, len(gone))
-    found.failures += [f"{r.path}: {r.error}" for r in deletion.results if r.outcome is FileOutcome.FAILED]
+    found.failures += _failures(deletion.results)
     if deletion.error:
         found.failures.append(deletion.error)
     found.ended = True

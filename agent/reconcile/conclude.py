@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agent.model.condition import ConditionType, Reason
 from agent.model.outcome import Done, Outcome, Stalled, Wait
 from agent.model.spec import Hooks, Key, Kind, MappingSpec
@@ -34,7 +36,7 @@ def conclude(
         status = context.board.get(Key(Kind.DESTINATION, delivery.destination.name))
         if status is not None and not status.detail.get("connected"):
             delivery.found.destination_error = str(status.detail.get("lastError") or "")
-        judged.append((judge(delivery.found, now), delivery))
+        judged.append((_named(spec, delivery, judge(delivery.found, now)), delivery))
     report.detail = {
         "destinationPath": spec.destination_path,
         "sources": [entry.source for entry in spec.paths],
@@ -43,7 +45,7 @@ def conclude(
         **turn_document(context, spec),
     }
     outcome, delivery = min(judged, key=lambda pair: _weight(pair[0]))
-    said = message(delivery.found, delivery.memory, spec, outcome, now)
+    said = _said(spec, delivery, outcome, now)
     report.message = said or _in_sync_text(spec, deliveries) + turn_text(context, spec)
     for other, _ in judged:
         if isinstance(other, Stalled) and not isinstance(outcome, Stalled):
@@ -68,6 +70,24 @@ def conclude(
     for suspended in {d.found.suspended for d in deliveries if d.found.suspended is not None}:
         report.add(ConditionType.SUSPENDED, suspended.reason, suspended.text)
     return _with_next(outcome, _next_in(context, spec, deliveries))
+
+
+def _at(spec: MappingSpec, delivery: Delivery, text: str) -> str:
+    """With several destinations a trouble is that of one of them: which?"""
+    name = delivery.destination.name
+    return f"{name}: {text}" if len(spec.destinations) > 1 else text
+
+
+def _said(spec: MappingSpec, delivery: Delivery, outcome: Outcome, now: float) -> str:
+    text = message(delivery.found, delivery.memory, spec, outcome, now)
+    retrying = isinstance(outcome, Wait) and outcome.reason is Reason.RETRYING
+    return _at(spec, delivery, text) if retrying else text
+
+
+def _named(spec: MappingSpec, delivery: Delivery, outcome: Outcome) -> Outcome:
+    if isinstance(outcome, Stalled) and outcome.reason is not Reason.SOURCE_SUSPECT:  # that one is of all
+        return replace(outcome, message=_at(spec, delivery, outcome.message))
+    return outcome
 
 
 def _next_in(context: Context, spec: MappingSpec, deliveries: list[Delivery]) -> float:
