@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from agent.api.exposition import CONTENT_TYPE, Exposition
 from agent.api.hook import HEADER, Allowance, signed
+from agent.api.hosts import OwnHosts, own_names
+from agent.api.live import Live
+from agent.api.page import Page
 from agent.model.outcome import LaneSyncError, NeedsPersonError, NotFoundError
-from agent.reconcile.measures import Measures
+from agent.reconcile.measures import LaneBytes, Measures
 
 MAX_BODY = 1 << 20
 
@@ -33,6 +37,7 @@ class Service(Protocol):
     def status(self) -> Document: ...
     def measure(self) -> Measures: ...
     def plan(self, paths: list[str], limit: int = 0, reasons: bool = False) -> Document: ...
+    def lanes(self, most: int) -> list[LaneBytes]: ...
     def apply(self, paths: list[str]) -> Document: ...
     def history(
         self, name: str = "", path: str = "", since: float = 0.0, limit: int = 1000, *, files: bool = False
@@ -70,13 +75,25 @@ class AsciiJson(JSONResponse):
         return json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode("ascii")
 
 
-def make_app(service: Service, token: str, *, trusted: bool, hook_secret: bytes | None = None) -> Starlette:
+def make_app(
+    service: Service,
+    token: str,
+    *,
+    trusted: bool,
+    hook_secret: bytes | None = None,
+    live: Live | None = None,
+    names: Iterable[str] = (),
+) -> Starlette:
     """`trusted`: the socket that this app is served on is protected by its file mode. `hook_secret`: whoever
-    signs with it may have the agent look for new specs."""
+    signs with it may have the agent look for new specs. `live`: with the status page. `names`: those of this
+    machine, beside its own."""
     faces = _Faces(service, token, trusted, hook_secret)
     return Starlette(
+    guard = Middleware(OwnHosts, names=own_names(names), may=faces.authorised)
         routes=[
+        middleware=[] if trusted else [guard],
             Route("/healthz", faces.health),
+            *(_page(live) if live is not None else ()),
             Route("/readyz", faces.ready),
             Route("/metrics", faces.metrics),
             Route("/api/v1/status", faces.status),
@@ -90,11 +107,22 @@ def make_app(service: Service, token: str, *, trusted: bool, hook_secret: bytes 
             Route("/api/v1/resume", faces.guarded(faces.resume), methods=["POST"]),
             Route("/api/v1/token", faces.guarded(faces.share_token), methods=["POST"]),
             Route("/api/v1/approve", faces.guarded(faces.approve), methods=["POST"]),
-        ]
+        ],
     )
 
 
 class _Faces:
+def _page(live: Live) -> list[Route]:
+    async def look(request: Request) -> Response:
+        try:
+            found = await run_in_threadpool(live.look, request.query_params.get("since", ""))
+        except LaneSyncError as error:
+            return _refused(error)
+        return Response(found, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+    return [*Page().routes(), Route("/api/v1/live", look)]
+
+
     def __init__(self, service: Service, token: str, trusted: bool, hook_secret: bytes | None) -> None:
         self._service = service
         self._token = token
@@ -107,7 +135,7 @@ class _Faces:
         """A changing call: authorised, its body read within bounds, its error told in words."""
 
         async def face(request: Request) -> Response:
-            if not self._authorised(request):
+            if not self.authorised(request):
                 text = "this call needs `Authorization: Bearer TOKEN` with the token in the state directory"
                 return AsciiJson({"error": text}, status_code=401)
             try:
@@ -167,7 +195,7 @@ class _Faces:
         self._service.look_for_specs()
         return AsciiJson({"enqueued": ["specs"]}, status_code=202)
 
-    def _authorised(self, request: Request) -> bool:
+    def authorised(self, request: Request) -> bool:
         given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
         return self._trusted or hmac.compare_digest(given.encode(), self._token.encode())
 

@@ -6,11 +6,14 @@ import os
 import secrets
 import socket
 import threading
+from collections.abc import Iterable
 
 import uvicorn
 
 from agent.api.app import Service, make_app
+from agent.api.live import Live
 from agent.api.place import SOCKET_NAME, short_path
+from agent.api.traffic import MAX_DESTINATIONS, Traffic
 from agent.model.outcome import PermanentError
 
 TOKEN_NAME = "token"  # noqa: S105 - a file name
@@ -25,15 +28,21 @@ class Face:
         state_dir: str,
         listen: tuple[str, int] | None,
         hook_secret: bytes | None = None,
+        names: Iterable[str] = (),
     ) -> None:
         token = read_token(state_dir)
         self._path = os.path.join(state_dir, SOCKET_NAME)
         self._servers: list[tuple[uvicorn.Server, threading.Thread]] = []
         self.address: tuple[str, int] | None = None
+        self._traffic: Traffic | None = None
         tcp = _tcp(listen) if listen is not None else None
         if tcp is not None:
             self.address = tcp.getsockname()[:2]
-            self._start(make_app(service, token, trusted=False, hook_secret=hook_secret), tcp)
+            self._traffic = Traffic(lambda: service.lanes(MAX_DESTINATIONS))
+            self._traffic.start()
+            live = Live(service, self._traffic)
+            app = make_app(service, token, trusted=False, hook_secret=hook_secret, live=live, names=names)
+            self._start(app, tcp)
         self._start(make_app(service, token, trusted=True), _unix(state_dir))
 
     def _start(self, app: object, listener: socket.socket) -> None:
@@ -52,6 +61,8 @@ class Face:
         self._servers.append((server, thread))
 
     def stop(self) -> None:
+        if self._traffic is not None:
+            self._traffic.stop()
         for server, _ in self._servers:
             server.should_exit = True
         for _, thread in self._servers:

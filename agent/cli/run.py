@@ -43,6 +43,7 @@ PACE = 10.0
 SAVE_SECONDS = 60.0
 HOOK_HELP = "Secret that a repository's host signs its push hook with (POST /api/v1/reconcile)."
 
+NAME_HELP = "Name by which browsers reach the HTTP face, beside this machine's own; may be given again."
 
 @click.command()
 @spec_source
@@ -64,6 +65,7 @@ def command(
     history_age: float,
     history_size: int,
     once: bool,
+@click.option("--http-name", "names", metavar="NAME", multiple=True, help=NAME_HELP)
     timeout: float | None,
     listen: tuple[str, int] | None,
     hook_secret_file: str | None,
@@ -82,6 +84,7 @@ def command(
     Example: lanesync run specs/01-quickstart
     Example: lanesync run --git https://git.example.org/site.git --ref main --subdir paris
     """
+    names: tuple[str, ...],
     hook_secret = _hook_secret(hook_secret_file)
     live = sys.stdout.isatty() and output == "text"
     with _logging(log_level, state_dir, live):
@@ -91,7 +94,7 @@ def command(
         )
         agent = Agent(options)
         try:
-            face = _serve(agent, state_dir, listen, once, hook_secret)
+            face = _serve(agent, state_dir, listen, once, hook_secret, names)
             try:
                 agent.start()
                 return Runner(agent, once, timeout, output, live).run()
@@ -121,11 +124,17 @@ def _hook_secret(path: str | None) -> bytes | None:
 
 
 def _serve(
-    agent: Agent, state_dir: str, listen: tuple[str, int] | None, once: bool, hook_secret: bytes | None
+    agent: Agent,
+    state_dir: str,
+    listen: tuple[str, int] | None,
+    once: bool,
+    hook_secret: bytes | None,
+    names: tuple[str, ...],
 ) -> Face:
     service = AgentService(agent)
     try:
-        face = Face(service, state_dir, listen or (None if once else DEFAULT_LISTEN), hook_secret)
+        address = listen or (None if once else DEFAULT_LISTEN)
+        face = Face(service, state_dir, address, hook_secret, names)
     except PermanentError as error:
         if listen is not None:
             raise
@@ -204,7 +213,7 @@ class Runner:
     def _footer(self) -> list[str]:
         lines = ["Ctrl-C stops"] if not self._once else []
         if self._agent.http_address:
-            lines.append("status: http://{}:{}/api/v1/status".format(*self._agent.http_address))
+            lines.append("status page: http://{}:{}/".format(*self._agent.http_address))
         return [*lines, f"log: {os.path.join(self._agent.options.state_dir, 'agent.log')}"]
 
     def _ended(self) -> int | None:
@@ -224,9 +233,9 @@ class Runner:
         return None
 
     def _ping(self) -> None:
-        """Tell the service manager, while the workers live."""
+        """Tell the service manager; that we are alive only while everything moves that must."""
         now = time.monotonic()
-        if now < self._next_ping or not self._agent.loop.alive:
+        if now < self._next_ping:
             return
         watchdog = self._notifier.watchdog_seconds
         self._next_ping = now + min(5.0, watchdog / 3 if watchdog else 5.0)

@@ -364,6 +364,7 @@ class Agent:
         objects = (self._state.status.agent() or {}).get("objects", ())
         return next((o.get("from") for o in objects if (o["kind"], o["name"]) == key), None)
 
+            oldest=self._state.attempts.oldest(),
     def save_status(self) -> None:
         """For `status` without a running agent. LaneSyncError when the state cannot be written."""
         document = self.status()

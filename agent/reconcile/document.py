@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.model.condition import Condition, ConditionType, Reason
-from agent.model.spec import DesiredState, Key, Spec
+from agent.model.spec import DesiredState, DestinationSpec, Key, Spec
+from agent.planning.windows import in_force
 from agent.reconcile.delivered import Delivered
 from agent.reconcile.status import ObjectStatus, Overall
 from agent.state.overrides import Override
@@ -31,6 +32,7 @@ class Facts:
     positions: Mapping[Key, str] = field(default_factory=dict)  # file:line
     overrides: Mapping[Key, Override] = field(default_factory=dict)
     desired: DesiredState = field(default_factory=lambda: DesiredState(""))
+    oldest: Mapping[tuple[str, str], float] = field(default_factory=dict)  # open attempts, by delivery
 
 
 def status_document(statuses: Iterable[ObjectStatus], facts: Facts, delivered: Delivered) -> Document:
@@ -40,6 +42,7 @@ def status_document(statuses: Iterable[ObjectStatus], facts: Facts, delivered: D
             "labels": dict(facts.labels.get(status.key, {})),
             "from": facts.positions.get(status.key),
             "suspension": suspension_document(facts.desired.get(status.key), facts.overrides.get(status.key)),
+            **_at_this_moment(status, facts),
         }
         for status in statuses
     ]
@@ -70,6 +73,20 @@ def status_document(statuses: Iterable[ObjectStatus], facts: Facts, delivered: D
         ],
         "lastDelivered": [{"time": at, "path": path} for at, path in delivered.last()],
     }
+
+
+def _at_this_moment(status: ObjectStatus, facts: Facts) -> Document:
+    """What changes by itself: how long a delivery has been waiting, what the windows of a destination say."""
+    if "deliveries" in status.detail:
+        name, deliveries = status.key.name, status.detail["deliveries"]
+        oldest = [facts.oldest.get((name, each["destination"])) for each in deliveries]
+        return {"deliveries": [{**d, "oldestPending": at} for d, at in zip(deliveries, oldest, strict=True)]}
+    spec = facts.desired.get(status.key)
+    if not isinstance(spec, DestinationSpec) or not spec.windows:
+        return {}
+    found = in_force(spec.windows, facts.now)
+    window = {"pause": found.pause, "sendRateMaxKbps": found.send_rate_max, "until": found.until}
+    return {"window": window}
 
 
 def suspension_document(spec: Spec | None, override: Override | None) -> Document | None:

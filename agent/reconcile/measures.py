@@ -64,7 +64,7 @@ def measure(of: Agent) -> Measures:
         load=context.state.attempts.load(),
         delivered=context.delivered.all(),
         ended=context.state.attempts.ended(),
-        lanes=list(_lanes(context)),
+        lanes=list(lane_bytes(context)),
         suspended=dict(_suspended(statuses, now)),
         queue_depth=context.queue.depth(),
         durations=context.meters.durations(),
@@ -86,9 +86,9 @@ def _suspended(statuses: list[ObjectStatus], now: float) -> Iterator[tuple[Key, 
                 yield status.key, max(0.0, now - condition.since)
 
 
-def _lanes(context: Context) -> Iterator[LaneBytes]:
-    """A server that does not answer is left out."""
-    for name, spec in list(context.desired.destinations.items())[:MAX_DESTINATIONS]:
+def lane_bytes(context: Context, most: int = MAX_DESTINATIONS) -> Iterator[LaneBytes]:
+    """Of the first destinations. A server that does not answer is left out."""
+    for name, spec in list(context.desired.destinations.items())[:most]:
         connected = context.connected(spec.server)
         found = None if connected is None else context.destination_id(name, connected)
         if connected is None or found is None or not isinstance(connected.engine, LaneMeter):

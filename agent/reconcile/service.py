@@ -9,7 +9,7 @@ from agent.model.spec import DesiredState
 from agent.reconcile.agent import Agent
 from agent.reconcile.asked import Asked
 from agent.reconcile.document import Document
-from agent.reconcile.measures import Measures, measure
+from agent.reconcile.measures import LaneBytes, Measures, lane_bytes, measure
 from agent.reconcile.planned import planned
 from agent.reconcile.queue import WHOLE
 from agent.reconcile.shares import token_of
@@ -73,6 +73,10 @@ class AgentService(Asked, Telling, Verifying):
     def look_for_specs(self) -> None:
         """Soon, from another thread: the push hook only says that there may be something."""
         self._agent.reload_soon()
+
+    def lanes(self, most: int) -> list[LaneBytes]:
+        """What each lane of the first destinations has sent."""
+        return list(lane_bytes(self._agent.context, most))
 
     @staticmethod
     def _valid(loaded: Loaded) -> DesiredState:

@@ -278,8 +278,12 @@ class Attempts:
         rows = self._db.rows(
             "SELECT mapping, destination, count(*), coalesce(sum(size), 0) FROM in_flight GROUP BY 1, 2"
         )
-        oldest = {(m, d): at for m, d, at in self._db.rows(_OLDEST)}
+        oldest = self.oldest()
         return tuple(Load(str(m), str(d), int(n), int(size), oldest.get((m, d))) for m, d, n, size in rows)
+
+    def oldest(self) -> dict[tuple[str, str], float]:
+        """When the oldest open attempt began, by mapping and destination."""
+        return {(m, d): at for m, d, at in self._db.rows(_OLDEST)}
 
     def left(self, number: int) -> dict[str, Planned]:
         """What of one attempt is still in flight: planned version and source, by path; at most a manifest."""
