@@ -36,8 +36,8 @@ class Service(Protocol):
 
     def status(self) -> Document: ...
     def measure(self) -> Measures: ...
-    def plan(self, paths: list[str], limit: int = 0, reasons: bool = False) -> Document: ...
     def lanes(self, most: int) -> list[LaneBytes]: ...
+    def plan(self, paths: list[str], limit: int = 0, reasons: bool = False) -> Document: ...
     def apply(self, paths: list[str]) -> Document: ...
     def history(
         self, name: str = "", path: str = "", since: float = 0.0, limit: int = 1000, *, files: bool = False
@@ -88,12 +88,12 @@ def make_app(
     signs with it may have the agent look for new specs. `live`: with the status page. `names`: those of this
     machine, beside its own."""
     faces = _Faces(service, token, trusted, hook_secret)
-    return Starlette(
     guard = Middleware(OwnHosts, names=own_names(names), may=faces.authorised)
-        routes=[
+    return Starlette(
         middleware=[] if trusted else [guard],
-            Route("/healthz", faces.health),
+        routes=[
             *(_page(live) if live is not None else ()),
+            Route("/healthz", faces.health),
             Route("/readyz", faces.ready),
             Route("/metrics", faces.metrics),
             Route("/api/v1/status", faces.status),
@@ -111,7 +111,6 @@ def make_app(
     )
 
 
-class _Faces:
 def _page(live: Live) -> list[Route]:
     async def look(request: Request) -> Response:
         try:
@@ -123,6 +122,7 @@ def _page(live: Live) -> list[Route]:
     return [*Page().routes(), Route("/api/v1/live", look)]
 
 
+class _Faces:
     def __init__(self, service: Service, token: str, trusted: bool, hook_secret: bytes | None) -> None:
         self._service = service
         self._token = token

@@ -41,9 +41,9 @@ PAUSE = 0.05
 PACE = 10.0
 """And never for longer than a tenth of the time: of ten thousand objects it takes a while."""
 SAVE_SECONDS = 60.0
+NAME_HELP = "Name by which browsers reach the HTTP face, beside this machine's own; may be given again."
 HOOK_HELP = "Secret that a repository's host signs its push hook with (POST /api/v1/reconcile)."
 
-NAME_HELP = "Name by which browsers reach the HTTP face, beside this machine's own; may be given again."
 
 @click.command()
 @spec_source
@@ -52,6 +52,7 @@ NAME_HELP = "Name by which browsers reach the HTTP face, beside this machine's o
 @click.option(
     "--listen", type=HostPort(), help="HTTP face. Default 127.0.0.1:8890 if it is free; port 0: any."
 )
+@click.option("--http-name", "names", metavar="NAME", multiple=True, help=NAME_HELP)
 @click.option("--hook-secret-file", metavar="FILE", type=click.Path(dir_okay=False), help=HOOK_HELP)
 @click.option("--log-level", type=click.Choice(list(logs.LEVELS)), default="info", show_default=True)
 @kept_history
@@ -65,9 +66,9 @@ def command(
     history_age: float,
     history_size: int,
     once: bool,
-@click.option("--http-name", "names", metavar="NAME", multiple=True, help=NAME_HELP)
     timeout: float | None,
     listen: tuple[str, int] | None,
+    names: tuple[str, ...],
     hook_secret_file: str | None,
     log_level: str,
     policy: str,
@@ -84,7 +85,6 @@ def command(
     Example: lanesync run specs/01-quickstart
     Example: lanesync run --git https://git.example.org/site.git --ref main --subdir paris
     """
-    names: tuple[str, ...],
     hook_secret = _hook_secret(hook_secret_file)
     live = sys.stdout.isatty() and output == "text"
     with _logging(log_level, state_dir, live):
@@ -233,9 +233,9 @@ class Runner:
         return None
 
     def _ping(self) -> None:
-        """Tell the service manager; that we are alive only while everything moves that must."""
+        """Tell the service manager, while the workers live."""
         now = time.monotonic()
-        if now < self._next_ping:
+        if now < self._next_ping or not self._agent.loop.alive:
             return
         watchdog = self._notifier.watchdog_seconds
         self._next_ping = now + min(5.0, watchdog / 3 if watchdog else 5.0)

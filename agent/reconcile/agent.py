@@ -345,6 +345,7 @@ class Agent:
             positions=self._loaded.positions if self._loaded is not None else {},
             overrides={o.key: o for o in self._state.overrides.all(self._clock.time())},
             desired=desired,
+            oldest=self._state.attempts.oldest(),
         )
         return status_document(statuses, facts, self.context.delivered)
 
@@ -364,7 +365,6 @@ class Agent:
         objects = (self._state.status.agent() or {}).get("objects", ())
         return next((o.get("from") for o in objects if (o["kind"], o["name"]) == key), None)
 
-            oldest=self._state.attempts.oldest(),
     def save_status(self) -> None:
         """For `status` without a running agent. LaneSyncError when the state cannot be written."""
         document = self.status()

@@ -70,13 +70,13 @@ class AgentService(Asked, Telling, Verifying):
     def measure(self) -> Measures:
         return measure(self._agent)
 
-    def look_for_specs(self) -> None:
-        """Soon, from another thread: the push hook only says that there may be something."""
-        self._agent.reload_soon()
-
     def lanes(self, most: int) -> list[LaneBytes]:
         """What each lane of the first destinations has sent."""
         return list(lane_bytes(self._agent.context, most))
+
+    def look_for_specs(self) -> None:
+        """Soon, from another thread: the push hook only says that there may be something."""
+        self._agent.reload_soon()
 
     @staticmethod
     def _valid(loaded: Loaded) -> DesiredState:
