@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench import fts3, large, machine, many, nochange, reaction, report, small
 from bench.measure import Result, say
-from bench.workload import QUICK, Scale
+from bench.workload import FULL, QUICK, Scale
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 MEMORY = Path("/dev/shm")
@@ -26,10 +26,11 @@ Workload = Callable[[Path], Result]
 def main(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started ends
-    scale = QUICK if options.quick else Scale()
+    scale = QUICK if options.quick else FULL if options.full else Scale()
     if options.unchanged:
         scale = replace(scale, unchanged_files=tuple(options.unchanged))
     folder = Path(tempfile.mkdtemp(prefix="lanesync-bench-", dir=options.directory))
+    folder.chmod(0o755)  # some peers are not who we are
     shape = machine.shape(folder.parent, MEMORY)
     results: list[Result] = []
     failed: list[str] = []
@@ -67,7 +68,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, three rounds")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--quick", action="store_true", help="smaller sizes, three rounds")
+    sizes.add_argument("--full", action="store_true", help="the largest sizes, every peer; takes hours")
     parser.add_argument(
         "--unchanged",
         action="append",
@@ -101,6 +104,7 @@ def _one(name: str, base: Path, workload: Workload) -> Result:
     end of the run, see `Target`."""
     say(f"{name} …")
     work = Path(tempfile.mkdtemp(prefix=f"lanesync-bench-{name}-", dir=base))
+    work.chmod(0o755)
     try:
         return workload(work)
     finally:

@@ -1,4 +1,4 @@
-"""Bare loops to measure against, each a process: `python -m bench.loops receive|send|watch …`."""
+"""Bare loops to measure against, each a process: `python -m bench.loops receive|send|tar|untar|watch …`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -28,6 +29,7 @@ def receive(target: str) -> None:
             while count:
                 count -= os.splice(taken, file.fileno(), count)
         connection.sendall(b"k")
+    print("done", flush=True)
 
 
 def send(source: str, port: str) -> None:
@@ -40,6 +42,25 @@ def send(source: str, port: str) -> None:
             offset += count
         connection.shutdown(socket.SHUT_WR)
         connection.recv(1)
+    print("done", flush=True)
+
+
+def tar(source: str, port: str) -> None:
+    """Send a directory as tar writes it, when told to go."""
+    print("ready", flush=True)
+    sys.stdin.readline()
+    with socket.create_connection(("127.0.0.1", int(port))) as connection:
+        command = ["tar", "-C", source, "-cf", "-", "."]
+        subprocess.run(command, stdout=connection.fileno(), check=True)
+
+
+def untar(target: str) -> None:
+    """Take one connection and have tar unpack what it brings."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(listener.getsockname()[1], flush=True)
+        connection, _ = listener.accept()
+    with connection:
+        subprocess.run(["tar", "-C", target, "-xf", "-"], stdin=connection.fileno(), check=True)
     print("done", flush=True)
 
 
@@ -64,7 +85,13 @@ def watch(source: str, target: str) -> None:
     threading.Event().wait()
 
 
-LOOPS: dict[str, Callable[..., None]] = {"receive": receive, "send": send, "watch": watch}
+LOOPS: dict[str, Callable[..., None]] = {
+    "receive": receive,
+    "send": send,
+    "tar": tar,
+    "untar": untar,
+    "watch": watch,
+}
 
 if __name__ == "__main__":
     LOOPS[sys.argv[1]](*sys.argv[2:])

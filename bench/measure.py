@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bench import processes
+
 
 def _nothing() -> None:
     pass
@@ -32,6 +34,7 @@ class Result:
     title: str
     baseline: str
     series: dict[str, list[float]] = field(default_factory=dict)
+    cpu: dict[str, list[float]] = field(default_factory=dict)  # processor seconds of all who took part
     notes: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     percentiles: bool = False  # many samples: told as p50 and p95, not as every number
@@ -67,7 +70,9 @@ def alternate(result: Result, contenders: Sequence[Contender], rounds: int) -> R
         for index in order(len(contenders), turn):
             contender = contenders[index]
             contender.prepare()
+            used = processes.cpu_seconds()
             measured = contender.run()
+            result.cpu.setdefault(next(iter(measured)), []).append(processes.cpu_seconds() - used)
             contender.verify()
             result.add(measured)
             say(f"  {result.name} {turn + 1}/{rounds}: {_words(measured)}")

@@ -10,16 +10,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent.jetstream import APIInterface, Jetstream
+from agent.jetstream import APIInterface, Jetstream, constants
 from bench import processes, trees
 
 LANESYNC = [sys.executable, "-m", "agent.cli.main"]
 PUBLISHED = "LaneSync, all published"
 COMPLETE = "LaneSync, complete and synced"
 MANIFEST = "LaneSync, of which the manifest"
+ENCRYPTED = " (encrypted)"
 
 _SPECS = """\
 apiVersion: lanesync/v1
@@ -53,6 +54,16 @@ class Pair:
     api: APIInterface
     destination: str
     received: Path
+    mark: str = ""  # after the name in tables
+    cipher: int = constants.MIN_CIPHER_NONE
+
+    @property
+    def encrypted(self) -> Pair:
+        """The same servers over a session that is encrypted."""
+        port = self.api.send.getDestination(self.destination)["destinationPort"]
+        found = self.api.send.createDestination("localhost", destinationPort=port)
+        cipher = constants.MIN_CIPHER_ENCRYPTED_128
+        return replace(self, destination=found["destinationId"], mark=ENCRYPTED, cipher=cipher)
 
     def send(self, source: Path, name: str) -> dict[str, float]:
         """Deliver a file or tree as /NAME. Returns seconds since the order was given, until: the manifest is
@@ -61,7 +72,9 @@ class Pair:
         manifest = self.api.send.createManifest(mappings={f"/{name}": str(source)})["manifestId"]
         self.api.send.waitForManifest(manifest)
         made = time.monotonic() - start
-        transfer = self.api.send.createTransfer(self.destination, manifest)["transferId"]
+        transfer = self.api.send.createTransfer(self.destination, manifest, minCipher=self.cipher)[
+            "transferId"
+        ]
         ended = self.api.send.waitForTransfer(transfer)
         complete = time.monotonic() - start
         if ended["status"] != "complete":
@@ -69,7 +82,8 @@ class Pair:
         last = trees.last_published(self.received / name)
         self.api.send.deleteTransfer(transfer)
         self.api.send.deleteManifest(manifest)
-        return {PUBLISHED: last - clock, COMPLETE: complete, MANIFEST: made}
+        found = {PUBLISHED: last - clock, COMPLETE: complete, MANIFEST: made}
+        return {f"{what}{self.mark}": seconds for what, seconds in found.items()}
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from bench import processes
 
+_LOOPS = [sys.executable, "-m", "bench.loops"]
+
 
 @dataclass(frozen=True)
 class RsyncDaemon:
@@ -60,17 +62,25 @@ def copy(source: str, target: Path, log: Path) -> float:
 def sendfile_loop(source: Path, target: Path, log: Path) -> float:
     """Bare sendfile -> splice over one loopback connection between two processes that stand ready; returns
     seconds. No checksums, no names, no recovery: what the kernel gives to a single stream."""
-    receiver = [sys.executable, "-m", "bench.loops", "receive", str(target)]
-    with processes.running(receiver, log, pipes=True) as taker:
-        port = _line(taker)
-        sender = [sys.executable, "-m", "bench.loops", "send", str(source), port]
-        with processes.running(sender, log, pipes=True) as giver:
-            _line(giver)
+    return _loop(("receive", target), ("send", source), log)
+
+
+def tar_through_a_socket(source: Path, target: Path, log: Path) -> float:
+    """`tar -c` into a loopback connection, `tar -x` out of it, likewise; seconds until the second has ended.
+    What can hardly be undercut."""
+    return _loop(("untar", target), ("tar", source), log)
+
+
+def _loop(take: tuple[str, Path], give: tuple[str, Path], log: Path) -> float:
+    with processes.running([*_LOOPS, take[0], str(take[1])], log, pipes=True) as taker:
+        port = line_of(taker)
+        with processes.running([*_LOOPS, give[0], str(give[1]), port], log, pipes=True) as giver:
+            line_of(giver)
             assert giver.stdin is not None
             start = time.monotonic()
             giver.stdin.write(b"go\n")
             giver.stdin.flush()
-            _line(giver)
+            line_of(taker)
             return time.monotonic() - start
 
 
@@ -79,7 +89,7 @@ def copy_loop(source: Path, target: Path, log: Path) -> Iterator[None]:
     """A bare watchdog + copy loop that keeps `target` like `source`, as long as the block lasts."""
     command = [sys.executable, "-m", "bench.loops", "watch", str(source), str(target)]
     with processes.running(command, log, pipes=True) as process:
-        _line(process)
+        line_of(process)
         yield
 
 
@@ -91,7 +101,8 @@ def lsyncd(source: Path, target: Path, log: Path) -> Iterator[None]:
         yield
 
 
-def _line(process: subprocess.Popen[bytes]) -> str:
+def line_of(process: subprocess.Popen[bytes]) -> str:
+    """The next line that a program of ours prints."""
     assert process.stdout is not None
     line = process.stdout.readline().decode().strip()
     if not line:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -65,6 +66,32 @@ def tail(log: Path) -> str:
     with open(log, "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - 2000))
         return file.read().decode(errors="replace")
+
+
+def cpu_seconds() -> float:
+    """What all programs that we started have used so far, with those that they started and waited for."""
+    found: dict[int, tuple[int, int, int]] = {}  # process -> parent, ticks of its own, of those it waited for
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (
+                    (entry / "stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()
+                )
+            except OSError:
+                continue  # it has ended
+            own, waited = (sum(map(int, fields[at : at + 2])) for at in (11, 13))
+            found[int(entry.name)] = int(fields[1]), own, waited
+    ours, before = {os.getpid()}, 0
+    while len(ours) > before:
+        before = len(ours)
+        ours |= {process for process, (parent, _, _) in found.items() if parent in ours}
+    ticks = sum(own + waited for process, (_, own, waited) in found.items() if process in ours)
+    return (ticks - found[os.getpid()][1]) / os.sysconf("SC_CLK_TCK")
+
+
+def user() -> str:
+    """The name of whom we run as."""
+    return pwd.getpwuid(os.getuid()).pw_name
 
 
 def free_port() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ INTRODUCTION = """\
 LaneSync and its peers, on one machine, in one run, in turn: every contender does the work once per round, a
 different one first each time. Each result is compared with the source, byte by byte, outside the timing.
 *Ratio* is a row's median divided by the median of the row marked 1.00: more than 1 is slower than LaneSync.
+*Processor* is the median of the processor seconds of all processes that took part, at both ends.
 Absolute figures vary from machine to machine and from run to run; the ratios hold better.
 
 This page is written by `make bench`.
@@ -51,11 +53,18 @@ def section(result: Result) -> list[str]:
 
 
 def _medians(result: Result) -> list[str]:
-    lines = ["| | median | ratio | all rounds (s) |", "|---|---:|---:|---|"]
+    lines = ["| | median | ratio | processor | all rounds (s) |", "|---|---:|---:|---:|---|"]
     for name, values in result.series.items():
         raw = " ".join(f"{seconds:.3f}" for seconds in values)
-        lines.append(f"| {name} | {duration(result.median(name))} | {_ratio(result, name)} | {raw} |")
+        told = f"{duration(result.median(name))} | {_ratio(result, name)} | {_processor(result, name)}"
+        lines.append(f"| {name} | {told} | {raw} |")
     return lines
+
+
+def _processor(result: Result, name: str) -> str:
+    """The median of the processor seconds of all who took part, in both roles."""
+    used = result.cpu.get(name)
+    return f"{statistics.median(used):.2f} s" if used else ""
 
 
 def _percentiles(result: Result) -> list[str]:

@@ -73,6 +73,7 @@ def check(copy: Path, wanted: Fingerprint) -> None:
 
 def last_published(copy: Path) -> float:
     """When the last file at or below `copy` got its final name, in seconds since 1970: a rename sets the
-    change time of what it renames, so that nobody need look while the work goes on."""
+    change time of what it renames, a file or a whole directory, so that nobody need look meanwhile."""
     paths = [copy] if copy.is_file() else [copy / name for name in files_of(copy)]
+    paths += [folder for folder in {path.parent for path in paths} if folder.is_relative_to(copy)]
     return max(os.stat(path).st_ctime_ns for path in paths) / 1e9

@@ -26,6 +26,7 @@ class Scale:
     fts3_links: int = 200
     fts3_still: float = 30.0  # seconds in which nothing moves
     rounds: int = 5
+    full: bool = False  # with what takes hours
 
 
 QUICK = Scale(
@@ -41,6 +42,9 @@ QUICK = Scale(
     fts3_still=10.0,
     rounds=3,
 )
+
+
+FULL = Scale(large_bytes=4 << 30, small_files=100_000, unchanged_files=(100_000, 1_000_000), full=True)
 
 
 class Target:
@@ -66,6 +70,7 @@ class Target:
         self._turn += 1
         self.current = self._root / f"turn-{self._turn:03}"
         self.current.mkdir(parents=True)
+        self.current.chmod(0o777)  # some servers are not who we are
         sync_file_system(self._root)
 
     def timed(self, name: str, send: Callable[[], float]) -> Callable[[], dict[str, float]]:

@@ -70,12 +70,13 @@ def test_a_percentile_is_the_value_that_so_many_do_not_exceed() -> None:
 
 
 def test_the_page_names_what_is_missing_and_shows_every_number() -> None:
-    """Peers that are not installed are named; medians, ratios and all rounds are on the page."""
+    """Peers that are not installed are named; medians, ratios, processor seconds and all rounds are there."""
     result = _result(ours=[0.5, 0.25, 0.125], theirs=[1.0, 1.5, 2.0])
     result.missing.append("rsync")
+    result.cpu["theirs"] = [0.5, 0.75, 4.0]
     text = report.page({"cores": "2"}, "python -m bench", [result], "A remark.")
     assert "not measured: rsync" in text
-    assert "| theirs | 1.500 s | 6.00 | 1.000 1.500 2.000 |" in text
+    assert "| theirs | 1.500 s | 6.00 | 0.75 s | 1.000 1.500 2.000 |" in text
     assert "| cores | 2 |" in text
     assert "> A remark." in text
 
