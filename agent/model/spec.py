@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 DEFAULT_PRIORITY = 100
@@ -491,10 +492,28 @@ class DesiredState:
         return DEFAULT_LANES if destination.lanes is None else self.lanes[destination.lanes].lanes
 
 
+@cache
+def _names(cls: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(cls))
+
+
+def _as_object(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in _names(type(value))}  # type: ignore[arg-type]
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=True, check_circular=False, default=_as_object)
+
+
+def as_json(spec: Spec) -> str:
+    """Every field by its name; the same text for equal specs."""
+    return _ENCODER.encode(spec)
+
+
+@lru_cache(maxsize=32_768)
 def digest(spec: Spec) -> str:
-    """Identity of one object's content; the same for equal specs, whatever file or order they come from."""
-    text = json.dumps(asdict(spec), sort_keys=True, default=str, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """Identity of one object's content; the same for equal specs, whatever file or order they come from.
+    It is asked for at every turn of an object."""
+    return hashlib.sha256(as_json(spec).encode()).hexdigest()[:16]
 
 
 def default_lane(lanes: tuple[Lane, ...]) -> str:

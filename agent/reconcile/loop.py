@@ -118,8 +118,7 @@ class Loop:
 
     def _remember(self, spec: Spec) -> None:
         """Keep the version that is applied: its `onRemove` is needed when it leaves the specs."""
-        applied = self.context.state.specs.get(key_of(spec))
-        if applied is None or applied.digest != digest(spec):
+        if self.context.state.specs.digest(key_of(spec)) != digest(spec):
             self.context.state.specs.put(spec, self.context.desired.revision, self.context.clock.time())
 
     def _guarded(self, key: Key, hints: Hints, report: Report) -> Outcome:

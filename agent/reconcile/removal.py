@@ -14,7 +14,7 @@ from agent.model.observed import ObservedTransfer
 from agent.model.outcome import Done, NotFoundError, Outcome, Wait
 from agent.model.paths import destination_prefixes, is_below
 from agent.model.plan import DeletePaths, Plan, TrashPaths
-from agent.model.spec import DesiredState, DestinationSpec, Key, Kind, MappingSpec, OnRemove
+from agent.model.spec import DesiredState, DestinationSpec, Key, Kind, MappingSpec, OnRemove, digest
 from agent.planning.mapping import plan_mapping_removal
 from agent.planning.receipts import owner_name
 from agent.reconcile.act import Scene, execute
@@ -25,7 +25,6 @@ from agent.reconcile.receipts import hand_over_receipts
 from agent.reconcile.report import Report
 
 log = structlog.get_logger(__name__)
-
 
 
 def remove_mapping(context: Context, name: str, report: Report) -> Outcome:
@@ -51,7 +50,10 @@ def remove_mapping(context: Context, name: str, report: Report) -> Outcome:
 def leave_destinations(context: Context, spec: MappingSpec) -> list[str]:
     """A mapping that goes on may have left a destination: `onRemove` is carried out there alone.
     Returns where that is not done yet."""
-    applied = context.state.specs.get(Key(Kind.MAPPING, spec.name))
+    key = Key(Kind.MAPPING, spec.name)
+    if context.state.specs.digest(key) == digest(spec):
+        return []
+    applied = context.state.specs.get(key)
     if applied is None or not isinstance(applied.spec, MappingSpec):
         return []
     left = [d for d in applied.spec.destinations if d not in spec.destinations]

@@ -28,7 +28,7 @@ class AppliedSpec:
 class AppliedSpecs:
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._keys: set[Key] | None = None  # as committed; None = to be read again
+        self._digests: dict[Key, str] | None = None  # as committed; None = to be read again
 
     def put(self, spec: Spec, revision: str, now: float) -> None:
         key = Key(kind_of(spec), spec.name)
@@ -36,7 +36,7 @@ class AppliedSpecs:
             "INSERT OR REPLACE INTO applied_specs VALUES(?,?,?,?,?)",
             (str(key), to_json(spec), digest(spec), revision, now),
         )
-        self._note(key, there=True)
+        self._note(key, digest(spec))
 
     def get(self, key: Key) -> AppliedSpec | None:
         row = self._db.row(
@@ -49,35 +49,41 @@ class AppliedSpecs:
         return tuple(self._applied(row) for row in rows)
 
     def keys(self) -> tuple[Key, ...]:
-        return tuple(sorted(self._all_keys()))
+        with self._db.lock:
+            return tuple(sorted(self._all()))
+
+    def digest(self, key: Key) -> str | None:
+        """Of the version that was applied last. Asked at every turn of an object, so it reads no rows."""
+        with self._db.lock:
+            return self._all().get(key)
 
     def other_than(self, wanted: Container[Key]) -> list[Key]:
         """Keys that are not among these. Asked whenever somebody asks how things are, so it reads no rows."""
-        return sorted(key for key in self._all_keys() if key not in wanted)
+        with self._db.lock:
+            return sorted(key for key in self._all() if key not in wanted)
 
     def remove(self, key: Key) -> None:
         """Its `onRemove` has been carried out."""
         self._db.execute("DELETE FROM applied_specs WHERE key=?", (str(key),))
-        self._note(key, there=False)
+        self._note(key, None)
 
-    def _all_keys(self) -> frozenset[Key]:
-        with self._db.lock:
-            if self._keys is None or self._db.in_transaction:
-                rows = self._db.rows("SELECT key FROM applied_specs")
-                found = {Key.parse(row[0]) for row in rows}
-                self._keys = None if self._db.in_transaction else found
-                return frozenset(found)
-            return frozenset(self._keys)
+    def _all(self) -> dict[Key, str]:
+        """Under the lock. Of what may yet be rolled back nothing is remembered."""
+        if self._digests is not None and not self._db.in_transaction:
+            return self._digests
+        rows = self._db.rows("SELECT key, digest FROM applied_specs")
+        found = {Key.parse(key): str(value) for key, value in rows}
+        self._digests = None if self._db.in_transaction else found
+        return found
 
-    def _note(self, key: Key, *, there: bool) -> None:
-        """Of what may yet be rolled back nothing is remembered."""
+    def _note(self, key: Key, value: str | None) -> None:
         with self._db.lock:
-            if self._keys is None or self._db.in_transaction:
-                self._keys = None
-            elif there:
-                self._keys.add(key)
+            if self._digests is None or self._db.in_transaction:
+                self._digests = None
+            elif value is not None:
+                self._digests[key] = value
             else:
-                self._keys.discard(key)
+                self._digests.pop(key, None)
 
     def _applied(self, row: Row) -> AppliedSpec:
         key = Key.parse(row[0])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import os
 import sqlite3
 import subprocess
@@ -208,6 +211,33 @@ def test_every_spec_survives_json(spec: model.Spec) -> None:
     assert again == spec
     assert repr(again) == repr(spec)
     assert model.digest(again) == model.digest(spec)
+
+
+@given(_SPECS)
+def test_a_spec_has_the_digest_that_earlier_versions_wrote_down(spec: model.Spec) -> None:
+    """Or a new version would take every mapping for a changed one."""
+    text = json.dumps(dataclasses.asdict(spec), sort_keys=True, default=str)
+    assert model.digest(spec) == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_the_digest_of_what_was_applied_is_that_of_its_row(state: Opened) -> None:
+    """Also inside a transaction, and after one that was taken back."""
+    key, first, second = (
+        Key(Kind.DESTINATION, "d"),
+        model.DestinationSpec("d", "a"),
+        model.DestinationSpec("d", "b"),
+    )
+    assert state.specs.digest(key) is None
+    state.specs.put(first, "r1", 1.0)
+    with pytest.raises(ZeroDivisionError), state.transaction():
+        state.specs.put(second, "r2", 2.0)
+        assert state.specs.digest(key) == model.digest(second)
+        raise ZeroDivisionError
+    assert state.specs.digest(key) == model.digest(first)
+    state.specs.put(second, "r2", 2.0)
+    assert state.specs.digest(key) == model.digest(second)
+    state.specs.remove(key)
+    assert state.specs.digest(key) is None
 
 
 def test_a_spec_of_another_version_is_read(state: Opened) -> None:
