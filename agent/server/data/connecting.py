@@ -6,7 +6,6 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.jetstream import keys
@@ -17,6 +16,7 @@ from agent.server.data.pump import Pump
 from agent.server.data.rules import UnauthorizedError
 from agent.server.data.secure import Contexts, SecureError, SecureSocket
 from agent.server.data.target import Target
+from agent.server.data.width import Width
 from agent.server.data.wire import Header, Json, Kind, Stream, WireError
 
 if TYPE_CHECKING:
@@ -95,17 +95,31 @@ class Connector:
         try:
             wanted = self._streams
             while len(streams) < wanted:
-                sock = dialing.connect(target, CONNECT_SECONDS)
-                streams.append(Stream(self._protect(sock, target, level), len(streams)))
+                stream = self._stream(target, level, len(streams))
+                streams.append(stream)
                 _same_peer(streams)
-                if wire.is_loopback(sock):
+                if wire.is_loopback(stream.sock):
                     wanted = min(wanted, self._loopback_streams)
-                hello = self._handshake(streams[-1], ident)
+                hello = self._handshake(stream, ident)
         except (OSError, WireError):
             for stream in streams:
                 stream.sock.close()
             raise
-        return Session(streams, hello), hello
+        return Session(streams, hello, ident), hello
+
+    def _stream(self, target: Target, level: int, number: int) -> Stream:
+        return Stream(self._protect(dialing.connect(target, CONNECT_SECONDS), target, level), number)
+
+    def join(self, session: Session, target: Target, number: int) -> Stream:
+        """One more stream of a session. OSError or WireError when that does not succeed."""
+        stream = self._stream(target, session.level, number)
+        try:
+            _same_peer([session.streams[0], stream])
+            self._handshake(stream, session.ident)
+        except (OSError, WireError):
+            stream.sock.close()
+            raise
+        return stream
 
     def _protect(self, sock: socket.socket, target: Target, level: int) -> socket.socket | SecureSocket:
         """The connection as the session needs it. OSError or WireError; the socket is closed then."""
@@ -165,15 +179,20 @@ class Connector:
             link.connected(session)
             if target != self._target:
                 link.broken(session, "")
-        roles: list[Callable[[], None]] = []
+        threads: list[threading.Thread] = []
+
+        def start(stream: Stream) -> None:
+            for role in (Pump(link, session, stream).run, Answers(link, session, stream).run):
+                threads.append(threading.Thread(target=role, name="data", daemon=True))
+                threads[-1].start()
+
         for stream in session.streams:
-            roles += [Pump(link, session, stream).run, Answers(link, session, stream).run]
-        threads = [threading.Thread(target=role, name="data", daemon=True) for role in roles]
-        for thread in threads:
-            thread.start()
+            start(stream)
+        width = Width(link, session, lambda number: self.join(session, target, number), start)
         with link.changed:
             while not session.over:
                 link.changed.wait(1.0)
+                width.look(time.monotonic())
                 idle = time.monotonic() - link.last_used
                 if not link.wanted and idle > IDLE_SECONDS:
                     link.broken(session, "")

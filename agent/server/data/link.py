@@ -35,7 +35,8 @@ Report = Callable[[Message], None]
 class Session:
     """One connection to the receiver, of several streams. It ends as a whole and is never reused."""
 
-    def __init__(self, streams: list[Stream], hello: Json) -> None:
+    def __init__(self, streams: list[Stream], hello: Json, ident: str = "") -> None:
+        self.ident = ident  # what the receiver knows it by
         self.streams = streams
         self.outboxes: list[deque[Frame]] = [deque() for _ in streams]
         self.level = streams[0].level  # of all of them
@@ -43,6 +44,7 @@ class Session:
         self.features = frozenset(str(name) for name in hello.get("features") or ())
         self.over = False
         self.error = ""
+        self.piece = wire.CHUNK_SIZE  # most content of one frame
 
     @property
     def worn(self) -> bool:
@@ -90,10 +92,11 @@ class Link:
             self.portion.place(pace, time.monotonic())
             if pace != self.pace:
                 self.pace = pace
-                self._apply_pace()
+                self.repace()
             self.changed.notify_all()
 
-    def _apply_pace(self) -> None:
+    def repace(self) -> None:
+        """Set up the session's sockets (under the lock)."""
         if self.session is None:
             return
         try:
@@ -180,7 +183,7 @@ class Link:
         with self.changed:
             self.session = session
             self.last_used = time.monotonic()
-            self._apply_pace()
+            self.repace()
             self.portion.begun(self.last_used)
             for transfer in list(self.transfers.values()):  # some end by this
                 self._open(session, transfer)

@@ -83,7 +83,7 @@ class Pump:
             link.portion.leave()
             self._wait(step.until, now)
             return None
-        taken = link.portion.take(step.max_bytes, now)
+        taken = link.portion.take(min(step.max_bytes, self._session.piece), now)
         if isinstance(taken, Wait):
             self._wait(taken.until, now)
             return None
