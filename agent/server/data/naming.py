@@ -24,8 +24,7 @@ class Naming:
 
     def batch(self, transfer: ReceivedTransfer) -> StrictBatch | None:
         """Where files wait for their names until they are on storage, if they have to."""
-        policy = transfer.policy
-        if not policy.strict or policy.as_set or not policy.publishes:
+        if not transfer.policy.stored_first or transfer.policy.as_set:
             return None
         return StrictBatch(transfer.root, transfer.staging.fd, self._directories)
 

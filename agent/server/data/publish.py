@@ -20,6 +20,7 @@ from agent.server.results import Outcome
 
 BACKUP_SUFFIX = b".jetbak"
 PARTFILE_SUFFIX = b".jetpart"
+_LOOKS = (constants.OVERWRITE_NEVER, constants.OVERWRITE_IN_PLACE_NEVER, constants.OVERWRITE_BACKUP)
 _IN_PLACE = (constants.OVERWRITE_IN_PLACE_ALWAYS, constants.OVERWRITE_IN_PLACE_SAME_SIZE)
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -40,6 +41,13 @@ class Policy:
     @property
     def publishes(self) -> bool:
         return self.read and self.write
+
+    @property
+    def stored_first(self) -> bool:
+        """Whether each file is on storage before it gets its name. Also where what is there decides: what a
+        power cut left of a file, sent again, would be kept as newer, or as somebody else's, or take the
+        place of the real backup."""
+        return self.publishes and (self.strict or self.only_newer or self.overwrite in _LOOKS)
 
     def with_set(self, *, as_set: bool) -> Policy:
         """What has no content of its own to publish is no set."""
