@@ -35,6 +35,7 @@ class Service(Protocol):
     """What the agent offers to its HTTP face. Raises LaneSyncError with a message for the caller."""
 
     def status(self) -> Document: ...
+    def stuck(self) -> dict[str, str]: ...
     def measure(self) -> Measures: ...
     def lanes(self, most: int) -> list[LaneBytes]: ...
     def plan(self, paths: list[str], limit: int = 0, reasons: bool = False) -> Document: ...
@@ -204,6 +205,9 @@ class _Faces:
         return Response(text, media_type=CONTENT_TYPE)
 
     async def health(self, _request: Request) -> Response:
+        stuck = self._service.stuck()
+        if stuck:
+            return AsciiJson({"ok": False, "stuck": stuck}, status_code=503)
         return AsciiJson({"ok": True})
 
     async def ready(self, _request: Request) -> Response:

@@ -261,6 +261,13 @@ CONTRACT: tuple[Family, ...] = (
         lambda m: [((), m.longest_running)],
     ),
     Family(
+        "lanesync_stuck_threads",
+        "gauge",
+        (),
+        "Threads that hang: they have not moved for `--stuck-after`. The watchdog is not fed then.",
+        lambda m: [((), float(m.stuck))],
+    ),
+    Family(
         "lanesync_metrics_seconds",
         "gauge",
         (),

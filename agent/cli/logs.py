@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import logging
 import sys
 from typing import Any, TextIO
@@ -17,6 +19,8 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
     # What watchdog has to say unasked is told in this agent's own words, by conditions.
     logging.getLogger("watchdog").addHandler(logging.NullHandler())
     human = stream is None and out.isatty()
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # not a file: nobody can end us like that
+        faulthandler.enable(out)  # a service manager ends what hangs with SIGABRT: say where every thread is
     # Tracebacks in the plain form: others print local variables, secrets among them.
     plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     renderer: Any = plain if human else structlog.processors.JSONRenderer(ensure_ascii=True)

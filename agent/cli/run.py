@@ -23,7 +23,9 @@ from agent.cli.problems import BLOCKED, DONE, INTERRUPTED, PENDING
 from agent.cli.text import answer, delivered_lines
 from agent.model.outcome import LaneSyncError, PermanentError
 from agent.model.spec import SecretRef, SecretSource
+from agent.model.units import format_duration
 from agent.reconcile.agent import Agent, Options
+from agent.reconcile.liveness import STUCK_SECONDS
 from agent.reconcile.notify import Notifier
 from agent.reconcile.service import AgentService
 from agent.reconcile.status import State
@@ -43,6 +45,15 @@ PACE = 10.0
 SAVE_SECONDS = 60.0
 NAME_HELP = "Name by which browsers reach the HTTP face, beside this machine's own; may be given again."
 HOOK_HELP = "Secret that a repository's host signs its push hook with (POST /api/v1/reconcile)."
+STUCK_HELP = "When a thread hangs for so long the watchdog is not fed and /healthz fails. Default 15m."
+STUCK_MIN = 60.0
+"""Threads without work wake every half a minute."""
+
+
+def _patience(_ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if value < STUCK_MIN:
+        raise click.BadParameter(f"it is at least {format_duration(STUCK_MIN)}", param=param)
+    return value
 
 
 @click.command()
@@ -54,6 +65,7 @@ HOOK_HELP = "Secret that a repository's host signs its push hook with (POST /api
 )
 @click.option("--http-name", "names", metavar="NAME", multiple=True, help=NAME_HELP)
 @click.option("--hook-secret-file", metavar="FILE", type=click.Path(dir_okay=False), help=HOOK_HELP)
+@click.option("--stuck-after", type=Duration(), default=STUCK_SECONDS, help=STUCK_HELP, callback=_patience)
 @click.option("--log-level", type=click.Choice(list(logs.LEVELS)), default="info", show_default=True)
 @kept_history
 @policy
@@ -70,6 +82,7 @@ def command(
     listen: tuple[str, int] | None,
     names: tuple[str, ...],
     hook_secret_file: str | None,
+    stuck_after: float,
     log_level: str,
     policy: str,
     select: Selector,
@@ -89,9 +102,7 @@ def command(
     live = sys.stdout.isatty() and output == "text"
     with _logging(log_level, state_dir, live):
         kept = Retention(bytes=history_size, age=history_age)
-        options = Options(
-            paths, state_dir, watch=not once, policy=policy, select=select, git=git, history=kept
-        )
+        options = Options(paths, state_dir, not once, policy, select, git, kept, stuck_after)
         agent = Agent(options)
         try:
             face = _serve(agent, state_dir, listen, once, hook_secret, names)
@@ -233,12 +244,15 @@ class Runner:
         return None
 
     def _ping(self) -> None:
-        """Tell the service manager, while the workers live."""
+        """Tell the service manager; that we are alive only while everything moves that must."""
         now = time.monotonic()
-        if now < self._next_ping or not self._agent.loop.alive:
+        if now < self._next_ping:
             return
         watchdog = self._notifier.watchdog_seconds
         self._next_ping = now + min(5.0, watchdog / 3 if watchdog else 5.0)
+        if stuck := self._agent.stuck():
+            self._notifier.send(f"STATUS=stuck: {', '.join(f'{name} {why}' for name, why in stuck.items())}")
+            return
         found = self._agent.overall()
         self._notifier.send("WATCHDOG=1", f"STATUS={found.message}")
         if found.state is not self._saved or now >= self._next_save:

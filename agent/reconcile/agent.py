@@ -14,6 +14,7 @@ import agent
 from agent.model.condition import Reason
 from agent.model.outcome import LaneSyncError, PolicyError
 from agent.model.spec import DesiredState, EngineKind, Key, Kind, key_of
+from agent.model.units import format_duration
 from agent.reconcile.alerts import AlertRunner, Seen
 from agent.reconcile.audit import note_revision
 from agent.reconcile.context import Clock, Context, SystemClock
@@ -23,6 +24,7 @@ from agent.reconcile.engines import EngineFactory, make_engine
 from agent.reconcile.finding import find
 from agent.reconcile.gitspecs import GitSpecs
 from agent.reconcile.hooks import HookRunner
+from agent.reconcile.liveness import STUCK_SECONDS, Liveness
 from agent.reconcile.loop import Loop
 from agent.reconcile.mapping import Mappings
 from agent.reconcile.progress import refreshed
@@ -46,6 +48,9 @@ from agent.state.rebuild import open_or_rebuild
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 3.0
+ENDLESS_SECONDS = 86_400.0
+"""No look at a source takes a day, however large it is: a reconcile that does runs in circles."""
+
 LOCK_WAIT_SECONDS = 10.0
 """Granted to the children of an agent that was killed, which still hold the lock for a moment."""
 
@@ -62,6 +67,7 @@ class Options:
     select: Selector = EVERYTHING
     git: GitOptions | None = None  # instead of paths
     history: Retention = Retention()  # how much of the audit trail is kept
+    stuck_after: float = STUCK_SECONDS  # seconds in which a thread that everything depends on has to move
 
 
 class Agent:
@@ -97,6 +103,7 @@ class Agent:
         self.hooks = HookRunner(self.context)
         self.alerts = AlertRunner(self.context, self._seen)
         self.git = GitSpecs(options.git, options.state_dir, self._clock, self._event) if options.git else None
+        self.liveness = Liveness(self._vital, self._clock.monotonic, options.stuck_after)
         self.http_address: tuple[str, int] | None = None
         self._loaded: Loaded | None = None
         self._held = ""
@@ -124,6 +131,18 @@ class Agent:
         self.loop.start()
         self.hooks.start()
         self.alerts.start()
+
+    def _vital(self) -> tuple[threading.Thread, ...]:
+        """The threads without which something would not be kept in sync, and nobody would be told."""
+        return (*self.loop.threads, *self.sources.threads, *self.hooks.threads, *self.alerts.threads)
+
+    def stuck(self) -> dict[str, str]:
+        """What hangs, and since when; empty when all is well. To be asked every few seconds."""
+        found = self.liveness.look()
+        running = self.context.meters.longest_running(self._clock.monotonic())
+        if running is not None and running[1] > ENDLESS_SECONDS:
+            found[str(running[0])] = f"has been reconciled for {format_duration(running[1])}"
+        return found
 
     def prepare_plan(self, checkout: Checkout | None = None) -> Loaded:
         """Only look: connect to the servers that exist already, and read the specs. No key is reconciled."""

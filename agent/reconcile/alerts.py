@@ -44,6 +44,8 @@ INTERVAL = 300.0
 """Seconds between two looks at an alert without a heartbeat."""
 
 LONG = 3600.0
+IDLE_SECONDS = 30.0
+"""The thread looks up at least so often: so idle is told from stuck."""
 """Seconds to the next look, when nothing changes and nothing is due."""
 
 SPECS = "Specs"
@@ -177,6 +179,10 @@ class AlertRunner:
         self._stopping = False
         self._thread: threading.Thread | None = None
 
+    @property
+    def threads(self) -> tuple[threading.Thread, ...]:
+        return () if self._thread is None else (self._thread,)
+
     def start(self) -> None:
         self._thread = threading.Thread(target=self._work, name="alerts", daemon=True)
         self._thread.start()
@@ -199,7 +205,7 @@ class AlertRunner:
     def _work(self) -> None:
         while not self._stopping:
             self._context.alerts_changed.clear()
-            pause = 30.0
+            pause = IDLE_SECONDS
             try:
                 pause = min(pause, self.step())
             except LaneSyncError as error:

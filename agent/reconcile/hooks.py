@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 LATEST = 60.0
 """Seconds after which a hook is told what has been delivered so far, although more is on its way."""
 
+IDLE_SECONDS = 30.0
+"""The thread without work looks up at least so often: so idle is told from stuck."""
+
 WORKERS = 4
 RETRY_INTERVAL, RETRY_MAX = 5.0, 600.0
 MAX_OUTPUT = 8192
@@ -60,6 +63,10 @@ class HookRunner:
         self._stopping = False
         self._stop_read, self._stop_write = os.pipe()
         self._thread: threading.Thread | None = None
+
+    @property
+    def threads(self) -> tuple[threading.Thread, ...]:
+        return () if self._thread is None else (self._thread,)
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._work, name="hooks", daemon=True)
@@ -91,7 +98,7 @@ class HookRunner:
                 pause = self.start_due()
             except LaneSyncError as error:
                 log.warning("hooks cannot be looked up", why=str(error))
-            self._context.hooks_changed.wait(pause)
+            self._context.hooks_changed.wait(IDLE_SECONDS if pause is None else min(pause, IDLE_SECONDS))
 
     def start_due(self) -> float | None:
         """Seconds until the next call is due; None when none is known."""

@@ -55,9 +55,8 @@ class Loop:
             self._threads.append(thread)
 
     @property
-    def alive(self) -> bool:
-        """Every worker is there; a dead one would be a defect."""
-        return all(thread.is_alive() for thread in self._threads)
+    def threads(self) -> tuple[threading.Thread, ...]:
+        return tuple(self._threads)
 
     def stop(self, timeout: float) -> None:
         """Stop taking work and let what runs come to its end."""

@@ -47,6 +47,7 @@ class Measures:
     results: dict[tuple[Kind, str], int]
     longest_running: float  # seconds; 0 = nothing runs
     watched: dict[str, int] = field(default_factory=dict)  # directories, by mapping
+    stuck: int = 0  # threads
 
 
 def measure(of: Agent) -> Measures:
@@ -71,6 +72,7 @@ def measure(of: Agent) -> Measures:
         results=context.meters.results(),
         longest_running=0.0 if running is None else running[1],
         watched={name: _watched(of, name) for name in context.desired.mappings},
+        stuck=len(of.stuck()),
     )
 
 

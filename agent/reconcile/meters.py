@@ -1,4 +1,4 @@
-"""How the loop itself is doing: what runs, how long reconciles take, how they end. Counted since the start."""
+"""How the loop itself is doing: what runs, how long reconciles take, how they end. Since the start."""
 
 from __future__ import annotations
 

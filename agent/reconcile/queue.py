@@ -17,6 +17,9 @@ from agent.model.spec import Key
 HEAD_START = 5.0
 """Seconds by which an urgent key goes before one that was due at the same time."""
 
+IDLE_SECONDS = 30.0
+"""A worker without work looks up at least so often: so idle is told from stuck."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hints:
@@ -143,7 +146,8 @@ class WorkQueue:
                 if found is not None:
                     return found
                 due = self._schedule.next_due()
-                self._changed.wait(None if due is None else max(0.0, due - self._clock()))
+                left = IDLE_SECONDS if due is None else max(0.0, due - self._clock())
+                self._changed.wait(min(IDLE_SECONDS, left))
             return None
 
     def done(self, key: Key) -> None:

@@ -35,6 +35,10 @@ class AgentService(Asked, Telling, Verifying):
     def ready(self) -> bool:
         return self._agent.ready
 
+    def stuck(self) -> dict[str, str]:
+        """Threads that hang, by name; empty when all is well."""
+        return self._agent.stuck()
+
     def share_token(self, name: str) -> Document:
         """The token of a share, for whoever may command the agent."""
         return dict(token_of(self._agent.context, name))

@@ -172,6 +172,11 @@ class Sources:
         found = ((root, path) for root, sub in mine for path in self._watcher.overdue(sub))
         return tuple(sorted(os.path.join(root, path) if path else root for root, path in found))
 
+    @property
+    def threads(self) -> tuple[threading.Thread, ...]:
+        own = () if self._thread is None else (self._thread,)
+        return (*self._watcher.threads, *own)
+
     def stop(self) -> None:
         self._stopping = True
         self._specs_changed.set()

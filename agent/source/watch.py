@@ -29,6 +29,8 @@ __all__ = ["Dirty", "Subscription", "WatchState", "Watcher"]
 _log = structlog.get_logger(__name__)
 
 JOIN_SECONDS = 5.0
+IDLE_SECONDS = 30.0
+"""A thread without work looks up at least so often: so idle is told from stuck."""
 
 
 def _ignore_state(root: str, state: WatchState) -> None:
@@ -135,6 +137,11 @@ class Watcher:
                 del self._roots[subscription.root]
                 self._restless.discard(found)
 
+    @property
+    def threads(self) -> tuple[threading.Thread, ...]:
+        """Those that everything depends on; the reader is replaced when it dies."""
+        return self._threads
+
     def state(self, root: str) -> WatchState:
         found = self._roots.get(root)
         return WatchState() if found is None else found.state(self._clock())
@@ -176,9 +183,9 @@ class Watcher:
                 told = self._collect()
             self._tell(told)
 
-    def _seconds_to_due(self) -> float | None:
+    def _seconds_to_due(self) -> float:
         dues = [due for due in (s.next_due() for s in self._active) if due is not None]
-        return max(0.0, min(dues) - self._clock()) if dues else None
+        return min(IDLE_SECONDS, max(0.0, min(dues) - self._clock()) if dues else IDLE_SECONDS)
 
     def _collect(self) -> list[tuple[Subscription, Dirty]]:
         now = self._clock()

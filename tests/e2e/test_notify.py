@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import struct
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from manager import Manager
+from manager import service as started
 from servers import eventually
 
 pytestmark = pytest.mark.e2e
-
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 SPECS = """\
 apiVersion: lanesync/v1
@@ -33,38 +28,6 @@ spec: {{destination: away, paths: {{/tree: {source}}}}}
 """
 
 
-@dataclass
-class Manager:
-    """Stands in for systemd: a socket that notes every message with the process that sent it."""
-
-    path: Path
-    heard: list[tuple[int, str]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._socket.setblocking(False)
-        self._socket.bind(str(self.path))
-
-    def listen(self) -> list[tuple[int, str]]:
-        """All messages so far: (process, line)."""
-        while True:
-            try:
-                data, ancillary, _, _ = self._socket.recvmsg(65536, socket.CMSG_SPACE(_CREDENTIALS.size))
-            except BlockingIOError:
-                return self.heard
-            pid = next(
-                _CREDENTIALS.unpack(d)[0] for _, kind, d in ancillary if kind == socket.SCM_CREDENTIALS
-            )
-            self.heard += [(pid, line) for line in data.decode().split("\n")]
-
-    def lines(self, pid: int) -> list[str]:
-        return [line for sender, line in self.listen() if sender == pid]
-
-    def close(self) -> None:
-        self._socket.close()
-
-
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:
     made = Manager(tmp_path / "notify")
@@ -74,15 +37,9 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 @contextmanager
 def service(manager: Manager, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`lanesync ARGUMENTS` as a service whose manager wants to hear from it every 0.6 s."""
-    environment = {**os.environ, "NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "600000"}
-    process = subprocess.Popen([sys.executable, "-m", "agent.cli.main", *arguments], env=environment)
-    try:
+    """`lanesync ARGUMENTS` as a service."""
+    with started(manager, "-m", "agent.cli.main", *arguments) as process:
         yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
 
 
 def _life(manager: Manager, process: subprocess.Popen[bytes]) -> list[str]:
