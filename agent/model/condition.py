@@ -28,6 +28,7 @@ class Reason(StrEnum):
     SETTLING = "Settling"
     AWAITING_SENTINEL = "AwaitingSentinel"  # of `ready: {sentinel: NAME}`
     ADOPTING = "Adopting"  # what is at the destination already is looked at
+    RELEASING = "Releasing"  # what every destination has is verified there and deleted at the source
     RETRYING = "Retrying"
     FETCH_FAILED = "FetchFailed"
     DESTINATION_UNREACHABLE = "DestinationUnreachable"
@@ -74,6 +75,7 @@ class Reason(StrEnum):
     STORAGE_BANNED = "StorageBanned"
     CREDENTIAL_EXPIRES_SOON = "CredentialExpiresSoon"
     NEVER_SETTLES = "NeverSettles"  # a file has kept changing for longer than `maxWait`
+    NOT_RELEASED = "NotReleased"  # files stay at the source although `release` says otherwise
     # ours
     INTERNAL_ERROR = "InternalError"
     STATE_REBUILT = "StateRebuilt"  # the agent's memory was lost and begun anew

@@ -17,6 +17,7 @@ from agent.model.spec import (
     Overwrite,
     Publish,
     Receipt,
+    Release,
     Route,
     Symlinks,
     TransferDefaults,
@@ -77,6 +78,11 @@ def unsupported_of_mapping(spec: MappingSpec, can: Capabilities) -> tuple[str, .
     if spec.symlinks is Symlinks.PRESERVE and not can.links:
         found.append(f"`symlinks: preserve` {_NOTHING_SENT}; use `copyContents` or `ignore`")
     found += _looking(spec, can)
+    if spec.release is Release.DELETE_SOURCE and not (can.inventory and can.digests):
+        found.append(
+            "`release: deleteSource` cannot be carried out, and nothing is deleted at the source: the server"
+            " cannot tell checksums of what is at the destination; set `release: keep`"
+        )
     if spec.receipt is not Receipt.NONE and not can.file_results:
         found.append("`receipt` cannot be carried out: the server tells no digests; set `receipt: none`")
     return tuple(found)

@@ -85,6 +85,7 @@ class Findings:
     names: tuple[NameProblem, ...] = ()
     failures: Failures = Failures()
     adopting: str = ""  # how far the look at what is there already is; nothing is sent before its end
+    releasing: str = ""  # what is being done to delete what is delivered at the source
     destination_error: str = ""  # why the destination does not answer
     error: str = ""  # why this reconcile could not be finished here
     needs_person: bool = False  # trying again alone will not mend that error
@@ -116,6 +117,13 @@ def judge(found: Findings, now: float) -> Outcome:
         if found.failures.consecutive >= PERSON_AFTER:
             return Stalled(Reason.FILES_FAILED, f"{found.failures.last_error}; trying on", left)
         return Wait(Reason.RETRYING, left)
+    return _rests(found)
+
+
+def _rests(found: Findings) -> Outcome:
+    """Nothing is to be sent or deleted at the destination now."""
+    if found.releasing:
+        return Wait(Reason.RELEASING)
     if found.settling or found.unsealed:
         return Wait(Reason.SETTLING if found.settling else Reason.AWAITING_SENTINEL)
     return stalled_by_names(found.names) or Done()
@@ -128,8 +136,8 @@ def message(found: Findings, memory: Memory, spec: MappingSpec, outcome: Outcome
             return f"waits for {found.blocked_by}"
         case Wait() if found.suspended is not None:
             return found.suspended.text
-        case Wait(reason=Reason.ADOPTING):
-            return found.adopting
+        case Wait(reason=Reason.ADOPTING | Reason.RELEASING):
+            return found.adopting or found.releasing
         case Wait(reason=Reason.DESTINATION_UNREACHABLE) if found.adopting:
             return f"{found.adopting}: {found.destination_error}"
         case Wait(reason=Reason.DESTINATION_UNREACHABLE):

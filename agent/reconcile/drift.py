@@ -15,7 +15,7 @@ from agent.model.change import FileKind
 from agent.model.known import Known, Origin
 from agent.model.observed import FarFile
 from agent.model.paths import destination_prefixes
-from agent.model.spec import DriftPolicy, MappingSpec, Overwrite, Release
+from agent.model.spec import DriftPolicy, MappingSpec, Overwrite
 from agent.planning.changes import difference as changed_since
 from agent.planning.drift import Merge, Pair, Tally, What, difference, is_foreign, kept_by, rules_of
 from agent.planning.receipts import is_receipt
@@ -52,6 +52,9 @@ class Look:
     checksum: bool
     hold: Callable[[str], bool]
     forget: Callable[[list[str]], None]
+    only: frozenset[str] = frozenset()  # nothing but these paths is compared; empty = all
+    confirmed: set[str] = field(default_factory=set)  # of `only`: the content is as it was delivered
+    lost: int = 0  # of the differences: nothing can send these again, for their sources were released
     tally: Tally = field(default_factory=Tally)
     foreign: list[str] = field(default_factory=list)
     corrected: list[str] = field(default_factory=list)  # the first ones
@@ -111,8 +114,10 @@ class Look:
         suspects: list[_Suspect] = []
         for known, far in pairs:
             if known is None:
-                if far is not None and is_foreign(Pair(None, far)):
+                if far is not None and not self.only and is_foreign(Pair(None, far)):
                     self._note_foreign(far)
+                continue
+            if self.only and known.path not in self.only:
                 continue
             if known.path == "/" or known.delivered_at >= page.asked_at:
                 continue
@@ -146,8 +151,13 @@ class Look:
             return []
         if known.digest != far.digest:
             return [_Suspect(What.DAMAGED, known, far, "same size and time, other content")]
-        self.tally.verified += 1
+        self._confirm(known.path)
         return []
+
+    def _confirm(self, path: str) -> None:
+        self.tally.verified += 1
+        if self.only:
+            self.confirmed.add(path)
 
     def _compare_contents(self, until: float) -> bool:
         """Read sources whose digest is not known. False when the turn is over first."""
@@ -161,7 +171,7 @@ class Look:
             self._contents.popleft()
             if digest and digest == far.digest:
                 learned[known.path] = digest
-                self.tally.verified += 1
+                self._confirm(known.path)
             elif digest:
                 suspects.append(_Suspect(What.DAMAGED, known, far, "same size and time, other content"))
             else:
@@ -189,6 +199,7 @@ class Look:
         paths = [suspect.known.path for suspect in suspects]
         flying = context.state.attempts.in_flight(*names, paths)
         sources = look_up(context, self.spec, paths)
+        released = context.state.released.among(*names, paths)
         again: list[str] = []
         gone: list[str] = []
         for suspect in suspects:
@@ -196,11 +207,13 @@ class Look:
             _, found = sources.get(path, ("", None))
             if path in flying:
                 continue
+            if path in released and (found is None or found.stat is None):  # it was all there is
+                detail = ", ".join(part for part in (suspect.detail, "the source was released") if part)
+                self.tally.add(suspect.what, path, detail)
+                self.lost += suspect.what is not What.UNVERIFIED
+                continue
             if found is None or found.absent:
-                if self.spec.release is Release.DELETE_SOURCE:  # what was there was all there is
-                    detail = ", ".join(part for part in (suspect.detail, "the source was released") if part)
-                    self.tally.add(suspect.what, path, detail)
-                elif suspect.far is None:  # nobody wants it there any more
+                if suspect.far is None:  # nobody wants it there any more
                     gone.append(path)
                 continue
             corrected = suspect.what is not What.UNVERIFIED and self._corrects(suspect)

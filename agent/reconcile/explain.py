@@ -16,7 +16,7 @@ from pathspec import GitIgnoreSpec
 from agent.model.change import FileStat
 from agent.model.outcome import LaneSyncError
 from agent.model.paths import destination_prefixes, is_below, join
-from agent.model.spec import DesiredState, Key, Kind, MappingSpec, PathMapping, Ready, Symlinks
+from agent.model.spec import DesiredState, Key, Kind, MappingSpec, PathMapping, Ready, Release, Symlinks
 from agent.model.units import format_duration
 from agent.planning.changes import difference
 from agent.planning.sentinel import covered
@@ -291,9 +291,14 @@ def _next(agent: Agent, place: Place, destination: str, seen: _Seen) -> tuple[st
     if seen.now is None and not seen.delivered:
         return "absent", "nothing until it is there", None
     if seen.now is None:
+        if context.state.released.among(spec.name, destination, [place.path]):
+            return "released", "nothing: it was deleted at the source, for every destination had it", None
         gone = context.state.tombstones.since(spec.name, destination, place.path)
         return _gone(spec, memory, place.path, gone, context.clock.time())
     if seen.delivered and not seen.differs:
+        if spec.release is Release.DELETE_SOURCE:
+            then = "deleted at the source once every destination has it, verified"
+            return "delivered", then, None
         return "delivered", "nothing: the destination has this version", None
     if (suspended := delivery_suspension(context, spec, destination)) is not None:
         return "suspended", f"sent once the suspension ends: {suspended.text}", suspended.until

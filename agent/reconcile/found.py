@@ -35,6 +35,7 @@ def document_of(look: Look, now: float) -> Document:
         "correcting": tally.corrected > 0,
         "held": look.held,
         "kept": look.kept,
+        "lost": look.lost,
         "paths": [{"path": n.path, "what": n.what, "detail": n.detail} for n in tally.named],
         "foreignPaths": look.foreign,
     }
@@ -79,12 +80,15 @@ def _paths(found: Document) -> str:
 
 
 def _next(spec: MappingSpec, found: Document, now: float) -> str:
+    lost = _lost_text(int(found.get("lost") or 0))
+    if lost and found["lost"] >= differing(found):
+        return lost
     if spec.drift.policy is not DriftPolicy.CORRECT:
-        return (
+        return (f"{lost}; else " if lost else "") + (
             f"nothing is done about it (`drift.policy: {spec.drift.policy}`): put it right there, touch it at"
             " the source, or set `correct`"
         )
-    parts = []
+    parts = [lost] if lost else []
     if found.get("corrected"):
         parts.append(f"{count(int(found['corrected']), 'file')} sent again")
     if found.get("held"):
@@ -97,3 +101,10 @@ def _next(spec: MappingSpec, found: Document, now: float) -> str:
     if found.get("kept"):
         parts.append(f"not corrected: {found['kept']}")
     return "; ".join(parts) or "sent again"
+
+
+def _lost_text(lost: int) -> str:
+    if not lost:
+        return ""
+    what = "the source of this file was" if lost == 1 else f"the sources of {lost:,} of these files were"
+    return f"{what} released, so nothing can send it again: put it back from another destination or a backup"

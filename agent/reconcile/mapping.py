@@ -38,6 +38,7 @@ from agent.reconcile.one_delivery import Delivery
 from agent.reconcile.oversight import Oversight
 from agent.reconcile.queue import WHOLE, Hints
 from agent.reconcile.receipts import keep_receipts
+from agent.reconcile.release import Releases
 from agent.reconcile.removal import leave_destinations, remove_mapping
 from agent.reconcile.report import Report
 from agent.reconcile.sources import Sources
@@ -68,9 +69,11 @@ class Mappings:
     once: bool = False  # one pass: everything is looked at, whatever a schedule says
     memories: dict[tuple[str, str], Memory] = field(default_factory=dict)
     oversight: Oversight = field(init=False)
+    releases: Releases = field(init=False)
 
     def __post_init__(self) -> None:
         self.oversight = Oversight(self.context)
+        self.releases = Releases(self.context)
 
     def reconcile(self, name: str, hints: Hints, report: Report) -> Outcome:
         spec = self.context.desired.mappings.get(name)
@@ -89,8 +92,10 @@ class Mappings:
         for delivery in deliveries:
             self._guarded(delivery, lambda d: keep_receipts(self.context, spec, d))
             settled(self.context, spec, delivery.destination.name, delivery.found.in_flight)
+        self.releases.turn(spec, deliveries)
         outcome = conclude(self.context, self.sources, spec, deliveries, report)
         self.oversight.tell(spec, deliveries, report)
+        self.releases.tell(spec, report)
         waiting = leave_destinations(self.context, spec)
         return Retry(f"being removed at {', '.join(waiting)}", Reason.PROGRESSING) if waiting else outcome
 
@@ -98,6 +103,7 @@ class Mappings:
         for pair in [pair for pair in self.memories if pair[0] == name]:
             del self.memories[pair]
         self.oversight.drop(name)
+        self.releases.drop(name)
 
     def recent_deletions(self, spec: MappingSpec, destination: str) -> int:
         memory = self.memories.get((spec.name, destination))

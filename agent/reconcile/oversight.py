@@ -281,7 +281,7 @@ def conclude_look(context: Context, spec: MappingSpec, look: Look, *, verifies: 
     destination, now = look.scene.destination.name, context.clock.time()
     before = context.state.looks.get(spec.name, destination, "drift") or {}
     document = document_of(look, now)
-    document |= _rounds(spec, look, before, now)
+    document |= rounds_of(spec, look, before, now)
     context.state.looks.put(spec.name, destination, "drift", document, now)
     if verifies:
         shown = {k: v for k, v in document.items() if k not in ("remembered", "rememberedAll")}
@@ -294,7 +294,7 @@ def conclude_look(context: Context, spec: MappingSpec, look: Look, *, verifies: 
     return document
 
 
-def _rounds(spec: MappingSpec, look: Look, before: Document, now: float) -> Document:
+def rounds_of(spec: MappingSpec, look: Look, before: Document, now: float) -> Document:
     """How often in a row the same was corrected, and until when it is not corrected again."""
     remembered = set(before.get("remembered") or ())
     rounds = int(before.get("rounds") or 0)

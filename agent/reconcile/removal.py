@@ -135,18 +135,20 @@ def destination_of(context: Context, name: str) -> DestinationSpec | None:
 
 def owned(context: Context, spec: MappingSpec, destination: str) -> tuple[Deletion, ...]:
     """What it delivered and no mapping that is still wanted delivers to the same place. What the overwrite
-    mode left there was never its own."""
+    mode left there was never its own, and what was released at the source is there alone."""
     others = [
         prefix
         for mapping in context.desired.mappings.values()
         if destination in mapping.destinations
         for prefix in destination_prefixes(mapping)
     ]
-    return tuple(
+    found = tuple(
         Deletion(row.path, row.stat.kind)
         for row in context.state.ordered.rows(spec.name, destination, "/")
         if row.origin is not Origin.KEPT and not any(is_below(row.path, other) for other in others)
     )
+    released = context.state.released.among(spec.name, destination, (one.path for one in found))
+    return tuple(one for one in found if one.path not in released)
 
 
 def hand_over(context: Context, before: DesiredState, after: DesiredState) -> None:

@@ -33,6 +33,7 @@ from agent.planning.safety import ancestors, judge_root
 from agent.planning.sentinel import Unsealed
 from agent.reconcile.context import Context
 from agent.reconcile.queue import WHOLE, Hints
+from agent.reconcile.released import everything_released, without_released
 from agent.reconcile.sentinels import Sentinels, sentinels_of
 from agent.reconcile.sets import as_one, is_bounded, links_left_out
 from agent.source.filters import Filter
@@ -279,6 +280,8 @@ class Walk:
         believed = True
         for gathered in self.gathered:
             owned = self.context.state.ledger.count(self.spec.name, gathered.name, prefix)
+            if not seen and owned and self._all_released(gathered, prefix):
+                owned = 0
             reason = judge_root(root.exists, root.readable, root.device, known_device, seen, owned)
             if reason is not None:
                 believed = False
@@ -286,6 +289,9 @@ class Walk:
                 gathered.suspects.append(Suspect(prefix, entry.source, reason, detail))
         if believed and self.keep and root.exists:
             self.context.state.roots.remember(self.spec.name, entry.source, root.device, root.inode)
+
+    def _all_released(self, gathered: _Gathered, prefix: str) -> bool:
+        return everything_released(self.context, (self.spec.name, gathered.name), prefix)
 
     def _listing(self, entry: PathMapping, prefix: str, listing: Listing) -> None:
         directory = join(prefix, listing.directory)
@@ -351,6 +357,10 @@ class Walk:
     ) -> bool:
         """Adds what differs; True when nothing does and nothing is in flight."""
         changes, deletions, waiting = compare(sources, rows, flying)
+        names = (self.spec.name, gathered.name)
+        changes, deletions = without_released(
+            self.context, names, sources, rows, changes, deletions, keep=self.keep
+        )
         clean = not (changes or deletions or waiting or flying)
         if self.sentinels is not None:
             changes, deletions = self.sentinels.sift(gathered.name, changes, deletions)
@@ -478,7 +488,8 @@ class Walk:
         elif entry.source and self._emptied(entry):
             # The last file may be gone because the disk is: a whole survey judges that.
             for gathered in self.gathered:
-                gathered.suspects.append(Suspect(prefix, entry.source, SuspectReason.EMPTIED))
+                if not self._all_released(gathered, prefix):
+                    gathered.suspects.append(Suspect(prefix, entry.source, SuspectReason.EMPTIED))
         for gathered in self.gathered:
             self._one(gathered, path, sources)
             if found.absent:

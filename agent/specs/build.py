@@ -28,7 +28,6 @@ from agent.model.spec import (
     PathMapping,
     PriorityLanesSpec,
     Receipt,
-    Release,
     RetryPolicy,
     Route,
     Spec,
@@ -39,7 +38,7 @@ from agent.model.spec import (
 )
 from agent.model.units import parse_duration, parse_proportion, parse_rate
 from agent.specs.build_others import build_alert, build_share
-from agent.specs.build_publish import build_publish
+from agent.specs.build_publish import build_publish, build_release
 from agent.specs.build_server import Path, Report, build_server, public_key, secret_ref
 from agent.specs.build_trigger import build_trigger
 from agent.specs.build_windows import build_windows
@@ -219,7 +218,7 @@ class _Mapping:
             publish=publish,
             marker=marker,
             receipt=Receipt(spec.get("receipt", implicit.receipt)),
-            release=Release(spec.get("release", implicit.release)),
+            release=build_release(spec, self._fail),
         )
 
     def _destination_path(self, where: Path, text: str) -> str:

@@ -1,4 +1,4 @@
-"""`publish` and `marker` of a mapping."""
+"""`publish`, `marker` and `release` of a mapping."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from pathspec import GitIgnoreSpec
 
-from agent.model.spec import Overwrite, Publish
+from agent.model.spec import Overwrite, Publish, Release
 from agent.specs.build_server import Report
 
 IN_PLACE = (
@@ -27,3 +27,14 @@ def build_publish(spec: dict[str, Any], fail: Report) -> tuple[Publish, str | No
         except Exception:  # noqa: BLE001 - the matcher lets errors of its regular expressions through
             fail(("spec", "marker"), "is not a gitignore-style pattern")
     return publish, marker
+
+
+def build_release(spec: dict[str, Any], fail: Report) -> Release:
+    release = Release(spec.get("release", Release.KEEP))
+    if release is Release.DELETE_SOURCE and spec.get("prune", False):
+        fail(
+            ("spec", "release"),
+            "`deleteSource` and `prune: true` contradict each other: what goes at the source would have "
+            "to be deleted at the destination, too; take `prune: false`",
+        )
+    return release

@@ -10,6 +10,7 @@ from agent.model.spec import (
     DestinationSpec,
     EngineKind,
     MappingSpec,
+    Release,
     SecretRef,
     SecretSource,
     ServerSpec,
@@ -87,6 +88,12 @@ def _without_policy(spec: Spec, from_git: bool) -> Iterator[Refusal]:
             yield (*where, "command"), _needs_policy("spec.secrets.commands")
     for where, _ in hooks_of(spec):
         yield where, _needs_policy("spec.hooks")
+    if isinstance(spec, MappingSpec) and spec.release is Release.DELETE_SOURCE:
+        message = (
+            "source files are deleted only when a policy allows it: list their directories in `spec.release` "
+            "of a file, and start with --policy"
+        )
+        yield ("spec", "release"), message
 
 
 def _needs_policy(rule: str) -> str:
@@ -137,6 +144,9 @@ def _destination(spec: DestinationSpec, policy: Policy) -> Iterator[Refusal]:
 def _mapping(spec: MappingSpec, policy: Policy) -> Iterator[Refusal]:
     for entry in spec.paths:
         yield from _path(policy, "sources", ("spec", "paths", entry.destination), entry.source)
+    if spec.release is Release.DELETE_SOURCE:
+        for entry in spec.paths:
+            yield from _path(policy, "release", ("spec", "release"), entry.source)
     for where, name in hooks_of(spec):
         if name not in policy.hooks:
             yield where, f"{name} is not allowed by {_by(policy, 'hooks', ', '.join(sorted(policy.hooks)))}"
@@ -155,7 +165,12 @@ def _alert(spec: AlertSpec, policy: Policy) -> Iterator[Refusal]:
 
 
 def _path(policy: Policy, rule: str, where: Path, path: str) -> Iterator[Refusal]:
-    rules = {"sources": policy.sources, "files": policy.files, "receiveRoots": policy.receive_roots}[rule]
+    rules = {
+        "sources": policy.sources,
+        "files": policy.files,
+        "receiveRoots": policy.receive_roots,
+        "release": policy.release,
+    }[rule]
     if any(known.covers(path) for known in rules):
         return
     real = os.path.realpath(path) if os.path.isabs(path) else path

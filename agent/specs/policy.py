@@ -47,6 +47,11 @@ class Policy:
     commands: tuple[Command, ...] = ()  # that print a secret
     hooks: dict[str, Command] = field(default_factory=dict)
     webhooks: tuple[WebhookRule, ...] = ()
+    release: tuple[PathRule, ...] = ()
+
+    def releases(self, place: str) -> bool:
+        """Whether files may be deleted in a directory, which has no symbolic link in its path."""
+        return any(rule.holds(place) for rule in self.release)
 
     def command(self, argv: Sequence[str]) -> Command | None:
         """The command with exactly these arguments."""
@@ -124,6 +129,7 @@ def _build(path: str, root: Node, errors: list[SpecError]) -> Policy | None:
             for name, given in spec.get("hooks", {}).items()
         },
         webhooks=_each(spec, "webhooks", parse_webhook, fail),
+        release=_paths(spec, "release"),
     )
 
 

@@ -137,6 +137,10 @@ class PathRule:
             return False
         return not os.path.isabs(path) or _below(os.path.realpath(path), os.path.realpath(self.path))
 
+    def holds(self, real: str) -> bool:
+        """Of a path that has been resolved already."""
+        return _below(real, os.path.realpath(self.path))
+
 
 def parse_path(text: str) -> PathRule:
     return PathRule(posixpath.normpath(text))

@@ -20,8 +20,10 @@ from agent.model.spec import (
     Kind,
     MappingSpec,
     Overwrite,
+    PathMapping,
     PriorityLanesSpec,
     Publish,
+    Release,
     ServerSpec,
     ShareSpec,
     Spec,
@@ -96,6 +98,7 @@ def problems(index: Index) -> Iterator[Problem]:
     for name, share in index.shares.items():
         yield from references(index, Key(Kind.SHARE, name), share)
     yield from _overlaps(index)
+    yield from _taken_away(index)
     yield from _cycles(index)
 
 
@@ -259,6 +262,23 @@ def _share(index: Index, key: Key, share: ShareSpec) -> Iterator[Problem]:
         yield Problem(key, where, message)
     elif problem := _missing(index, Kind.MAPPING, share.mapping):
         yield Problem(key, where, problem)
+
+
+def _taken_away(index: Index) -> Iterator[Problem]:
+    """Sources that one entry deletes while another one, of whatever mapping, reads them."""
+    for mapping in index.mappings.values():
+        if mapping.release is not Release.DELETE_SOURCE:
+            continue
+        for entry in mapping.paths:
+            for other in index.mappings.values():
+                if any(_shares(entry, theirs) for theirs in other.paths if theirs is not entry):
+                    whose = "another entry of this mapping" if other is mapping else f"Mapping/{other.name}"
+                    message = f"would delete below {entry.source} what {whose} reads there, too"
+                    yield Problem(Key(Kind.MAPPING, mapping.name), ("spec", "release"), message)
+
+
+def _shares(one: PathMapping, other: PathMapping) -> bool:
+    return is_below(one.source, other.source) or is_below(other.source, one.source)
 
 
 def _cycles(index: Index) -> Iterator[Problem]:

@@ -1,7 +1,6 @@
 """Which rows of the ledger are of source files that the agent deleted because every destination has them.
 
-The mark is part of the row: a new version that is delivered under the same path has none, and it goes where the
-row goes. It is written before the file is deleted, so a file that is there in spite of it is deleted later.
+The mark is part of the row: it goes where the row goes, and a new version under the same path has none. It is written before the file is deleted, so a file that is there in spite of it is deleted later.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Released:
         self._db = db
 
     def mark(self, mapping: str, destination: str, paths: Iterable[str], now: float) -> None:
-        """No other file is ever taken for one of these because it has its inode. Unknown paths are no error."""
+        """No other file is taken for one of these for having its inode. Unknown paths are no error."""
         with self._db.transaction():
             self._db.execute_many(
                 f"UPDATE ledger SET released_at=?, inode=0 WHERE name=? AND directory={_DIRECTORY}",  # noqa: S608

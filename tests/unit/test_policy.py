@@ -90,6 +90,7 @@ CROSSINGS: dict[tuple[str, str], str] = {
     ("Mapping", "spec.hooks.onStalled.command"): (
         "{destination: d, paths: {/a: OK}, hooks: {onStalled: {command: other}}}"
     ),
+    ("Mapping", "spec.release"): "{destination: d, paths: {/a: OK}, release: deleteSource}",
     ("Mapping", "spec.paths.*"): "{destination: d, paths: {/a: /etc}}",
     ("Mapping", "spec.paths.*.source"): "{destination: d, paths: {/a: {source: /etc}}}",
 }
@@ -146,6 +147,7 @@ def tight(tmp_path: Path) -> Policy:
                     "commands": [{"argv": ["/bin/echo", "secret"], "timeout": "5s"}],
                 },
                 "hooks": {"notify": {"argv": ["/bin/true"]}},
+                "release": [str(tmp_path / "data" / "cards")],
                 "webhooks": ["https://hooks.good.example/*"],
             },
         )
@@ -232,6 +234,11 @@ def test_what_the_policy_allows_is_in_force(tmp_path: Path) -> None:
                 f"{{destination: d, paths: {{/a: {tmp_path}/data/raw}}, "
                 "hooks: {onDelivered: {command: notify}, onStalled: {command: notify}}}",
             ),
+            document(
+                "Mapping",
+                f"{{destination: e, paths: {{/a: {tmp_path}/data/cards/1}}, release: deleteSource}}",
+                "released",
+            ),
         ]
     )
     loaded = read(tmp_path, text, tight(tmp_path))
@@ -258,6 +265,10 @@ def test_without_a_policy_commands_are_refused_and_the_rest_is_allowed(tmp_path:
     )
     [error] = read(tmp_path, text + hook, None).errors
     assert error.path == "spec.hooks.onStalled.command"
+    assert "--policy" in error.message
+    release = document("Mapping", "{destination: x, paths: {/c: /c}, release: deleteSource}", "z")
+    [error] = read(tmp_path, text + release, None).errors
+    assert error.path == "spec.release"
     assert "--policy" in error.message
 
 

@@ -21,7 +21,6 @@ from agent.model.spec import (
     OnRemove,
     Overwrite,
     PathMapping,
-    Release,
     ServerSpec,
     Verify,
     VerifyMode,
@@ -293,18 +292,6 @@ def test_what_the_source_no_longer_has_is_not_missed(b: Bench) -> None:
     wait_for_a_look(b)
     assert drifted(b) == ""
     assert b.agent.context.state.ledger.count("m", "d") == 1
-
-
-def test_what_was_released_at_the_source_is_missed_all_the_more(b: Bench) -> None:
-    """What was at the destination was all there is: nothing can send it again, and nothing hides it."""
-    put(b, "a"), put(b, "only")
-    watched(b, DriftPolicy.CORRECT, release=Release.DELETE_SOURCE)
-    b.converge()
-    (b.source / "only").unlink()
-    b.look()
-    del place(b)["/only"]
-    wait_for_a_look(b)
-    assert "/only (the source was released)" in drifted(b)
 
 
 def test_drift_is_told_across_a_restart(b: Bench) -> None:
