@@ -43,6 +43,8 @@ PAUSE = 0.05
 PACE = 10.0
 """And never for longer than a tenth of the time: of ten thousand objects it takes a while."""
 SAVE_SECONDS = 60.0
+SAVE_PACE = 300.0
+"""What `status` says after a kill is kept so seldom that it takes a few thousandths of the time at most."""
 NAME_HELP = "Name by which browsers reach the HTTP face, beside this machine's own; may be given again."
 HOOK_HELP = "Secret that a repository's host signs its push hook with (POST /api/v1/reconcile)."
 STUCK_HELP = "When a thread hangs for so long the watchdog is not fed and /healthz fails. Default 15m."
@@ -256,8 +258,9 @@ class Runner:
         found = self._agent.overall()
         self._notifier.send("WATCHDOG=1", f"STATUS={found.message}")
         if found.state is not self._saved or now >= self._next_save:
-            self._saved, self._next_save = found.state, now + SAVE_SECONDS
+            self._saved = found.state
             self._save()
+            self._next_save = now + max(SAVE_SECONDS, SAVE_PACE * (time.monotonic() - now))
 
     def _save(self) -> None:
         """What `status` says should this process be killed."""
