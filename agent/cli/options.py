@@ -43,13 +43,24 @@ def output(function: F) -> F:
     )(function)
 
 
+def default_policy(environ: Mapping[str, str] | None = None) -> str:
+    """policy.yaml in $CONFIGURATION_DIRECTORY (set by systemd), when it is there; empty = none."""
+    env = os.environ if environ is None else environ
+    for directory in env.get("CONFIGURATION_DIRECTORY", "").split(":"):
+        path = os.path.join(directory, "policy.yaml")
+        if directory and os.path.lexists(path):  # one that cannot be read is an error, not none
+            return path
+    return ""
+
+
 def policy(function: F) -> F:
     return click.option(
         "--policy",
         type=click.Path(dir_okay=False),
         default="",
-        callback=lambda _ctx, _param, value: os.path.abspath(value) if value else "",
-        help="File that bounds what the specs may name; see docs/policy.md.",
+        callback=lambda _ctx, _param, value: os.path.abspath(value) if value else default_policy(),
+        help="File that bounds what the specs may name; see docs/policy.md. "
+        "Default: policy.yaml in $CONFIGURATION_DIRECTORY, if there is one.",
     )(function)
 
 

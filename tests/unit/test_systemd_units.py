@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.cli.options import default_policy
+
 FOLDER = Path(__file__).resolve().parents[2] / "systemd"
 UNITS = ("lanesync-agent.service", "lanesync-server.service", "lanesync-relay.service")
+EXAMPLES = sorted((FOLDER / "examples").glob("*.service.d/*.conf"))
 INSTALLED = "/usr/local/bin/lanesync"
 MOST_EXPOSED = 15  # tenths, as `systemd-analyze security` counts: 0 = shut in, 100 = open
 
@@ -61,19 +64,66 @@ def test_every_setting_says_why_it_is_there(unit: str) -> None:
         assert len(directives) <= 3, f"too many for one comment:\n{group}"
 
 
-@pytest.mark.parametrize("unit", UNITS)
-def test_the_command_of_a_unit_is_one_the_program_takes(unit: str) -> None:
-    """Every option in ExecStart is one that the verb knows."""
-    words = next(
-        line.partition("=")[2].split()
-        for line in (FOLDER / unit).read_text().splitlines()
-        if line.startswith("ExecStart=")
+@pytest.mark.parametrize("path", [*(FOLDER / unit for unit in UNITS), *EXAMPLES], ids=lambda path: path.name)
+def test_the_command_of_a_unit_is_one_the_program_takes(path: Path) -> None:
+    """Every option in ExecStart is one that the verb knows, also in the drop-ins."""
+    for line in path.read_text().splitlines():
+        _, is_command, command = line.partition("ExecStart=")
+        if not is_command or not command:
+            continue
+        words = command.split()
+        assert words[0] == INSTALLED
+        told = _run(sys.executable, "-m", "agent.cli.main", words[1], "--help")
+        assert told.returncode == 0
+        for option in (word for word in words if word.startswith("--")):
+            assert f"{option} " in told.stdout
+
+
+def _systemd_version() -> int:
+    found = re.match(r"systemd (\d+)", _run("systemd-analyze", "--version").stdout)
+    return int(found[1]) if found else 0
+
+
+@_needs("systemd-analyze")
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_systemd_finds_no_fault_in_an_example(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each drop-in says first what it is for, and the unit with it is accepted without a remark."""
+    text = path.read_text()
+    assert text.startswith("# ")
+    needed = re.search(r"systemd (\d+) or later", text)
+    if needed and _systemd_version() < int(needed[1]):
+        pytest.skip(needed[0])
+    unit = path.parent.name.removesuffix(".d")
+    _installed(unit, tmp_path)
+    folder = tmp_path / path.parent.name
+    folder.mkdir()
+    program = Path(sys.executable).with_name("lanesync")
+    (folder / path.name).write_text(text.replace(INSTALLED, str(program)))
+    monkeypatch.setenv("SYSTEMD_UNIT_PATH", f"{tmp_path}:")
+    done = _run("systemd-analyze", "verify", unit)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_agent_takes_the_policy_that_is_there(tmp_path: Path) -> None:
+    """The unit names none: policy.yaml in the service's directory is in force when it exists, also when it
+    cannot be read, which is an error then; nothing else is."""
+    assert "--policy" not in (FOLDER / "lanesync-agent.service").read_text()
+    assert default_policy({}) == ""
+    environment = {"CONFIGURATION_DIRECTORY": str(tmp_path)}
+    assert default_policy(environment) == ""
+    (tmp_path / "policy.yaml").symlink_to(tmp_path / "nowhere")
+    assert default_policy(environment) == str(tmp_path / "policy.yaml")
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "policy.yaml").unlink()
+    (tmp_path / "policy.yaml").write_text("kind: Nonsense\n")
+    command = (sys.executable, "-m", "agent.cli.main", "validate", str(tmp_path / "specs"))
+    done = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=60
     )
-    assert words[0] == INSTALLED
-    told = _run(sys.executable, "-m", "agent.cli.main", words[1], "--help")
-    assert told.returncode == 0
-    for option in (word for word in words if word.startswith("--")):
-        assert option in told.stdout
+    assert done.returncode != 0
+    assert str(tmp_path / "policy.yaml") in done.stdout + done.stderr
 
 
 @_needs("systemd-sysusers")
