@@ -15,7 +15,8 @@ from agent.specs.starter import starter_files
 def command(directory: str) -> None:
     """Write a commented starter repository to DIR: one destination, one mapping, all else as comments.
 
-    Nothing that exists is written over.
+    Beside the specs: a schema for editors, a pre-commit hook, and workflows for GitHub and GitLab that check
+    each change and post its plan. Nothing that exists is written over.
 
     \b
     Example: lanesync init my-specs

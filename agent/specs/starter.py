@@ -11,6 +11,7 @@ import textwrap
 from typing import Any
 
 from agent.specs.schemas import NEEDS_POLICY, UNSUPPORTED, Schema, combined, schemas
+from agent.specs.starter_checks import CHECKS
 
 SCHEMA_FILE = "lanesync.schema.json"
 _HEAD = f"# yaml-language-server: $schema=../{SCHEMA_FILE}\n"
@@ -20,11 +21,13 @@ README = """\
 
 What has to be where, as specs for LaneSync. Edit, review, commit; then:
 
-    lanesync validate .       every error at once
-    lanesync plan .           what would be done
-    lanesync apply .          do it, and exit when everything is in sync
-    lanesync run .            the service: deliver, watch, stay
-    lanesync status           is everything in sync, and why not
+    lanesync validate specs       every error at once
+    lanesync plan specs           what would be done
+    lanesync apply specs          do it, and exit when everything is in sync
+    lanesync run specs            the service: deliver, watch, stay
+    lanesync status               is everything in sync, and why not
+
+An agent can follow this repository by itself: `lanesync run --git URL --ref main --subdir specs`.
 
 On the host that receives:
 
@@ -40,16 +43,22 @@ It prints its public key when it listens. Key and account go into `specs/archive
 | `specs/documents.yaml` | a mapping: which files go there |
 | `specs/more.yaml` | what else there is, all of it switched off |
 | `lanesync.schema.json` | completion and checks in an editor; made by `lanesync schema` |
+| `.pre-commit-config.yaml` | checks before each commit; `pre-commit install` turns it on |
+| `.github/workflows/specs.yml`, `.gitlab-ci.yml` | checks of each change; keep one of them |
 
 In the specs a line like `#priority: 10` is a field that is off: take the `#` away. Secrets never stand
 here, only references to them. Keep source directories outside this repository: every `*.yaml` in it is
-read as a spec.
+read as a spec, but for hidden ones. What the checks need to know (where pip gets LaneSync from, which runner
+may plan) are variables; they are told of at the top of each file.
+
+Editors with the YAML language server (VS Code with the extension YAML by Red Hat, Neovim, Emacs) complete and
+check by the first line of each spec.
 """
 
 _NOT_ALONE = frozenset({"controlServer", "marker"})
 """Fields that mean something only beside another object or field."""
 
-GITIGNORE = "# state of an agent that runs here\n.lanesync/\n"
+GITIGNORE = "# state of an agent that runs here, and what the checks write\n.lanesync/\nplan.txt\nplan.md\n"
 
 
 def starter_files() -> dict[str, str]:
@@ -75,6 +84,7 @@ def starter_files() -> dict[str, str]:
             "Mapping", "documents", {"destination": "archive", "paths": {"/documents": "/srv/documents"}}
         ),
         "specs/more.yaml": _HEAD + more,
+        **CHECKS,
     }
 
 
