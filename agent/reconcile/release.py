@@ -18,7 +18,7 @@ import structlog
 
 from agent.model.condition import ConditionType, Reason
 from agent.model.outcome import LaneSyncError
-from agent.model.spec import DriftPolicy, Key, Kind, MappingSpec, Release
+from agent.model.spec import DriftPolicy, Key, Kind, MappingSpec, Release, digest
 from agent.model.units import format_size
 from agent.planning.backoff import delay
 from agent.planning.effective import effective
@@ -44,7 +44,7 @@ SOON = 1.0
 """Seconds until a round is begun anew that could not decide."""
 
 LATER = 300.0
-"""The same where files stay and only somebody else can change that."""
+"""The same after many of them."""
 
 UNDECIDED_MAX = 5
 """So many rounds in a row that could not decide come soon."""
@@ -80,6 +80,8 @@ class Releasing:
     failures: int = 0
     error: str = ""
     undecided: int = 0  # rounds in a row
+    stayed: int = 0  # rounds in a row that released nothing of what was found
+    spec_digest: str = ""
     last: Round = field(default_factory=Round)
     last_at: float | None = None  # Unix seconds: when something was released
     released: int | None = None  # of all files that were delivered
@@ -111,6 +113,9 @@ class Releases:
             memory.wanted = True
         if any(d.collected.delivered for d in deliveries) and not memory.failures:
             memory.due = min(memory.due, now + SOON if memory.undecided else now)
+        if memory.spec_digest != digest(spec):  # whatever stood in its way may be another now
+            self._end(memory)
+            memory.spec_digest, memory.wanted, memory.due, memory.stayed = digest(spec), True, now, 0
         memory.blocked = self._blocked(spec, deliveries)
         if memory.blocked:
             self._end(memory)
@@ -259,6 +264,7 @@ class Releases:
         now = self.context.clock.monotonic()
         memory.round, memory.last, memory.failures, memory.error = None, round_, 0, ""
         memory.undecided = memory.undecided + 1 if round_.undecided else 0
+        memory.stayed = memory.stayed + 1 if round_.staying.found and not round_.files else 1
         if round_.files or memory.released is None:
             name = spec.destinations[0]
             memory.released = self.context.state.released.count(spec.name, name)
@@ -272,7 +278,7 @@ class Releases:
             after = max(after, SOON if memory.undecided <= UNDECIDED_MAX else LATER)
         elif round_.staying.found:
             memory.wanted = True
-            after = max(after, min(LATER, spec.drift.interval))
+            after = max(after, delay(memory.stayed, FAILED_MIN, FAILED_MAX, random.random()))  # noqa: S311
         memory.due = now + after
         if round_.files:
             self._tell_released(spec, memory, round_)

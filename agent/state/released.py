@@ -1,6 +1,7 @@
 """Which rows of the ledger are of source files that the agent deleted because every destination has them.
 
-The mark is part of the row: it goes where the row goes, and a new version under the same path has none. It is written before the file is deleted, so a file that is there in spite of it is deleted later.
+The mark is part of the row: it goes where the row goes, and a new version under the same path has none. It
+is written before the file is deleted, so a file that is there in spite of it is deleted later.
 """
 
 from __future__ import annotations
