@@ -1,4 +1,4 @@
-"""Source files are deleted once two real destinations have them: one in the agent's family, one of its own."""
+"""Source files are deleted once two real destinations have them: one in the agent's family, one outside."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import random
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,9 @@ class Two:
     def left(self) -> list[str]:
         """Files at the source."""
         return sorted(str(p.relative_to(self.w.source)) for p in self.w.source.rglob("*") if p.is_file())
+
+    def fewer_than(self, files: int) -> bool:
+        return len(self.left()) < files
 
     def document(self) -> dict[str, Any]:
         return self.w.object("Mapping", "dailies")
@@ -181,7 +185,7 @@ def test_killed_agents_lose_no_file(two: Two) -> None:
     for _ in range(5):
         before = len(two.left())
         two.w.start()
-        eventually(lambda: len(two.left()) < before, what="it releases")
+        eventually(partial(two.fewer_than, before), what="it releases")
         threading.Event().wait(chance.uniform(0.0, 0.05))
         two.w.kill()
         left = len(two.left())
