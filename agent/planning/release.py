@@ -24,9 +24,18 @@ def is_delivered(stat: FileStat, rows: Mapping[str, Known | None]) -> bool:
     )
 
 
-def kept_at(rows: Mapping[str, Known | None]) -> tuple[str, ...]:
-    """The destinations whose overwrite mode kept what somebody else has there."""
-    return tuple(name for name, known in rows.items() if known is not None and known.origin is Origin.KEPT)
+def not_sent(rows: Mapping[str, Known | None]) -> str:
+    """Why a destination's file is not one that was sent there; empty when all are.
+
+    What was there before may be the source itself, by another way to the same storage: then there is one
+    file, and not two. What was sent there is another one for sure.
+    """
+    why = {
+        Origin.KEPT: "keeps its own instead",
+        Origin.ADOPTED: "had it before; touch it to have it sent, or delete it yourself",
+    }
+    found = ((name, known.origin) for name, known in rows.items() if known is not None)
+    return next((f"{name} {why[origin]}" for name, origin in found if origin in why), "")
 
 
 def is_racy(stat: FileStat, rows: Iterable[Known]) -> bool:

@@ -9,7 +9,7 @@ from agent.model.change import FileKind, FileStat
 from agent.model.known import Known
 from agent.model.paths import destination_prefixes, join
 from agent.model.spec import MappingSpec
-from agent.planning.release import is_delivered, kept_at
+from agent.planning.release import is_delivered, not_sent
 from agent.reconcile.context import Context
 from agent.source.removing import (
     LINKED,
@@ -91,8 +91,8 @@ def _delivered(
     for candidate in files:
         if not is_delivered(candidate.stat, rows[candidate.path]):
             continue
-        if kept := kept_at(rows[candidate.path]):
-            staying.add(f"{kept[0]} keeps its own instead", candidate.path)
+        if why := not_sent(rows[candidate.path]):
+            staying.add(why, candidate.path)
         else:
             found.append(candidate)
     return _deletable(context, found, staying) if found else []
@@ -136,4 +136,4 @@ def require_allowed(context: Context, directory: int) -> None:
 def is_the_same(stat: FileStat, rows: dict[str, Known | None]) -> bool:
     """Delivered everywhere with one known content."""
     digests = {row.digest for row in rows.values() if row is not None}
-    return is_delivered(stat, rows) and not kept_at(rows) and len(digests) == 1 and "" not in digests
+    return is_delivered(stat, rows) and not not_sent(rows) and len(digests) == 1 and "" not in digests

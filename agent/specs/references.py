@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import posixpath
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -20,7 +22,6 @@ from agent.model.spec import (
     Kind,
     MappingSpec,
     Overwrite,
-    PathMapping,
     PriorityLanesSpec,
     Publish,
     Release,
@@ -266,19 +267,32 @@ def _share(index: Index, key: Key, share: ShareSpec) -> Iterator[Problem]:
 
 def _taken_away(index: Index) -> Iterator[Problem]:
     """Sources that one entry deletes while another one, of whatever mapping, reads them."""
-    for mapping in index.mappings.values():
+    readers: dict[str, list[str]] = {}  # source: mappings, one that has it twice is named twice
+    for name, mapping in index.mappings.items():
+        for entry in mapping.paths:
+            readers.setdefault(entry.source, []).append(name)
+    ordered: list[str] = []
+    for name, mapping in index.mappings.items():
         if mapping.release is not Release.DELETE_SOURCE:
             continue
+        ordered = ordered or sorted(readers)
         for entry in mapping.paths:
-            for other in index.mappings.values():
-                if any(_shares(entry, theirs) for theirs in other.paths if theirs is not entry):
-                    whose = "another entry of this mapping" if other is mapping else f"Mapping/{other.name}"
-                    message = f"would delete below {entry.source} what {whose} reads there, too"
-                    yield Problem(Key(Kind.MAPPING, mapping.name), ("spec", "release"), message)
+            others = [other for place in _around(entry.source, ordered) for other in readers[place]]
+            others.remove(name)  # this entry itself
+            for other in dict.fromkeys(others):
+                whose = "another entry of this mapping" if other == name else f"Mapping/{other}"
+                message = f"would delete below {entry.source} what {whose} reads there, too"
+                yield Problem(Key(Kind.MAPPING, name), ("spec", "release"), message)
 
 
-def _shares(one: PathMapping, other: PathMapping) -> bool:
-    return is_below(one.source, other.source) or is_below(other.source, one.source)
+def _around(source: str, ordered: list[str]) -> list[str]:
+    """Which of these sources are the same one, above it, or below it."""
+    base = source.rstrip("/") + "/"
+    first = bisect_left(ordered, base)
+    below = takewhile(lambda place: place.startswith(base), islice(ordered, first, None))
+    above = {source, "/", *(source[:end] for end, letter in enumerate(source) if letter == "/" and end)}
+    found = [p for p in above if (at := bisect_left(ordered, p)) < len(ordered) and ordered[at] == p]
+    return list(dict.fromkeys([*found, *below]))
 
 
 def _cycles(index: Index) -> Iterator[Problem]:

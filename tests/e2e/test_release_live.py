@@ -171,7 +171,7 @@ def test_a_file_that_is_modified_between_delivery_and_release_is_not_released(tw
 
 def test_killed_agents_lose_no_file(two: Two) -> None:
     """Whenever the agent dies while it releases, each file is whole at both destinations or at the source."""
-    fill(two.w.source, 2000)
+    fill(two.w.source, 1200)
     whole = tree(two.w.source)
     two.up()
     two.write("keep")
@@ -182,7 +182,7 @@ def test_killed_agents_lose_no_file(two: Two) -> None:
     two.write("deleteSource")
     chance = random.Random(11)
     in_the_middle = 0
-    for _ in range(5):
+    for _ in range(4):
         before = len(two.left())
         two.w.start()
         eventually(partial(two.fewer_than, before), what="it releases")

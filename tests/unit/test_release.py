@@ -374,6 +374,21 @@ def test_what_the_overwrite_mode_kept_there_is_no_reason_to_delete_ours(b: Relea
     assert "/a (e keeps its own instead)" in b.told(ConditionType.LIMITED)
 
 
+def test_what_a_destination_had_before_is_not_released(b: Released) -> None:
+    """It may be the source itself, by another way. Sent, it is another file."""
+    path = b.put("a")
+    mtime = path.stat().st_mtime_ns
+    b.tree("e")["/a"] = FileResult("/a", FileOutcome.DELIVERED, 1, mtime, 0, b.contents["/a"])
+    b.agent.context.state.ledger.drop("m", "e")
+    b.converge()
+    assert b.left() == {"a"}
+    assert "/a (e had it before; touch it to have it sent" in b.told(ConditionType.LIMITED)
+    os.utime(path, (OLD + 1, OLD + 1))
+    b.pass_time(HOUR)
+    b.converge()
+    assert b.left() == set()
+
+
 def test_a_sentinel_goes_after_everything_else(b: Released) -> None:
     """What has to be sent again would wait for it."""
     b.change(

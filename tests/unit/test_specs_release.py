@@ -59,6 +59,14 @@ def test_it_is_read(tmp_path: Path) -> None:
             "what Mapping/two reads there, too",
         ),
         (
+            ["paths: {/a: /mnt/cards/a}, release: deleteSource", "paths: {/b: /mnt/cards/a/b}"],
+            "what Mapping/two reads there, too",
+        ),
+        (
+            ["paths: {/a: /mnt/cards/a, /b: /mnt/cards/a}, release: deleteSource"],
+            "what another entry of this mapping reads",
+        ),
+        (
             ["paths: {/a: /mnt/cards/a, /b: /mnt/cards/a/sub}, release: deleteSource"],
             "what another entry of this mapping reads",
         ),
@@ -71,6 +79,14 @@ def test_what_it_must_not_stand_beside(tmp_path: Path, mappings: list[str], said
     assert errors
     assert {error.path for error in errors} == {"spec.release"}
     assert any(said in error.message for error in errors), errors
+
+
+def test_neighbours_are_no_matter(tmp_path: Path) -> None:
+    """Nor what only begins with the same letters."""
+    loaded = read(tmp_path, "paths: {/a: /mnt/cards/a, /b: /mnt/cards/a-b}, release: deleteSource")
+    assert loaded.errors == ()
+    loaded = read(tmp_path, "paths: {/a: /mnt/cards/a}, release: deleteSource", "paths: {/b: /mnt/cards/ab}")
+    assert loaded.errors == ()
 
 
 def test_without_a_policy_it_is_refused(tmp_path: Path) -> None:
