@@ -101,11 +101,11 @@ class Connector:
                 if wire.is_loopback(stream.sock):
                     wanted = min(wanted, self._loopback_streams)
                 hello = self._handshake(stream, ident)
+            return Session(streams, hello, ident), hello
         except (OSError, WireError):
             for stream in streams:
                 stream.sock.close()
             raise
-        return Session(streams, hello, ident), hello
 
     def _stream(self, target: Target, level: int, number: int) -> Stream:
         return Stream(self._protect(dialing.connect(target, CONNECT_SECONDS), target, level), number)

@@ -33,13 +33,15 @@ Report = Callable[[Message], None]
 
 
 class Session:
-    """One connection to the receiver, of several streams. It ends as a whole and is never reused."""
+    """One connection to the receiver, of several streams. It ends as a whole and is never reused. OSError
+    when it is gone already."""
 
     def __init__(self, streams: list[Stream], hello: Json, ident: str = "") -> None:
         self.ident = ident  # what the receiver knows it by
         self.streams = streams
         self.outboxes: list[deque[Frame]] = [deque() for _ in streams]
         self.level = streams[0].level  # of all of them
+        self.loopback = wire.is_loopback(streams[0].sock)  # asked while it stands: later it may not be told
         self.epoch = str(hello.get("epoch"))
         self.features = frozenset(str(name) for name in hello.get("features") or ())
         self.over = False
@@ -53,7 +55,7 @@ class Session:
     @property
     def confidential(self) -> bool:
         """Whether nobody but the receiver can read along."""
-        return self.level > 0 or wire.is_loopback(self.streams[0].sock)
+        return self.level > 0 or self.loopback
 
 
 class Link:

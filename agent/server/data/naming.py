@@ -29,8 +29,13 @@ class Naming:
         return StrictBatch(transfer.root, transfer.staging.fd, self._directories)
 
     def finish(self, transfer: ReceivedTransfer, batch: StrictBatch) -> Iterator[tuple[int, Outcome | str]]:
-        """What became of the files of a batch, by number. OSError when storage does not take them."""
-        return batch.finish(lambda file: self._name(transfer, file))
+        """What became of the files of a batch, by number. OSError when storage does not take them: those
+        that have no name yet are removed then."""
+        try:
+            yield from batch.finish(lambda file: self._name(transfer, file))
+        except OSError:
+            batch.give_up()
+            raise
 
     def directory(
         self, transfer: ReceivedTransfer, directory: Parts, seq: int, batch: StrictBatch | None
@@ -77,7 +82,7 @@ class Naming:
             whole = Partial(file.seq, file.generation, file.identity, ((0, file.size),), file.name)
             return self.publish(transfer, unnamed, whole)
         batch.hold(unnamed)
-        ((_, result),) = self.finish(transfer, batch)
+        ((_, result),) = batch.finish(lambda file: self._name(transfer, file))
         if isinstance(result, Outcome):
             return result
         raise FileError(result)

@@ -14,6 +14,7 @@ import structlog
 from agent.server.confine import FileError
 from agent.server.data import secure, staging, wire
 from agent.server.data.errands import Errands
+from agent.server.data.fullness import Fullness
 from agent.server.data.granting import Authority
 from agent.server.data.greetings import Greetings
 from agent.server.data.leftovers import Leftovers
@@ -69,10 +70,9 @@ class Receiver:
         self._roots: dict[bytes, ReceiveRoot] = {}
         self._swept: set[bytes] = set()  # roots that may hold what nobody came back for
         self._streams = 0
-        self._greetings = Greetings()
-        self._memory = Memory()
+        self._greetings, self._memory = Greetings(), Memory()
         self.errands = Errands()
-        self.leftovers = Leftovers()
+        self.leftovers, self.fullness = Leftovers(), Fullness()
         self.rooms: dict[int, Room] = {
             Kind.OPEN: Room(64 << 20, 8 << 20),
             Kind.REMOTE: Room(128 << 20, 16 << 20),

@@ -13,6 +13,7 @@ import structlog
 from agent.jetstream.constants import PERMISSION_UPLOAD
 from agent.server.confine import Directories, FileError, reason
 from agent.server.data import proof, remote, wire
+from agent.server.data.fullness import is_full
 from agent.server.data.granting import Answer, Credentials, Grant, RefusedError
 from agent.server.data.received import ReceivedTransfer
 from agent.server.data.room import Seat
@@ -164,7 +165,14 @@ class Serving:
                 reception.note(HEADER.size + header.length)
 
     def _content(self, transfer: ReceivedTransfer, header: Header, payload: memoryview) -> None:
-        writer = self._writer(transfer.root)
+        try:
+            self._store(self._writer(transfer.root), transfer, header, payload)
+        except OSError as error:
+            if is_full(error):
+                raise self._receiver.fullness.found(transfer.root) from error
+            raise
+
+    def _store(self, writer: Writer, transfer: ReceivedTransfer, header: Header, payload: memoryview) -> None:
         if header.kind == Kind.PACK:
             writer.pack(transfer, header, payload)
         elif header.kind == Kind.CHUNK:
@@ -233,17 +241,21 @@ class Serving:
         self._granted(session, value, answer, lambda grant: self._begin(session, handle, wanted, grant))
 
     def _begin(self, session: Session, handle: int, wanted: Wishes, grant: Grant) -> Json:
-        """Open the transfer below the roots of its user. WireError when the session takes no more."""
+        """Open the transfer below the roots of its user. WireError when the session takes no more,
+        or there is no room."""
         grant.require(PERMISSION_UPLOAD)
         try:
             place = grant.roots.resolve(wanted.destination)
             if place is None:
                 names = ", ".join(grant.roots.names())
                 return {"error": f"destinationPath must begin with one of the user's roots there: {names}"}
+            self._receiver.fullness.check(place.base)
             transfer = self._receiver.open(place.base, grant.ident(wanted.uid), session, handle)
         except FileError as error:
             return {"error": str(error)}
         except OSError as error:
+            if place is not None and is_full(error):
+                raise self._receiver.fullness.found(place.base) from error
             return {"error": f"the destination cannot take files: {reason(error)}"}
         transfer.destination, transfer.policy = b"/".join(place.parts), wanted.policy
         transfer.total_size = wanted.total
@@ -273,6 +285,8 @@ class Serving:
         def done(error: OSError | None) -> None:
             """In the syncer's thread."""
             if error is not None:
+                if is_full(error):
+                    self._receiver.fullness.found(transfer.root)
                 self._receiver.sync_failed(transfer.root, error)
                 self._give_up(f"the destination cannot sync its storage: {reason(error)}")
                 return

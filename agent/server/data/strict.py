@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from agent.server.confine import Directories, FileError, Parts, reason, shown
+from agent.server.data.fullness import pass_on
 from agent.server.data.syncfs import FEW_FILES, sync_file_system
 from agent.server.results import Outcome
 
@@ -49,6 +51,12 @@ class StrictBatch:
         """A directory was made, or a file in it written in place."""
         self._touched |= set(_with_ancestors(directory))
 
+    def give_up(self) -> None:
+        """Remove what has no name yet: it comes again."""
+        for file in self._files:
+            with suppress(OSError):
+                os.unlink(file.temporary, dir_fd=self._staging)
+
     def finish(self, publish: Publish) -> Iterator[tuple[int, Outcome | str]]:
         """Give each file its name, durably: its outcome, or what went wrong. OSError when storage does not
         take what it was given: then nothing that has a name by this was told."""
@@ -62,6 +70,7 @@ class StrictBatch:
             except FileError as error:
                 told.append((file.seq, str(error)))
             except OSError as error:
+                pass_on(error)
                 told.append((file.seq, f"{shown(file.name)}: {reason(error)} at the destination"))
         self._sync_directories(self._touched)
         yield from told

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.server.data import pacing, widening, wire
+from agent.server.data import pacing, widening
 from agent.server.data.widening import Sample
 from agent.server.data.wire import Stream, WireError
 
@@ -33,7 +33,7 @@ class Width:
         self._before: tuple[float, list[Sample]] = (0.0, [])
         self._growing = False
         self._most = widening.MOST
-        self._needless = wire.is_loopback(session.streams[0].sock)
+        self._needless = session.loopback
 
     def look(self, now: float) -> None:
         """Under the link's lock, about once a second."""

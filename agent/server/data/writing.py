@@ -10,6 +10,7 @@ import xxhash
 
 from agent.server.confine import Directories, FileError, Names, Parts, reason, shown
 from agent.server.data import pack, symlink
+from agent.server.data.fullness import is_full, pass_on
 from agent.server.data.inplace import make_executable, open_in_place, place_of, require_there, write_zeros
 from agent.server.data.naming import Naming
 from agent.server.data.pack import PackedFile
@@ -49,7 +50,7 @@ class Writer:
         self._naming = Naming(directories, syncer)
 
     def pack(self, transfer: ReceivedTransfer, header: Header, payload: memoryview) -> None:
-        """Publish every file of a pack, and answer with what became of each."""
+        """Publish every file of a pack, and answer with what became of each. OSError when storage is full."""
         if xxhash.xxh3_64_intdigest(payload) != header.digest:
             self._stream.send(Header(Kind.NAK, handle=header.handle, offset=header.offset))
             return
@@ -62,6 +63,9 @@ class Writer:
             except FileError as error:
                 failed.append((file.seq, str(error)))
             except OSError as error:
+                if batch is not None and is_full(error):
+                    batch.give_up()
+                pass_on(error)
                 failed.append((file.seq, f"{shown(file.path)}: {reason(error)} at the destination"))
             else:
                 if outcome is not None:
@@ -169,6 +173,9 @@ class Writer:
                 transfer.files[seq] = file
                 skipped = self._prepare(transfer, file)
             except (FileError, OSError) as error:
+                if is_full(error):
+                    del transfer.files[seq]
+                pass_on(error)
                 transfer.dropped[seq] = generation
                 message = (
                     str(error) if isinstance(error, FileError) else f"{reason(error)} at the destination"
@@ -260,6 +267,7 @@ class Writer:
         try:
             write(fd)
         except OSError as error:
+            pass_on(error)  # what is here of the file is kept
             transfer.drop(file.seq)
             self._failed(header.handle, [(file.seq, _why(file, error))])
             return False
@@ -311,6 +319,8 @@ class Writer:
         try:
             outcome = self._finish(transfer, file)
         except (OSError, FileError) as error:
+            file.publishing = False
+            pass_on(error)  # it is whole, and gets its name when there is room
             transfer.drop(file.seq)
             self._failed(handle, [(file.seq, _why(file, error))])
             return
