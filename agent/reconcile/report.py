@@ -48,26 +48,30 @@ class Report:
         if before is None or _facts(before) != _facts(after):
             _record(context, after)
             context.alerts_changed.set()
-            if before is None or _why_stalled(before) != _why_stalled(after):
-                _tell_stalled(context, after)
+            _tell_stalled(context, after)
 
 
 def _facts(status: ObjectStatus) -> set[tuple[ConditionType, bool, Reason]]:
     return {(c.type, c.status, c.reason) for c in status.conditions}
 
 
-def _why_stalled(status: ObjectStatus) -> Reason | None:
-    return status.stalled.reason if status.stalled is not None else None
+_NOT_LOOKED = (Reason.DEPENDENCY_NOT_READY, Reason.SERVER_UNREACHABLE)
+"""Nothing follows for the mapping itself: each start of the agent begins with these."""
 
 
 def _tell_stalled(context: Context, status: ObjectStatus) -> None:
-    """The mapping's hook is to hear of it."""
+    """The mapping's hook is to hear of it, once for each reason, however often the agent is started."""
     spec = context.desired.get(status.key)
-    if status.stalled is None or not isinstance(spec, MappingSpec) or spec.hooks.on_stalled is None:
+    if not isinstance(spec, MappingSpec) or spec.hooks.on_stalled is None:
         return
-    why, now = status.stalled, context.clock.time()
-    context.state.hooks.stalled(spec.name, status.revision, str(why.reason), why.message, now)
-    context.hooks_changed.set()
+    why, hooks = status.why_not_ready(), context.state.hooks
+    if status.stalled is None:
+        if why is None or why.status or why.reason not in _NOT_LOOKED:
+            hooks.moves(spec.name)
+    elif hooks.stalled(
+        spec.name, status.revision, status.stalled.reason, status.stalled.message, context.clock.time()
+    ):
+        context.hooks_changed.set()
 
 
 def _record(context: Context, status: ObjectStatus) -> None:

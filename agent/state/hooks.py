@@ -21,6 +21,11 @@ CREATE TABLE IF NOT EXISTS hook_calls(number INTEGER PRIMARY KEY AUTOINCREMENT, 
 CREATE INDEX IF NOT EXISTS hook_calls_of ON hook_calls(mapping, sealed, number);
 """
 
+STALLED = """
+CREATE TABLE hook_stalled(mapping TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
+"""
+"""Of which reason a mapping's hook was last told, until the mapping moves again."""
+
 Event = Literal["delivered", "stalled"]
 
 MAX_PATHS = 1000
@@ -90,14 +95,24 @@ class Hooks:
         self._db.execute("UPDATE hook_calls SET sealed=1, content=? WHERE number=?", (content, row[0]))
         return True
 
-    def stalled(self, mapping: str, revision: str, reason: str, message: str, now: float) -> None:
-        """A call about this; one that waits untried is replaced."""
+    def stalled(self, mapping: str, revision: str, reason: str, message: str, now: float) -> bool:
+        """A call about this, unless the last one was about the same; one that waits untried is replaced."""
         with self._db.transaction():
+            told = self._db.row("SELECT reason FROM hook_stalled WHERE mapping=?", (mapping,))
+            if told is not None and told[0] == reason:
+                return False
+            self._db.execute("INSERT OR REPLACE INTO hook_stalled VALUES(?,?)", (mapping, reason))
             self._db.execute(
                 "DELETE FROM hook_calls WHERE mapping=? AND event='stalled' AND tries=0", (mapping,)
             )
             content = _text({"reason": reason, "message": message})
             self._insert(mapping, "", "stalled", revision, now, 0, 0, content, sealed=True)
+        return True
+
+    def moves(self, mapping: str) -> None:
+        """It is not stalled any more: the next time is told."""
+        if self._db.row("SELECT 1 FROM hook_stalled WHERE mapping=?", (mapping,)) is not None:
+            self._db.execute("DELETE FROM hook_stalled WHERE mapping=?", (mapping,))
 
     def heads(self) -> tuple[Call, ...]:
         """The oldest call of each mapping: the others wait for it."""
@@ -125,6 +140,7 @@ class Hooks:
     def drop(self, mapping: str) -> None:
         """The mapping is gone."""
         self._db.execute("DELETE FROM hook_calls WHERE mapping=?", (mapping,))
+        self._db.execute("DELETE FROM hook_stalled WHERE mapping=?", (mapping,))
 
     def _insert(
         self,

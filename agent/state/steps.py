@@ -55,6 +55,7 @@ STEPS: tuple[Step, ...] = (
     Step("shared tokens that were made", shares.SCHEMA),
     Step("attempts by the ids that servers gave them", attempts.BY_TRANSFER),
     Step("which source files were released", released.SCHEMA),
+    Step("of which standstill a hook was told", hooks.STALLED),
 )
 
 SCHEMA_VERSION = len(STEPS)

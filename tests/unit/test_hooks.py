@@ -164,6 +164,37 @@ def test_a_mapping_that_is_stalled_calls_its_hook(bench: Called) -> None:
     assert "is missing" in stalled[0]["message"]
 
 
+def test_a_standstill_is_told_once_however_often_the_agent_starts(bench: Called) -> None:
+    """Until the mapping has moved; then the next one is told."""
+    (bench.source / "f").write_text("x")
+    bench.converge()
+    for _ in range(2):
+        bench.source.rename(bench.directory / "away")
+        for _ in range(3):
+            bench.look()
+            bench.pass_time(40)
+            assert bench.status().stalled is not None
+            bench.call_hooks()
+            bench.crash()
+            bench.open()
+            bench.settle()
+        (bench.directory / "away").rename(bench.source)
+        bench.look()
+        bench.converge()
+        bench.call_hooks()
+    assert [call["event"] for call in bench.calls() if call["event"] != "delivered"] == ["stalled"] * 2
+
+
+def test_a_standstill_of_another_reason_is_told(bench: Called) -> None:
+    hooks = bench.agent.context.state.hooks
+    assert hooks.stalled("m", "r", "SourceSuspect", "gone", 1.0)
+    assert not hooks.stalled("m", "r", "SourceSuspect", "gone", 2.0)
+    assert hooks.stalled("m", "r", "DeletionsHeld", "many", 3.0)
+    assert hooks.stalled("m", "r", "SourceSuspect", "gone", 4.0)
+    hooks.drop("m")
+    assert hooks.stalled("m", "r", "SourceSuspect", "gone", 5.0)
+
+
 def test_a_long_delivery_is_told_in_parts(bench: Called) -> None:
     """A destination that is never at rest does not keep its hook waiting for ever."""
     hooks, now = bench.agent.context.state.hooks, bench.clock.now
