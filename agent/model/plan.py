@@ -5,7 +5,9 @@ What `lanesync plan` prints is the object that `apply` and `run` execute.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from itertools import chain
 
 from agent.model.change import Change, Deletion, NameProblem, Rename, Suspect
 from agent.model.spec import Lane, Overwrite, Route, TransferDefaults
@@ -236,3 +238,9 @@ class Plan:
             self.later + other.later,
             self.names + other.names,
         )
+
+
+def together(plans: Sequence[Plan]) -> Plan:
+    """One plan of many, in their order; takes as long as they are, however many."""
+    names = (part.name for part in fields(Plan))
+    return Plan(*(tuple(chain.from_iterable(getattr(plan, name) for plan in plans)) for name in names))

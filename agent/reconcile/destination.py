@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 INTERVAL = 60.0
 """Seconds between two looks at a destination that is as it should be."""
 
+TOGETHER = 20
+"""So many destinations of one server are looked at within an interval."""
+
 REMOVAL_INTERVAL = 5.0
 UNREACHABLE_INTERVAL = 5.0
 
@@ -69,13 +72,14 @@ def reconcile_destination(context: Context, name: str, report: Report) -> Outcom
     if observed is not None and _unreachable(observed, state):
         report.message = observed.last_error
         return Wait(Reason.DESTINATION_UNREACHABLE, UNREACHABLE_INTERVAL)
-    return Done(_next_in(spec, context.clock.time()))
+    return Done(_next_in(spec, len(state.destinations), context.clock.time()))
 
 
-def _next_in(spec: DestinationSpec, now: float) -> float:
-    """Seconds to the next look: at the latest when a window begins or ends."""
-    edge = in_force(spec.windows, now).until
-    return INTERVAL if edge is None else max(0.05, min(INTERVAL, edge - now))
+def _next_in(spec: DestinationSpec, others: int, now: float) -> float:
+    """Seconds to the next look: at the latest when a window begins or ends. Each look is told of all
+    destinations of its server, so where there are many they take longer turns; changes are told anyway."""
+    edge, interval = in_force(spec.windows, now).until, INTERVAL * max(1.0, others / TOGETHER)
+    return interval if edge is None else max(0.05, min(interval, edge - now))
 
 
 def _unreachable(observed: ObservedDestination, state: EngineState) -> bool:
@@ -84,11 +88,9 @@ def _unreachable(observed: ObservedDestination, state: EngineState) -> bool:
     return work and not observed.connected and bool(observed.last_error)
 
 
-def preview_destination(context: Context, spec: DestinationSpec) -> Plan:
-    """The plan that reconciling would carry out now; nothing is changed."""
+def preview_destination(context: Context, spec: DestinationSpec, state: EngineState) -> Plan:
+    """The plan that reconciling would carry out now, its server being as observed; nothing is changed."""
     key = Key(Kind.DESTINATION, spec.name)
-    connected = context.connected(spec.server)
-    state = connected.engine.observe(context.state.agent_id) if connected else EngineState()
     lanes = context.desired.lanes_of(spec)
     now = limited(spec, context.clock.time())
     return plan_destination(now, lanes, own_destination(state, key), context.tag(key), state.transfers)

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from agent.model.observed import ObservedTransfer
-from agent.model.plan import Plan, StartTransfer
+from agent.model.observed import EngineState, ObservedTransfer
+from agent.model.plan import Plan, StartTransfer, together
 from agent.model.spec import DesiredState, Key, Kind, MappingSpec
 from agent.reconcile.act import change_digest
 from agent.reconcile.context import Context
@@ -27,14 +27,17 @@ def preview(context: Context, desired: DesiredState, recent: Recent = lambda _ma
     """Destinations first, then mappings, then what left. LaneSyncError when a server does not answer."""
     # The plan is that of `desired`, which need not be in force yet.
     looking = replace(context, desired=desired)
-    plan = Plan()
-    for destination in desired.destinations.values():
-        plan += preview_destination(looking, destination)
-    for mapping in desired.mappings.values():
-        plan += _mapping(looking, mapping, recent)
-    for key in difference(context.desired, desired).removed:
-        plan += _removal(looking, key)
-    return plan
+    servers = {destination.server for destination in desired.destinations.values()}
+    states = {server: _observed(looking, server) for server in servers}
+    parts = [preview_destination(looking, d, states[d.server]) for d in desired.destinations.values()]
+    parts += [_mapping(looking, mapping, recent) for mapping in desired.mappings.values()]
+    parts += [_removal(looking, key) for key in difference(context.desired, desired).removed]
+    return together(parts)
+
+
+def _observed(context: Context, server: str) -> EngineState:
+    connected = context.connected(server)
+    return connected.engine.observe(context.state.agent_id) if connected else EngineState()
 
 
 def _mapping(context: Context, spec: MappingSpec, recent: Recent) -> Plan:
@@ -45,7 +48,8 @@ def _mapping(context: Context, spec: MappingSpec, recent: Recent) -> Plan:
     for name in spec.destinations:
         destination = context.desired.destinations[name]
         active = _active(context, spec.name, name)
-        plan += Plan(unwanted_transfers(context, spec, name, active))
+        if active:
+            plan += Plan(unwanted_transfers(context, spec, name, active))
         suspended = delivery_suspension(context, spec, name)
         changes, deleted = found[name].changes, recent(spec, name)
         plan += plan_for(context, spec, destination, changes, active, suspended, deleted, keep=False)
@@ -58,6 +62,8 @@ def _active(context: Context, mapping: str, destination: str) -> tuple[ObservedT
     if connected is None:
         return ()
     attempts = context.state.attempts.of(mapping, destination)
+    if not attempts:
+        return ()
     found = [connected.engine.transfer(a.transfer_id) for a in attempts if a.transfer_id and a.manifest_id]
     return tuple(transfer for transfer in found if not transfer.state.finished)
 

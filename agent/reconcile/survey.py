@@ -39,8 +39,12 @@ from agent.reconcile.sets import as_one, is_bounded, links_left_out
 from agent.source.filters import Filter
 from agent.source.look import Found, RootState, look_at_root, scan_paths
 from agent.source.scan import Listing, scan_tree
+from agent.state.ledger import Directories
 
 log = structlog.get_logger(__name__)
+
+SMALL = 64
+"""Directories of a delivery about which the ledger is asked at once instead of one by one."""
 
 MAX_HINTS = 10_000
 """So many dirty paths are looked up one by one; more ask for a whole survey."""
@@ -74,6 +78,7 @@ class _Gathered:
     cut: bool = False  # there were more in the directory that was just compared
     missed: bool = False  # there were more elsewhere: only another whole look finds them
     still: bool = False  # nothing is in flight, and nothing will be while the walk goes on
+    small: Directories | None = None  # of a small delivery, while the walk goes on without a rest
 
     @property
     def full(self) -> bool:
@@ -211,7 +216,10 @@ class Walk:
         for gathered in self.gathered:
             free = not is_bounded(self.spec) or (self.is_whole and not self.may_rest)
             gathered.room = None if free else room.get(gathered.name)
-            gathered.still = not self.context.state.attempts.of(self.spec.name, gathered.name)
+            names, state = (self.spec.name, gathered.name), self.context.state
+            gathered.still = not state.attempts.of(*names)
+            first = self.is_whole and not self.rested
+            gathered.small = state.ledger.few_directories(*names, SMALL) if first else None
         if self._steps is None:
             self._steps = self._all()
         self.done = not (self.may_rest and self._full()) and self._advance(self._steps)
@@ -279,7 +287,7 @@ class Walk:
         """A root that is not believed holds back every deletion below it."""
         believed = True
         for gathered in self.gathered:
-            owned = self.context.state.ledger.count(self.spec.name, gathered.name, prefix)
+            owned = self._owned(gathered, prefix)
             if not seen and owned and self._all_released(gathered, prefix):
                 owned = 0
             reason = judge_root(root.exists, root.readable, root.device, known_device, seen, owned)
@@ -292,6 +300,18 @@ class Walk:
 
     def _all_released(self, gathered: _Gathered, prefix: str) -> bool:
         return everything_released(self.context, (self.spec.name, gathered.name), prefix)
+
+    def _owned(self, gathered: _Gathered, prefix: str) -> int:
+        """How many rows there are at and below a path."""
+        small = gathered.small
+        if small is None or parent(prefix) in small:  # that one may hold the row of a single file
+            return self.context.state.ledger.count(self.spec.name, gathered.name, prefix)
+        return sum(files for path, (files, _) in small.items() if is_below(path, prefix))
+
+    def _digest_of(self, gathered: _Gathered, directory: str) -> bytes | None:
+        if gathered.small is None:
+            return self.context.state.ledger.digest_of(self.spec.name, gathered.name, directory)
+        return gathered.small.get(directory, (0, None))[1]
 
     def _listing(self, entry: PathMapping, prefix: str, listing: Listing) -> None:
         directory = join(prefix, listing.directory)
@@ -306,8 +326,7 @@ class Walk:
         fresh: set[str] = set()
         alike: list[NameProblem] = []
         for gathered in self.gathered:
-            ledger = self.context.state.ledger
-            if ledger.digest_of(self.spec.name, gathered.name, directory) == listing.digest:
+            if self._digest_of(gathered, directory) == listing.digest:
                 continue
             if sources is None:
                 sources = dict(_sources(entry.source, prefix, listing))
@@ -395,7 +414,12 @@ class Walk:
         flying: dict[str, None] = {}
         if not gathered.still:
             flying = dict.fromkeys(state.attempts.in_flight_directories(*names, prefix))
-        for directory in state.ledger.directories_below(*names, prefix):
+        known: Iterable[str]
+        if gathered.small is None:
+            known = state.ledger.directories_below(*names, prefix)
+        else:
+            known = [path for path, (files, _) in gathered.small.items() if files and is_below(path, prefix)]
+        for directory in known:
             flying.pop(directory, None)
             yield directory
         yield from flying

@@ -119,12 +119,14 @@ _last: list[tuple[tuple[object, ...], Loaded]] = []
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """No cyclic garbage collection meanwhile: what is built has no cycles, and walking it costs a third."""
+    """No cyclic garbage collection meanwhile: what is built has no cycles, and walking it costs a third. What
+    was read stays until it is read anew, so no later collection walks it either."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         if enabled:
             gc.enable()
 

@@ -53,6 +53,10 @@ INSERT INTO ledger(directory, name, kind, size, mtime_ns, ctime_ns, inode, execu
 """
 
 
+Directories = dict[str, tuple[int, bytes | None]]
+"""By path: files directly in it, and the listing digest last set."""
+
+
 class LedgerRow(NamedTuple):
     """What was delivered under one path, by which attempt, and when (Unix seconds)."""
 
@@ -164,6 +168,19 @@ class Ledger:
         if self.entry(mapping, destination, prefix) is not None:
             return True
         return next(self._directories(mapping, destination, prefix), None) is not None
+
+    def few_directories(self, mapping: str, destination: str, most: int) -> Directories | None:
+        """All that is known of the directories of a small delivery, in byte order; None when there are more.
+        One question, where a look at a small mapping would ask a dozen."""
+        rows = self._db.rows(
+            f"SELECT path, files, digest FROM directories WHERE delivery={_DELIVERY} ORDER BY path LIMIT ?",  # noqa: S608
+            (mapping, destination, most + 1),
+        )
+        return (
+            {os.fsdecode(path): (files, digest) for path, files, digest in rows}
+            if len(rows) <= most
+            else None
+        )
 
     # -- writing
 
