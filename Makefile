@@ -4,13 +4,17 @@ PYTHON ?= python3
 STATE ?= .lanesync/quickstart
 ARGS ?=
 
-.PHONY: run test lint bench docs clean
+.PHONY: run test tools lint bench docs clean
 
 run: $(VENV)/.installed
 	@$(VENV)/bin/lanesync run specs/01-quickstart --state-dir $(STATE) $(ARGS)
 
-test: lint
+test: tools lint
 	$(VENV)/bin/pytest -n 2 -q
+
+# Programs of other projects that tests use; where one is missing its tests are skipped.
+tools:
+	@sh tests/tools.sh
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff format --check .

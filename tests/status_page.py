@@ -154,6 +154,20 @@ def complaints(driver: WebDriver) -> list[str]:
     return [str(entry["message"]) for entry in driver.get_log("browser") if entry["level"] != "INFO"]
 
 
+def costs(driver: WebDriver, seconds: float) -> dict[str, float]:
+    """Milliseconds a second of the page's main thread."""
+    driver.execute_cdp_cmd("Performance.enable", {})
+
+    def read() -> dict[str, float]:
+        found = driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+        return {m["name"]: m["value"] for m in found if m["name"].endswith("Duration")}
+
+    before, begun = read(), time.monotonic()
+    time.sleep(seconds)
+    after, elapsed = read(), time.monotonic() - begun
+    return {name: (after[name] - before[name]) * 1000 / elapsed for name in after}
+
+
 def picture(path: Path, seconds: float) -> None:
     """The page after `seconds` of traffic, in light."""
     with tempfile.TemporaryDirectory() as directory, world(Path(directory)) as w:

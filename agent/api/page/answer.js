@@ -2,7 +2,7 @@
 
 import { Keyed, byId, el, say, set } from "./dom.js";
 import { waiting } from "./store.js";
-import { ago, count, duration, mark, printable, rate, size } from "./words.js";
+import { ago, count, duration, mark, number, printable, rate, size } from "./words.js";
 
 const ANSWERS = {
   inSync: ["ready", "✓", "In sync"],
@@ -62,7 +62,7 @@ export class Answer {
     }
     const sending = store.of("Destination").reduce((all, each) => all + (this.destinations.rate(each.name) ?? 0), 0);
     return [
-      ["Mappings in sync", `${counts.ready.toLocaleString("en")} of ${total.toLocaleString("en")}`],
+      ["Mappings in sync", `${number(counts.ready)} of ${number(total)}`],
       ["Backlog", sum.files || sum.bytes ? `${size(sum.bytes)}, ${count(sum.files, "file")}` : "nothing"],
       ["Oldest wait", sum.since ? duration(store.head.time - sum.since) : "–"],
       ["Sending", rate(sending)],

@@ -8,7 +8,7 @@ import { Events } from "./events.js";
 import { Objects } from "./objects.js";
 import { Store } from "./store.js";
 import { Transfers } from "./transfers.js";
-import { URGENCY, WORDS, clock, mark } from "./words.js";
+import { URGENCY, WORDS, clock, mark, number } from "./words.js";
 
 const EVERY = 1000; // milliseconds between looks
 const PATIENCE = 15000; // a look that takes longer is given up
@@ -98,7 +98,7 @@ function show() {
 function counts(shown, rest) {
   const found = store.counts("Mapping");
   const total = Object.values(found).reduce((a, b) => a + b, 0);
-  for (const state of ["", ...URGENCY]) say(byId(`count-${state || "all"}`), (state ? found[state] : total).toLocaleString("en"));
+  for (const state of ["", ...URGENCY]) say(byId(`count-${state || "all"}`), number(state ? found[state] : total));
   say(byId("mappings-count"), shown === total ? String(total) : `${shown} of ${total}`);
   byId("mappings-none").hidden = shown > 0;
   say(byId("mappings-none"), total ? "No mapping fits the filter." : "There are no mappings yet.");
@@ -110,8 +110,8 @@ function counts(shown, rest) {
 function filters() {
   for (const state of ["", ...URGENCY]) {
     const input = el("input", { type: "radio", name: "state", value: state, checked: state === "", onchange: () => { wanted.state = state; show(); } });
-    const number = el("span", { id: `count-${state || "all"}`, class: "count", text: "0" });
-    byId("states").append(el("label", { "data-state": state || "all" }, input, el("span", { text: state ? WORDS[state] : "All" }), number));
+    const many = el("span", { id: `count-${state || "all"}`, class: "count", text: "0" });
+    byId("states").append(el("label", { "data-state": state || "all" }, input, el("span", { text: state ? WORDS[state] : "All" }), many));
   }
   byId("filter").addEventListener("input", (event) => { wanted.text = event.target.value.trim().toLowerCase(); show(); });
   byId("filters").addEventListener("submit", (event) => event.preventDefault());

@@ -33,6 +33,8 @@ export class Objects {
     const { since } = part.waiting;
     say(part.oldest, since ? duration(now - since) : "–");
     say(part.success, mark(each) === "ready" ? "now" : each.lastSuccess ? ago(now - each.lastSuccess) : "never");
+    if (part.titled === each.lastSuccess) return;
+    part.titled = each.lastSuccess;
     set(part.success, "title", each.lastSuccess ? moment(each.lastSuccess) : null);
   }
 
