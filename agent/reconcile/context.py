@@ -79,6 +79,9 @@ class Context:
     alerts_changed: threading.Event = field(default_factory=threading.Event)  # there may be one to tell
     meters: Meters = field(default_factory=Meters)
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
+    orphaned: set[tuple[str, str]] = field(
+        default_factory=set
+    )  # (mapping, destination): transfers may run on
     _servers: dict[str, Connected] = field(default_factory=dict)
     _destination_ids: dict[str, tuple[int, str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)

@@ -102,6 +102,16 @@ def own_destination(state: EngineState, key: Key) -> ObservedDestination | None:
     return min(mine, key=lambda d: (len(d.id), d.id), default=None)
 
 
+def sweep_orphans(context: Context, connected: Connected, mapping: str, destination: str) -> None:
+    """A mapping is back before the transfers that it had left to themselves have ended: they would bring the
+    same paths as those that it begins now."""
+    if (mapping, destination) in context.orphaned:
+        state = connected.engine.observe(context.state.agent_id)
+        observed = own_destination(state, Key(Kind.DESTINATION, destination))
+        _sweep(context, connected, state, observed, destination)
+        context.orphaned.discard((mapping, destination))
+
+
 def _sweep(
     context: Context,
     connected: Connected,

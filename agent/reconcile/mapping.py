@@ -32,6 +32,7 @@ from agent.reconcile.context import Context
 from agent.reconcile.deciding import plan_for, unwanted_transfers
 from agent.reconcile.delivery import RECHECK, Findings, Memory
 from agent.reconcile.dependencies import waits_for
+from agent.reconcile.destination import sweep_orphans
 from agent.reconcile.hooks import settled
 from agent.reconcile.looking import look, may_go_on
 from agent.reconcile.one_delivery import Delivery
@@ -153,10 +154,9 @@ class Mappings:
         return status is not None and status.ready and status.revision == current
 
     def _collect(self, spec: MappingSpec, delivery: Delivery) -> None:
-        memory = delivery.memory
-        delivery.collected = collect(
-            self.context, delivery.live_scene.connected, spec.name, delivery.destination.name
-        )
+        memory, connected = delivery.memory, delivery.live_scene.connected
+        sweep_orphans(self.context, connected, spec.name, delivery.destination.name)
+        delivery.collected = collect(self.context, connected, spec.name, delivery.destination.name)
         self._note_failures(spec, delivery)
         memory.pending |= hints_for(spec, delivery.collected.emptied)
         execute(delivery.live_scene, Plan(delivery.collected.follow_up))

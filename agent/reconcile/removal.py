@@ -121,6 +121,7 @@ def _abandon(context: Context, mapping: str, destination: str) -> bool:
     """Leave what runs to itself: its attempts are closed, nothing is touched at the server."""
     for attempt in context.state.attempts.of(mapping, destination):
         context.state.attempts.finish(attempt.number, "orphaned", "", context.clock.time())
+        context.orphaned.add((mapping, destination))  # should it come back, they are not its own any more
     return True
 
 
