@@ -7,56 +7,19 @@ import socket
 from typing import Any
 from urllib.parse import quote
 
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection
-from urllib3.connectionpool import HTTPConnectionPool
-from urllib3.util.retry import Retry
-
 from agent.api.place import SOCKET_NAME, short_path
 from agent.cli.problems import BlockedError, FailedError
 
 Document = dict[str, Any]
-TIMEOUT = (5.0, 600.0)
-
-
-class _Connection(HTTPConnection):
-    def __init__(self, state_dir: str) -> None:
-        super().__init__("localhost")
-        self._state_dir = state_dir
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT[1])
-        with short_path(self._state_dir) as path:
-            self.sock.connect(path)
-
-
-class _Pool(HTTPConnectionPool):
-    def __init__(self, state_dir: str) -> None:
-        super().__init__("localhost")
-        self._state_dir = state_dir
-
-    def _new_conn(self) -> _Connection:
-        return _Connection(self._state_dir)
-
-
-class _Adapter(HTTPAdapter):
-    def __init__(self, state_dir: str) -> None:
-        super().__init__(max_retries=Retry(0))
-        self._state_dir = state_dir
-
-    def get_connection_with_tls_context(self, *_args: Any, **_kwargs: Any) -> _Pool:
-        return _Pool(self._state_dir)
 
 
 class Client:
     """One running agent. Raises FailedError with the agent's own words, or when it does not answer."""
 
     def __init__(self, state_dir: str) -> None:
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.mount("http://agent/", _Adapter(state_dir))
+        from agent.cli.unixhttp import session
+
+        self._session = session(state_dir)
 
     def get(self, route: str, /, **params: Any) -> Document:
         """Parameters that are None are left out; paths may hold bytes that are not UTF-8."""
@@ -67,11 +30,15 @@ class Client:
         return self._call("POST", path, json=body)
 
     def _call(self, method: str, path: str, **kwargs: Any) -> Document:
+        from requests import RequestException
+
+        from agent.cli.unixhttp import TIMEOUT
+
         try:
             path = quote(os.fsencode(path), safe="/")
             answer = self._session.request(method, f"http://agent{path}", timeout=TIMEOUT, **kwargs)
             document: Document = answer.json()
-        except (requests.RequestException, ValueError) as error:
+        except (RequestException, ValueError) as error:
             raise FailedError(f"the running agent does not answer: {error}") from error
         if answer.status_code == 409:
             raise BlockedError(str(document.get("error", "blocked")))

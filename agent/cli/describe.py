@@ -17,8 +17,8 @@ from agent.cli.lines import moment
 from agent.cli.options import output, state_dir
 from agent.cli.text import answer_of, entry, transfer_lines
 from agent.cli.verbs import tell
+from agent.model.printable import printable
 from agent.model.units import format_rate, format_size
-from agent.planning.describe import printable
 from agent.planning.words import count
 
 Document = dict[str, Any]

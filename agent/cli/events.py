@@ -12,7 +12,7 @@ from agent.cli.lines import bounded_note, json_lines, moment
 from agent.cli.options import Duration, output, state_dir
 from agent.cli.problems import FailedError
 from agent.cli.verbs import tell
-from agent.planning.describe import printable
+from agent.model.printable import printable
 
 Document = dict[str, Any]
 POLL_SECONDS = 0.3

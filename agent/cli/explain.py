@@ -14,8 +14,8 @@ import click
 from agent.cli.lines import moment
 from agent.cli.options import output, state_dir
 from agent.cli.verbs import tell
+from agent.model.printable import printable
 from agent.model.units import format_size
-from agent.planning.describe import printable
 
 Document = dict[str, Any]
 

@@ -11,7 +11,7 @@ import yaml
 from agent.cli.lines import moment
 from agent.cli.options import state_dir
 from agent.cli.verbs import tell
-from agent.planning.describe import printable
+from agent.model.printable import printable
 
 Document = dict[str, Any]
 

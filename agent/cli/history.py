@@ -10,8 +10,8 @@ import click
 from agent.cli.lines import bounded_note, json_lines, moment
 from agent.cli.options import Duration, output, state_dir
 from agent.cli.verbs import tell
+from agent.model.printable import printable
 from agent.model.units import format_duration, format_size
-from agent.planning.describe import printable
 from agent.planning.words import count
 
 Document = dict[str, Any]

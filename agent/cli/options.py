@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from agent.model.units import UnitError, parse_duration, parse_size
-from agent.specs.select import EVERYTHING, Selector, parse
-from agent.state.audit import MAX_AGE, MAX_BYTES
+
+if TYPE_CHECKING:
+    from agent.specs.select import Selector
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,6 +66,8 @@ def policy(function: F) -> F:
 
 
 def _selector(_ctx: click.Context, param: click.Parameter, value: str) -> Selector:
+    from agent.specs.select import EVERYTHING, parse
+
     if not value:
         return EVERYTHING
     try:
@@ -141,6 +144,8 @@ def specs(function: F) -> F:
 
 def kept_history(function: F) -> F:
     """`history_age` (seconds) and `history_size` (bytes): how much of the audit trail is kept."""
+    from agent.state.audit import MAX_AGE, MAX_BYTES
+
     for option in (
         click.option(
             "--history-size",

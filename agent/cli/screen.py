@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.cli.text import MARKS, NAMED, answer, bar, mark, notes, why
+from agent.model.printable import printable
 from agent.model.units import format_duration, format_rate, format_size
-from agent.planning.describe import printable
 
 Document = Mapping[str, Any]
 STYLES = {"ready": "green", "busy": "cyan", "stalled": "bold red", "suspended": "yellow"}

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,9 +15,10 @@ from agent.cli.client import Client, running
 from agent.cli.options import Duration, output, select, state_dir
 from agent.cli.problems import BLOCKED, DONE, PENDING, FailedError
 from agent.cli.text import status_lines
-from agent.specs.select import Selector
-from agent.state.db import open_state
 from agent.state.lock import StateLock
+
+if TYPE_CHECKING:
+    from agent.specs.select import Selector
 
 Document = dict[str, Any]
 CODES = {"inSync": DONE, "converging": PENDING, "blocked": BLOCKED}
@@ -87,6 +88,8 @@ def _wait(client: Client, timeout: float | None, choose: Callable[[Document], Do
 def _read(client: Client | None, state_dir: str) -> Document:
     if client is not None:
         return client.get("/api/v1/status")
+    from agent.state.db import open_state
+
     with StateLock(state_dir):
         state = open_state(state_dir)
         try:

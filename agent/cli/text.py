@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from agent.model.printable import printable
 from agent.model.units import format_duration, format_size
-from agent.planning.describe import printable
 
 Document = Mapping[str, Any]
 

@@ -14,7 +14,7 @@ from agent.cli.client import Client, running
 from agent.cli.options import output, policy, state_dir
 from agent.cli.problems import DONE, FAILED, PENDING, FailedError
 from agent.cli.verbs import POLL_SECONDS
-from agent.planning.describe import printable
+from agent.model.printable import printable
 from agent.planning.drift import counts_text
 from agent.planning.words import count
 from agent.reconcile.agent import Agent, Options

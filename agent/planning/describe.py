@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.model.change import Change, ChangeKind, NameProblem, Rename, Suspect
 from agent.model.plan import Action, DeletePaths, ForgetPaths, Plan, RenamePaths, StartTransfer, TrashPaths
+from agent.model.printable import printable
 from agent.model.spec import Lane, Route, TransferDefaults
 from agent.model.units import format_size
 from agent.planning.eta import Estimate
@@ -146,20 +147,6 @@ def _name_json(problem: NameProblem) -> dict[str, Any]:
         "text": problem.text,
         "leftOut": problem.left_out,
     }
-
-
-def printable(text: str) -> str:
-    """Text that is safe on any terminal: control characters and bytes that are not UTF-8 become escapes."""
-    if text.isprintable() and text.isascii():
-        return text
-    return "".join(c if c.isprintable() else _escape(c) for c in text)
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def _suspect_line(suspect: Suspect) -> str:

@@ -19,9 +19,9 @@ from agent.model.plan import (
     StartTransfer,
     SuspendTransfer,
 )
+from agent.model.printable import printable
 from agent.model.spec import Key, Kind
 from agent.model.units import format_size
-from agent.planning.describe import printable
 from agent.planning.words import count, describe
 from agent.reconcile.context import Context
 from agent.state.attempts import Attempt

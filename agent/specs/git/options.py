@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from agent.planning.describe import printable
+from agent.model.printable import printable
 
 DEFAULT_REF = "HEAD"
 DEFAULT_INTERVAL = 60.0

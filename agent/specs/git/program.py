@@ -22,7 +22,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from agent.model.outcome import RetryableError
-from agent.planning.describe import printable
+from agent.model.printable import printable
 from agent.specs.git.options import GitOptions
 
 OUTPUT_LIMIT = 1 << 20

@@ -7,7 +7,7 @@ import os
 import shutil
 from dataclasses import dataclass
 
-from agent.planning.describe import printable
+from agent.model.printable import printable
 from agent.specs.git.options import GitOptions
 from agent.specs.git.program import Git, GitError, StoppedError
 

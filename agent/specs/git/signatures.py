@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from agent.model.outcome import PermanentError
-from agent.planning.describe import printable
+from agent.model.printable import printable
 from agent.specs.git.export import CommitRefusedError
 from agent.specs.git.program import Git, GitError, StoppedError
 from agent.specs.git.repository import Commit, Ref
