@@ -259,7 +259,9 @@ class Transfer:
         if size <= 0:
             raise ValueError("a piece beyond the end of its file")
         file.naks += 1
-        if file.naks > ATTEMPTS:
+        piece = start // CHUNK_SIZE
+        file.damaged[piece] += 1
+        if file.damaged[piece] > ATTEMPTS:
             self.fail(seq, _damaged(file.entry))
         else:
             file.todo.append((start, start + size, False))

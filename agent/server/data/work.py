@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from agent.server.data.digesting import ContentDigest
@@ -22,6 +22,7 @@ class LargeFile:
     todo: deque[Extent]
     busy: int = 0  # chunks being read and sent
     naks: int = 0
+    damaged: Counter[int] = field(default_factory=Counter)  # how often, by CHUNK_SIZE of the file
     changed: bool = False
     answered: int = -1  # how many NAKs the last END took account of
     over: bool = False
