@@ -33,6 +33,26 @@ def _conditions(m: Measures) -> Samples:
             yield (status.key.kind, status.key.name, kind), float(kind in true)
 
 
+_LOOK = (ConditionType.STALLED, ConditionType.DRIFTED, ConditionType.WATCH_DEGRADED, ConditionType.LIMITED)
+
+
+def _reasons(m: Measures) -> Samples:
+    for status in m.statuses:
+        for kind, reason in {(c.type, c.reason) for c in status.conditions if c.status and c.type in _LOOK}:
+            yield (status.key.kind, status.key.name, kind, reason), 1.0
+
+
+def _details(kind: Kind, field: str) -> Callable[[Measures], Samples]:
+    """One number of each object of a kind; only where there is one."""
+
+    def samples(m: Measures) -> Samples:
+        for status in m.statuses:
+            if status.key.kind is kind and (value := status.detail.get(field)) is not None:
+                yield (status.key.name,), float(value)
+
+    return samples
+
+
 def _stalled(m: Measures) -> Samples:
     for status in m.statuses:
         if status.stalled is not None:
@@ -109,6 +129,13 @@ CONTRACT: tuple[Family, ...] = (
         ("kind", "name", "reason"),
         "Why an object needs a person; only for those that do.",
         _stalled,
+    ),
+    Family(
+        "lanesync_condition_reason",
+        "gauge",
+        ("kind", "name", "type", "reason"),
+        "Why an object wants a look: reasons of Stalled, Drifted, WatchDegraded and Limited while true.",
+        _reasons,
     ),
     Family(
         "lanesync_last_success_timestamp_seconds",
@@ -232,6 +259,41 @@ CONTRACT: tuple[Family, ...] = (
         ("mapping",),
         "Directories whose changes are told at once; a condition says when some are not.",
         lambda m: [((name,), float(count)) for name, count in m.watched.items()],
+    ),
+    Family(
+        "lanesync_watch_poll_seconds",
+        "gauge",
+        ("mapping",),
+        "Time between scans of sources whose changes are not told; only of mappings with such a source.",
+        lambda m: [((name,), seconds) for name, seconds in m.polled.items()],
+    ),
+    Family(
+        "lanesync_alert_firing",
+        "gauge",
+        ("alert",),
+        "Conditions for which the alert fires.",
+        _details(Kind.ALERT, "firing"),
+    ),
+    Family(
+        "lanesync_alert_last_sent_timestamp_seconds",
+        "gauge",
+        ("alert",),
+        "When the alert's receiver last took a message; only after the first.",
+        _details(Kind.ALERT, "lastSent"),
+    ),
+    Family(
+        "lanesync_share_downloads",
+        "gauge",
+        ("share",),
+        "Downloads of the share so far.",
+        _details(Kind.SHARE, "downloads"),
+    ),
+    Family(
+        "lanesync_share_expires_timestamp_seconds",
+        "gauge",
+        ("share",),
+        "When the share ends; only of those that do.",
+        _details(Kind.SHARE, "expiresAt"),
     ),
     Family(
         "lanesync_reconcile_seconds",

@@ -47,6 +47,7 @@ class Measures:
     results: dict[tuple[Kind, str], int]
     longest_running: float  # seconds; 0 = nothing runs
     watched: dict[str, int] = field(default_factory=dict)  # directories, by mapping
+    polled: dict[str, float] = field(default_factory=dict)  # seconds between scans, where that is needed
     stuck: int = 0  # threads
 
 
@@ -55,6 +56,7 @@ def measure(of: Agent) -> Measures:
     context = of.context
     now, statuses = context.clock.time(), of.statuses()
     running = context.meters.longest_running(context.clock.monotonic())
+    sources = {name: of.sources.document(spec) for name, spec in list(context.desired.mappings.items())}
     return Measures(
         now=now,
         version=agent.__version__,
@@ -71,14 +73,17 @@ def measure(of: Agent) -> Measures:
         durations=context.meters.durations(),
         results=context.meters.results(),
         longest_running=0.0 if running is None else running[1],
-        watched={name: _watched(of, name) for name in context.desired.mappings},
+        watched={name: sum(s["directories"] for s in found) for name, found in sources.items()},
+        polled=dict(_polled(sources)),
         stuck=len(of.stuck()),
     )
 
 
-def _watched(of: Agent, name: str) -> int:
-    sources = of.sources.document(of.context.desired.mappings[name])
-    return sum(int(source["directories"]) for source in sources)
+def _polled(sources: dict[str, list[dict[str, Any]]]) -> Iterator[tuple[str, float]]:
+    """The most often scanned source of each mapping counts."""
+    for name, found in sources.items():
+        if seconds := [source["pollSeconds"] for source in found if source["pollSeconds"] is not None]:
+            yield name, min(seconds)
 
 
 def _suspended(statuses: list[ObjectStatus], now: float) -> Iterator[tuple[Key, float]]:

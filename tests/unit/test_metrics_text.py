@@ -87,6 +87,36 @@ def test_the_text_is_what_the_client_writes() -> None:
     assert _without_own(text.text().decode()) == _without_own(_by_the_client(now))
 
 
+def test_alerts_shares_and_reasons_have_their_figures() -> None:
+    """A reason that two things have is one series; what there is not has none."""
+    limited = Condition(ConditionType.LIMITED, True, Reason.WEBHOOK_FAILED, "no answer", 1.0)
+    pager = Key(Kind.ALERT, "pager")
+    measures = replace(
+        _measures(()),
+        statuses=[
+            ObjectStatus(
+                pager, (limited, replace(limited, message="heartbeat")), {"firing": 2, "lastSent": None}
+            ),
+            ObjectStatus(Key(Kind.SHARE, "dailies"), (), {"downloads": 3, "expiresAt": 1.8e9}),
+        ],
+        polled={"nfs": 30.0},
+    )
+    lines = Exposition(lambda: measures).text().decode().splitlines()
+    of_interest = (
+        "lanesync_condition_reason{",
+        "lanesync_alert_",
+        "lanesync_share_",
+        "lanesync_watch_poll_seconds{",
+    )
+    assert [line for line in lines if line.startswith(of_interest)] == [
+        'lanesync_condition_reason{kind="Alert",name="pager",reason="WebhookFailed",type="Limited"} 1.0',
+        'lanesync_watch_poll_seconds{mapping="nfs"} 30.0',
+        'lanesync_alert_firing{alert="pager"} 2.0',
+        'lanesync_share_downloads{share="dailies"} 3.0',
+        'lanesync_share_expires_timestamp_seconds{share="dailies"} 1.8e+09',
+    ]
+
+
 def test_the_histogram_is_cumulative() -> None:
     (family,) = (
         f
