@@ -114,11 +114,11 @@ class Releases:
         if any(d.collected.delivered for d in deliveries) and not memory.failures:
             memory.due = min(memory.due, now + SOON if memory.undecided else now)
         if memory.spec_digest != digest(spec):  # whatever stood in its way may be another now
-            self._end(memory)
+            self._end(spec, memory)
             memory.spec_digest, memory.wanted, memory.due, memory.stayed = digest(spec), True, now, 0
         memory.blocked = self._blocked(spec, deliveries)
         if memory.blocked:
-            self._end(memory)
+            self._end(spec, memory)
             return
         if memory.round is None and memory.wanted and now >= memory.due:
             memory.wanted = False
@@ -128,11 +128,13 @@ class Releases:
             self._go_on(spec, deliveries, memory, memory.round)
         self._say(spec, deliveries, memory)
 
-    def _end(self, memory: Releasing) -> None:
+    def _end(self, spec: MappingSpec, memory: Releasing) -> None:
         """Give up a round; it is begun anew when that is possible."""
-        if memory.round is not None:
-            memory.round.close()
-            memory.round, memory.wanted = None, True
+        round_, memory.round = memory.round, None
+        if round_ is not None:
+            round_.close()
+            memory.wanted = True
+            self._tell_released(spec, memory, round_)
 
     def _blocked(self, spec: MappingSpec, deliveries: list[Delivery]) -> str:
         """Why nothing is released now: every destination has to be asked."""
@@ -172,7 +174,7 @@ class Releases:
             over = self._steps(spec, deliveries, memory, round_)
         except LaneSyncError as error:
             log.warning("not released", mapping=spec.name, why=str(error))
-            self._end(memory)
+            self._end(spec, memory)
             memory.failures, memory.error = memory.failures + 1, str(error)
             after = delay(memory.failures, FAILED_MIN, FAILED_MAX, random.random())  # noqa: S311
             memory.due = self.context.clock.monotonic() + after
@@ -265,9 +267,6 @@ class Releases:
         memory.round, memory.last, memory.failures, memory.error = None, round_, 0, ""
         memory.undecided = memory.undecided + 1 if round_.undecided else 0
         memory.stayed = memory.stayed + 1 if round_.staying.found and not round_.files else 1
-        if round_.files or memory.released is None:
-            name = spec.destinations[0]
-            memory.released = self.context.state.released.count(spec.name, name)
         after = 0.0
         if any(d.found.in_flight for d in deliveries):
             after = max(SOON, 10 * (now - round_.begun))  # the sources are not read all the time
@@ -280,10 +279,13 @@ class Releases:
             memory.wanted = True
             after = max(after, delay(memory.stayed, FAILED_MIN, FAILED_MAX, random.random()))  # noqa: S311
         memory.due = now + after
-        if round_.files:
-            self._tell_released(spec, memory, round_)
+        self._tell_released(spec, memory, round_)
 
     def _tell_released(self, spec: MappingSpec, memory: Releasing, round_: Round) -> None:
+        if round_.files or memory.released is None:
+            memory.released = self.context.state.released.count(spec.name, spec.destinations[0])
+        if not round_.files:
+            return
         now, key, revision = (
             self.context.clock.time(),
             Key(Kind.MAPPING, spec.name),
