@@ -92,6 +92,7 @@ def test_systemd_finds_no_fault_in_an_example(
     """Each drop-in says first what it is for, and the unit with it is accepted without a remark."""
     text = path.read_text()
     assert text.startswith("# ")
+    assert f"`{path.parent.name}/{path.name}`" in (FOLDER.parent / "docs" / "systemd.md").read_text()
     needed = re.search(r"systemd (\d+) or later", text)
     if needed and _systemd_version() < int(needed[1]):
         pytest.skip(needed[0])
