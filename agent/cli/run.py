@@ -47,6 +47,7 @@ SAVE_PACE = 300.0
 """What `status` says after a kill is kept so seldom that it takes a few thousandths of the time at most."""
 NAME_HELP = "Name by which browsers reach the HTTP face, beside this machine's own; may be given again."
 HOOK_HELP = "Secret that a repository's host signs its push hook with (POST /api/v1/reconcile)."
+LEVEL_HELP = "While it runs SIGUSR1 changes it to debug, SIGUSR2 back."
 STUCK_HELP = "When a thread hangs for so long the watchdog is not fed and /healthz fails. Default 15m."
 STUCK_MIN = 60.0
 """Threads without work wake every half a minute."""
@@ -68,7 +69,9 @@ def _patience(_ctx: click.Context, param: click.Parameter, value: float) -> floa
 @click.option("--http-name", "names", metavar="NAME", multiple=True, help=NAME_HELP)
 @click.option("--hook-secret-file", metavar="FILE", type=click.Path(dir_okay=False), help=HOOK_HELP)
 @click.option("--stuck-after", type=Duration(), default=STUCK_SECONDS, help=STUCK_HELP, callback=_patience)
-@click.option("--log-level", type=click.Choice(list(logs.LEVELS)), default="info", show_default=True)
+@click.option(
+    "--log-level", type=click.Choice(list(logs.LEVELS)), default="info", show_default=True, help=LEVEL_HELP
+)
 @kept_history
 @policy
 @select
