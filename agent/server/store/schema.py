@@ -99,6 +99,7 @@ SCHEMA_VERSION = len(_STEPS)
 def open_database(path: Path) -> sqlite3.Connection:
     """Open or create. The only writer's connection, to be used by one thread (any thread may open it).
     StartError when the file is damaged or was written by a newer version."""
+    _look(path)
     try:
         connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
     except sqlite3.OperationalError as error:
@@ -115,21 +116,45 @@ def open_database(path: Path) -> sqlite3.Connection:
         raise StartError(f"{path} cannot be used: {error}; see to the disk and its permissions") from error
     except sqlite3.DatabaseError as error:
         connection.close()
-        raise StartError(
-            f"{path} is damaged ({error}); restore it from a backup, or move it (with its -wal and -shm "
-            "files) out of the way to start empty: unfinished transfers are then forgotten"
-        ) from error
+        raise _damaged(path, error) from error
     except StartError:
         connection.close()
         raise
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+def _look(path: Path) -> None:
+    """StartError when this is nothing to write to. Read only, so that what is not ours keeps every byte: a
+    connection that may write changes the file's header, or brings a crash's log into it, at once."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
+    except sqlite3.OperationalError:
+        return  # told when it is opened for good
+    try:
+        _version(connection, path)
+    except sqlite3.OperationalError:
+        return
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, error) from error
+    finally:
+        connection.close()
+
+
+def _damaged(path: Path, error: sqlite3.DatabaseError) -> StartError:
+    return StartError(
+        f"{path} is damaged ({error}); restore it from a backup, or move it (with its -wal and -shm "
+        "files) out of the way to start empty: unfinished transfers are then forgotten"
+    )
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    """Of a database that this program can use; 0 of an empty one. StartError for others."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == SCHEMA_VERSION:
         connection.execute("SELECT count(*) FROM objects").fetchone()
-        return
+        return SCHEMA_VERSION
     if version > SCHEMA_VERSION:
         raise StartError(
             f"{path} was written by a newer version (schema {version}, this one knows {SCHEMA_VERSION}); "
@@ -137,5 +162,12 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         )
     if version == 0 and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None:
         raise StartError(f"{path} is not a database of this program; choose another --state-dir")
+    return int(version)
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    version = _version(connection, path)
+    if version == SCHEMA_VERSION:
+        return
     steps = "".join(_STEPS[version:])
     connection.executescript(f"BEGIN; {steps} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
