@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from agent.cli import events, history
+from agent.cli import events, history, names
 from agent.cli.get import where, yaml_text
 from agent.cli.lines import moment
 from agent.cli.options import output, state_dir
@@ -19,7 +19,6 @@ from agent.cli.text import answer_of, entry, transfer_lines
 from agent.cli.verbs import tell
 from agent.model.printable import printable
 from agent.model.units import format_rate, format_size
-from agent.planning.words import count
 
 Document = dict[str, Any]
 SUMMARY = 30
@@ -27,7 +26,7 @@ SUMMARY = 30
 
 
 @click.command()
-@click.argument("name", metavar="KIND/NAME")
+@click.argument("name", metavar="KIND/NAME", shell_complete=names.objects)
 @output
 @state_dir
 def command(name: str, output: str, state_dir: str) -> int:
@@ -113,6 +112,8 @@ def _suspension(suspension: Document | None, width: int) -> list[str]:
 def _deliveries(status: Document | None) -> list[str]:
     told: list[str] = []
     for d in (status or {}).get("deliveries", ()):
+        from agent.planning.words import count
+
         told.append(f"{d['destination']}: {count(d['files'], 'file')} there, {format_size(d['bytes'])}")
         moving = (("filesInFlight", "on their way"), ("deletionsInFlight", "being deleted"))
         rest = (("settling", "being written"), ("heldDeletions", "deletions held"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from agent.cli import names
 from agent.cli.client import Client, running
 from agent.cli.lines import bounded_note, json_lines, moment
 from agent.cli.options import Duration, output, state_dir
@@ -20,7 +21,7 @@ PAGE = 1000
 
 
 @click.command()
-@click.argument("name", metavar="[KIND/NAME]", default="")
+@click.argument("name", metavar="[KIND/NAME]", shell_complete=names.objects, default="")
 @click.option("--follow", "-f", is_flag=True, help="Stay, and print what happens.")
 @click.option("--since", type=Duration(), help="Not older than this, for example 2h.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)

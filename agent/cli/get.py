@@ -8,6 +8,7 @@ from typing import Any
 import click
 import yaml
 
+from agent.cli import names
 from agent.cli.lines import moment
 from agent.cli.options import state_dir
 from agent.cli.verbs import tell
@@ -17,7 +18,7 @@ Document = dict[str, Any]
 
 
 @click.command()
-@click.argument("name", metavar="[KIND[/NAME]]", default="")
+@click.argument("name", metavar="[KIND[/NAME]]", shell_complete=names.objects, default="")
 @click.option("--output", type=click.Choice(["text", "yaml", "json"]), default="text", show_default=True)
 @state_dir
 def command(name: str, output: str, state_dir: str) -> int:

@@ -7,18 +7,18 @@ from typing import Any
 
 import click
 
+from agent.cli import names
 from agent.cli.lines import bounded_note, json_lines, moment
 from agent.cli.options import Duration, output, state_dir
 from agent.cli.verbs import tell
 from agent.model.printable import printable
 from agent.model.units import format_duration, format_size
-from agent.planning.words import count
 
 Document = dict[str, Any]
 
 
 @click.command()
-@click.argument("name", metavar="[KIND/NAME]", default="")
+@click.argument("name", metavar="[KIND/NAME]", shell_complete=names.objects, default="")
 @click.option("--path", default="", help="Only what was done to this file, or below this directory.")
 @click.option("--files", is_flag=True, help="A line for each file instead of one for each act.")
 @click.option("--since", type=Duration(), help="Not older than this, for example 2h.")
@@ -71,6 +71,8 @@ def _what(entry: Document) -> str:
     if entry["path"]:
         parts.append(entry["path"])
     elif entry["attempt"] is not None:
+        from agent.planning.words import count
+
         parts.append(count(entry["files"], "file"))
     if entry["bytes"]:
         parts.append(format_size(entry["bytes"]))

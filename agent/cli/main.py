@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 import agent
 from agent.cli.problems import BLOCKED, FAILED, INTERRUPTED, INVALID
@@ -39,6 +40,7 @@ VERBS = {
     "user": "accounts of a transfer server",
     "keygen": "the key of a transfer server",
     "schema": "print the JSON Schema of the specs",
+    "completion": "complete verbs, options and names in bash, zsh or fish",
     "api": "call any method of a JetStream API server",
 }
 
@@ -65,6 +67,13 @@ class Verbs(click.Group):
             near = difflib.get_close_matches(args[0], VERBS, n=1)
             hint = f" Did you mean `{near[0]}`?" if near else ""
             raise click.UsageError(f"{error.message}{hint}", ctx) from None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Click's own looks at each verb whether it is hidden, and so would import all of them."""
+        verbs = [
+            CompletionItem(verb, help=text) for verb, text in VERBS.items() if verb.startswith(incomplete)
+        ]
+        return verbs + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from agent.cli import names
 from agent.cli.options import state_dir
 from agent.cli.verbs import ask, asking, author
 
 
 @click.command()
-@click.argument("name", metavar="[KIND/NAME]", default="")
+@click.argument("name", metavar="[KIND/NAME]", shell_complete=names.objects, default="")
 @asking
 @state_dir
 def command(name: str, as_: str, wait: bool, timeout: float | None, state_dir: str) -> int:

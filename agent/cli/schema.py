@@ -6,13 +6,14 @@ import json
 
 import click
 
+from agent.cli import names
 from agent.specs.errors import nearest
 from agent.specs.reference import field_reference
 from agent.specs.schemas import Schema, combined, policy_schema, schemas, supported_kinds
 
 
 @click.command("schema")
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, shell_complete=names.kinds)
 @click.option(
     "--output",
     type=click.Choice(["json", "markdown"]),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.cli import names
 from agent.cli.client import Client, running
 from agent.cli.options import Duration, output, select, state_dir
 from agent.cli.problems import BLOCKED, DONE, PENDING, FailedError
@@ -26,7 +27,7 @@ POLL_SECONDS = 0.3
 
 
 @click.command()
-@click.argument("name", metavar="[KIND/NAME]", required=False)
+@click.argument("name", metavar="[KIND/NAME]", shell_complete=names.objects, required=False)
 @click.option("--watch", is_flag=True, help="Stay and show changes as they happen.")
 @click.option("--wait", is_flag=True, help="Return when all is in sync, or blocked.")
 @click.option("--timeout", type=Duration(), help="Give up waiting after this long, for example 5m.")

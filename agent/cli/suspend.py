@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from agent.cli import names
 from agent.cli.options import Duration, state_dir
 from agent.cli.verbs import ask, asking, author, said
 
 
 @click.command()
-@click.argument("name", metavar="KIND/NAME")
+@click.argument("name", metavar="KIND/NAME", shell_complete=names.objects)
 @click.option("--reason", default="", help="Why; shown in status.")
 @click.option("--for", "seconds", type=Duration(), help="End by itself after this long, for example 2h.")
 @asking

@@ -6,13 +6,14 @@ import json
 
 import click
 
+from agent.cli import names
 from agent.cli.client import running
 from agent.cli.options import output, state_dir
 from agent.cli.problems import FailedError
 
 
 @click.command()
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=names.shares)
 @output
 @state_dir
 def command(name: str, output: str, state_dir: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from agent.cli import logs
+from agent.cli import logs, names
 from agent.cli.client import Client, running
 from agent.cli.options import output, policy, state_dir
 from agent.cli.problems import DONE, FAILED, PENDING, FailedError
@@ -24,7 +24,7 @@ Document = dict[str, Any]
 
 
 @click.command()
-@click.argument("mappings", metavar="[MAPPING]...", nargs=-1)
+@click.argument("mappings", metavar="[MAPPING]...", nargs=-1, shell_complete=names.mappings)
 @click.option(
     "--checksum", is_flag=True, help="Compare contents, too: every file is read at the destination."
 )
