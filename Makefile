@@ -4,13 +4,17 @@ PYTHON ?= python3
 STATE ?= .lanesync/quickstart
 ARGS ?=
 
-.PHONY: run test tools lint bench docs clean
+.PHONY: run test soak tools lint bench docs clean
 
 run: $(VENV)/.installed
 	@$(VENV)/bin/lanesync run specs/01-quickstart --state-dir $(STATE) $(ARGS)
 
 test: tools lint
 	$(VENV)/bin/pytest -n 2 -q
+
+# Faults at random instants, many times; each round prints the seed that repeats it.
+soak: tools $(VENV)/.installed-dev
+	FAULT_FACTOR=$${FAULT_FACTOR:-25} FAULT_SEED=$${FAULT_SEED:-$$(date +%s)} $(VENV)/bin/pytest -n 2 -q -rs tests/fault
 
 # Programs of other projects that tests use; where one is missing its tests are skipped.
 tools:

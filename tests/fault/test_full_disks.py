@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from data_world import World, contents, wait_for, world
 from disks import Disk, on_own_disks
-from rounds import rounds
+from rounds import limit, rounds
 
 from agent.jetstream import constants
 from agent.server.results import Outcome
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.fault, limit(300)]
 MIB = 1 << 20
 PLAIN = constants.DEFAULT_TRANSFER_FLAGS
 STRICT = PLAIN | constants.TRANSFER_FLAG_STRICT

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from agents import World, tree, world
+from rounds import limit, rounds
 from servers import eventually
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.fault, limit(300)]
 
 LARGE = 6 << 20
 
@@ -85,10 +86,9 @@ def processes(w: World, what: str) -> list[int]:
 def test_killed_server_processes_lose_and_tear_nothing(w: World, victim: str) -> None:
     """Each victim dies several times while files move; the agent brings everything to its end."""
     a_day_of_work(w, 1)
-    chance = random.Random(victim)
     w.start()
     with Observer(w) as observer:
-        for _ in range(4):
+        for chance in rounds(4):
             eventually(lambda: processes(w, victim), what=f"a {victim}")
             threading.Event().wait(chance.uniform(0.05, 0.8))  # the instant is the random part of the test
             for pid in processes(w, victim):
@@ -102,9 +102,8 @@ def test_killed_server_processes_lose_and_tear_nothing(w: World, victim: str) ->
 def test_killed_agent_goes_on_where_it_was(w: World) -> None:
     """The agent dies with its servers several times in mid-transfer; the next one finishes the work."""
     a_day_of_work(w, 2)
-    chance = random.Random(7)
     with Observer(w) as observer:
-        for _ in range(5):
+        for chance in rounds(5):
             w.start()
             threading.Event().wait(chance.uniform(0.3, 1.5))
             w.kill()

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from data_world import World, contents, wait_for, world
 from hops import Hop
-from rounds import rounds
+from rounds import limit, rounds
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.fault, limit(600)]
 MIB = 1 << 20
 
 

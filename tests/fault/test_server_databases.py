@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from rawclient import Lines, explicit, free_port
-from rounds import rounds
+from rounds import limit, rounds
 from servers import start_server
 
 from agent.server.store.schema import DATABASE_NAME, SCHEMA_VERSION
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.fault, limit(300)]
 
 
 def refused(state: Path) -> str:
