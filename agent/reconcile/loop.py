@@ -35,7 +35,10 @@ from agent.reconcile.shares import reconcile_share
 
 log = structlog.get_logger(__name__)
 
-WORKERS = 4
+WORKERS, QUICK_WORKERS = 4, 1
+"""So many of the workers leave alone what takes long: however many large sources are walked, small ones are
+not waited for."""
+
 RETRY_INTERVAL, RETRY_MAX = 0.5, 60.0
 STALLED_INTERVAL = 300.0
 
@@ -50,7 +53,10 @@ class Loop:
 
     def start(self) -> None:
         for number in range(WORKERS):
-            thread = threading.Thread(target=self._work, name=f"reconcile-{number}", daemon=True)
+            quick = number < QUICK_WORKERS
+            thread = threading.Thread(
+                target=self._work, args=(quick,), name=f"reconcile-{number}", daemon=True
+            )
             thread.start()
             self._threads.append(thread)
 
@@ -65,8 +71,8 @@ class Loop:
         for thread in self._threads:
             thread.join(max(0.0, deadline - self.context.clock.monotonic()))
 
-    def _work(self) -> None:
-        while (found := self.context.queue.get()) is not None:
+    def _work(self, quick: bool) -> None:
+        while (found := self.context.queue.get(quick=quick)) is not None:
             key, hints = found
             try:
                 self.run(key, hints)

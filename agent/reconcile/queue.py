@@ -21,6 +21,10 @@ IDLE_SECONDS = 30.0
 """A worker without work looks up at least so often: so idle is told from stuck."""
 
 
+SLOW_SECONDS = 1.0
+"""A key that once ran for so long is left to the workers that take everything."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hints:
     """What a reconcile need look at. Hints only say where to look; what is there decides.
@@ -57,6 +61,8 @@ class Schedule:
 
     _waiting: dict[Key, _Due] = field(default_factory=dict)
     _running: dict[Key, Hints | None] = field(default_factory=dict)
+    _begun: dict[Key, float] = field(default_factory=dict)
+    _slow: set[Key] = field(default_factory=set)
     _rerun_at: dict[Key, float] = field(default_factory=dict)
     # Heaps over _waiting; an entry that no longer matches it is stale and dropped when met.
     _later: list[tuple[float, Key]] = field(default_factory=list)
@@ -79,31 +85,47 @@ class Schedule:
         if before is None or (at, rank) != (before.at, before.rank):
             heapq.heappush(self._later, (at, key))
 
-    def pop(self, now: float) -> tuple[Key, Hints] | None:
-        """The most urgent key that is due, marked as running."""
+    def pop(self, now: float, *, quick: bool = False) -> tuple[Key, Hints] | None:
+        """The most urgent key that is due, marked as running; with `quick` none that is known to be slow."""
         while self._later and self._later[0][0] <= now:
             _, key = heapq.heappop(self._later)
             if key in self._waiting:
                 heapq.heappush(self._ready, (self._waiting[key].rank, key))
-        while self._ready:
+        found, left = None, []
+        while self._ready and found is None:
             rank, key = heapq.heappop(self._ready)
             entry = self._waiting.get(key)
-            if entry is not None and entry.rank == rank and entry.at <= now:
-                del self._waiting[key]
-                self._running[key] = None
-                return key, entry.hints
-        return None
+            if entry is None or entry.rank != rank or entry.at > now:
+                continue
+            if quick and key in self._slow:
+                left.append((rank, key))
+                continue
+            del self._waiting[key]
+            self._running[key], self._begun[key] = None, now
+            found = key, entry.hints
+        for other in left:
+            heapq.heappush(self._ready, other)
+        return found
 
-    def done(self, key: Key) -> None:
+    def done(self, key: Key, now: float = 0.0) -> None:
         """The run ended; what was added meanwhile becomes one rerun."""
         hints = self._running.pop(key)
+        if now - self._begun.pop(key) >= SLOW_SECONDS:
+            self._slow.add(key)
         at = self._rerun_at.pop(key, None)
         if at is not None:
             self.add(key, at, hints=hints or Hints(), urgent=True)
 
+    @property
+    def ready(self) -> bool:
+        """Something may be due that `pop` has not given away."""
+        return bool(self._ready)
+
     def next_due(self) -> float | None:
-        if self._ready:
-            return -math.inf
+        return -math.inf if self._ready else self.next_later()
+
+    def next_later(self) -> float | None:
+        """When the next of those that are not due yet will be."""
         while self._later and self._later[0][1] not in self._waiting:
             heapq.heappop(self._later)
         return self._later[0][0] if self._later else None
@@ -119,6 +141,7 @@ class Schedule:
 
     def forget(self, key: Key) -> None:
         self._waiting.pop(key, None)
+        self._slow.discard(key)
 
     def depth(self, now: float) -> int:
         return sum(1 for entry in self._waiting.values() if entry.at <= now)
@@ -138,21 +161,24 @@ class WorkQueue:
             self._schedule.add(key, self._clock(), delay=delay, hints=hints, urgent=urgent)
             self._changed.notify()
 
-    def get(self) -> tuple[Key, Hints] | None:
-        """Wait for a key that is due; None when the queue was stopped."""
+    def get(self, *, quick: bool = False) -> tuple[Key, Hints] | None:
+        """Wait for a key that is due; None when the queue was stopped. With `quick` slow ones are left to the
+        others."""
         with self._changed:
             while not self._stopped:
-                found = self._schedule.pop(self._clock())
+                found = self._schedule.pop(self._clock(), quick=quick)
                 if found is not None:
                     return found
-                due = self._schedule.next_due()
+                if quick and self._schedule.ready:
+                    self._changed.notify()  # we may have been woken for what another has to take
+                due = self._schedule.next_later() if quick else self._schedule.next_due()
                 left = IDLE_SECONDS if due is None else max(0.0, due - self._clock())
                 self._changed.wait(min(IDLE_SECONDS, left))
             return None
 
     def done(self, key: Key) -> None:
         with self._changed:
-            self._schedule.done(key)
+            self._schedule.done(key, self._clock())
             self._changed.notify()
 
     def forget(self, key: Key) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model.spec import Key, Kind
-from agent.reconcile.queue import HEAD_START, WHOLE, Hints, Schedule, WorkQueue
+from agent.reconcile.queue import HEAD_START, SLOW_SECONDS, WHOLE, Hints, Schedule, WorkQueue
 
 A, B = Key(Kind.MAPPING, "a"), Key(Kind.MAPPING, "b")
 
@@ -85,3 +85,48 @@ def test_stop_releases_waiting_workers() -> None:
     queue.stop()
     worker.join(5.0)
     assert found == [None]
+
+
+def test_slow_keys_never_have_all_workers() -> None:
+    """Four large mappings that are due at once leave one worker to the small ones."""
+    schedule = Schedule()
+    large = [Key(Kind.MAPPING, f"large{number}") for number in range(4)]
+    for key in large:
+        schedule.add(key, 0.0)
+        assert schedule.pop(0.0, quick=True) == (key, Hints()), "nobody knows yet how long it takes"
+        schedule.done(key, SLOW_SECONDS)
+        schedule.add(key, 10.0)
+    schedule.add(A, 20.0)
+    assert schedule.pop(20.0, quick=True) == (A, Hints())
+    assert schedule.pop(20.0, quick=True) is None
+    assert schedule.ready
+    assert {found[0] for _ in large if (found := schedule.pop(20.0)) is not None} == set(large)
+    schedule.done(A, 20.1)
+    schedule.add(A, 30.0)
+    assert schedule.pop(30.0, quick=True) == (A, Hints())
+
+
+def test_a_worker_for_quick_keys_hands_on_what_it_was_woken_for() -> None:
+    """A slow key that becomes due while all wait is taken by one of the others."""
+    now = [0.0]
+    queue, taken = WorkQueue(lambda: now[0]), threading.Event()
+    queue.add(A)
+    assert queue.get() == (A, Hints())
+    now[0] = SLOW_SECONDS
+    queue.done(A)
+    got: list[tuple[Key, Hints] | None] = []
+
+    def work(quick: bool) -> None:
+        got.append(queue.get(quick=quick))
+        taken.set()
+
+    threads = [threading.Thread(target=work, args=(quick,), daemon=True) for quick in (True, False)]
+    for thread in threads:
+        thread.start()
+    queue.add(A)
+    assert taken.wait(30)
+    assert got == [(A, Hints())]
+    queue.stop()
+    for thread in threads:
+        thread.join(30)
+    assert got == [(A, Hints()), None]
