@@ -458,8 +458,14 @@ class Walk:
             paths = self.sentinels.widened(paths)
             self.looked += [os.path.join(entry.source, path) if path else entry.source for path in paths]
         filter_ = self.context.filter_of(entry)
+        seen: set[str] = set()
+        walked: set[str] = set()
         for found in scan_paths(entry.source, paths, filter_, self.spec.symlinks):
+            if found.path in seen or _lies_below(found.path, walked):
+                continue  # hints overlap, and a path that is found twice would be sent twice
+            seen.add(found.path)
             if found.is_directory:
+                walked.add(found.path)
                 for _ in self._subtree(entry, prefix, filter_, found.path):
                     pass
             elif found.error is None:
@@ -556,6 +562,15 @@ class Walk:
         for gathered in self.gathered:
             if gathered.digests:
                 self.context.state.ledger.set_digests(self.spec.name, gathered.name, gathered.digests)
+
+
+def _lies_below(path: str, directories: set[str]) -> bool:
+    """Relative paths; the root is empty."""
+    while path and directories:
+        path = path.rpartition("/")[0]
+        if path in directories:
+            return True
+    return False
 
 
 def _sources(root: str, prefix: str, listing: Listing) -> Iterator[tuple[str, tuple[str, FileStat]]]:
