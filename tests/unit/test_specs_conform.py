@@ -57,7 +57,7 @@ def test_the_shipped_specs_pass_the_quick_way() -> None:
     """None of them is walked by the library."""
     seen = 0
     for path in sorted(Path(data_directory("specs")).rglob("*.yaml")):
-        for document in yaml.safe_load_all(path.read_text()):
+        for document in yaml.safe_load_all(path.read_text().replace("  on: [", '  "on": [')):  # else: true
             if isinstance(document, dict) and document.get("kind") in KINDS:
                 assert CONFORMS[document["kind"]](document), path
                 seen += 1
