@@ -54,7 +54,7 @@ class _Lines:
     def __init__(self, family: Family) -> None:
         self._family = family
         self._head = _written(Metric(family.name, family.help, family.type))
-        self._known: dict[Line, tuple[str, float, str]] = {}  # as it begins, its value, all of it
+        self._known: dict[Line, tuple[float, str]] = {}  # its value, and all of it
         self._labels = (*family.labels, "le") if family.type == "histogram" else family.labels
 
     def text(self, samples: Iterator[tuple[Line, float]]) -> str:
@@ -62,12 +62,12 @@ class _Lines:
         before, now = self._known, {}
         for line, value in samples:
             known = before.get(line)
-            if known is None or known[1] != value:
-                begin = self._begin(line) if known is None else known[0]
-                known = (begin, value, f"{begin}{_number(value)}\n")
+            if known is None or known[0] != value:
+                begin = self._begin(line) if known is None else known[1].rpartition(" ")[0]
+                known = (value, f"{begin} {_number(value)}\n")
             now[line] = known
         self._known = now
-        return "".join([self._head, *(known[2] for known in now.values())])
+        return "".join([self._head, *(known[1] for known in now.values())])
 
     def _begin(self, line: Line) -> str:
         """A line up to its value, as the client writes it."""
@@ -77,7 +77,7 @@ class _Lines:
         metric = Metric(self._family.name, "", self._family.type)
         labels = dict(zip(self._labels[: len(texts)], texts, strict=True))
         metric.add_sample(self._family.name + suffix, labels, 0.0)
-        return _written(metric).rstrip("\n").rpartition("\n")[2].removesuffix("0.0")
+        return _written(metric).rstrip("\n").rpartition("\n")[2].removesuffix(" 0.0")
 
 
 class Exposition:
