@@ -42,14 +42,15 @@ class MemoryEngine:
     """Implements agent.engines.port.Engine.
 
     Beyond the port: `reachable` (False: every call raises UnreachableError), `absent` (addresses whose
-    receiver is down), `cancelled` (transfer id -> reason), `advance(seconds)`, `delivered(destination_id)`
-    and `lose(transfer_id)`.
+    receiver is down), `failing` (paths that cannot be delivered), `cancelled` (transfer id -> reason),
+    `advance(seconds)`, `delivered(destination_id)` and `lose(transfer_id)`.
     """
 
     def __init__(self) -> None:
         self.now = 0.0
         self.reachable = True
         self.absent: set[tuple[str, int]] = set()
+        self.failing: set[str] = set()
         self.slow_listings = False  # a page comes with the next `advance`, not at once
         self._lock = threading.RLock()
         self._ids = itertools.count(1)
@@ -122,7 +123,7 @@ class MemoryEngine:
                 break
             used += left
             transfer.partial = 0
-            transfer.results.append(publish(transfer.todo.pop(0), transfer.overwrite, tree))
+            transfer.results.append(publish(transfer.todo.pop(0), transfer.overwrite, tree, self.failing))
         transfer.seen = progress(transfer)
         return used
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+from agent.engines.memory_transfer import Directory
 from agent.model.change import FileKind
 from agent.model.observed import FarFile, FileOutcome, FileResult
 from agent.model.outcome import NotFoundError
@@ -77,7 +78,8 @@ class Listing:
 
     def _file(self, path: str, found: FileResult) -> FarFile:
         digest = found.digest if self.checksum else ""
-        return FarFile(path, FileKind.FILE, found.size, found.mtime_ns, digest)
+        kind = FileKind.EMPTY_DIRECTORY if isinstance(found, Directory) else FileKind.FILE
+        return FarFile(path, kind, found.size, found.mtime_ns, digest)
 
 
 Request = Deleting | Renaming | Listing

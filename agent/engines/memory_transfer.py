@@ -22,8 +22,17 @@ class MemoryTransfer:
     partial: int = 0  # bytes of the first of `todo` that are over
 
 
-def publish(entry: Entry, overwrite: Overwrite, tree: dict[str, FileResult]) -> FileResult:
-    """Read a source and put it in the destination's tree, as far as the overwrite mode allows."""
+class Directory(FileResult):
+    """An empty directory in a destination's tree."""
+
+    __slots__ = ()
+
+
+def publish(entry: Entry, overwrite: Overwrite, tree: dict[str, FileResult], failing: set[str]) -> FileResult:
+    """Read a source and put it in the destination's tree, as far as the overwrite mode allows; what is
+    `failing` fails."""
+    if entry.path in failing:
+        return FileResult(entry.path, FileOutcome.FAILED, error="it is to fail")
     result, there = read(entry), tree.get(entry.path)
     if result.outcome is not FileOutcome.DELIVERED:
         return result
@@ -40,14 +49,16 @@ def read(entry: Entry) -> FileResult:
         found = os.stat(entry.source)
     except FileNotFoundError:
         if entry.is_directory:
-            return FileResult(entry.path, FileOutcome.DELIVERED)
+            return Directory(entry.path, FileOutcome.DELIVERED)
         return FileResult(entry.path, FileOutcome.VANISHED)
     except OSError as error:
         return FileResult(entry.path, FileOutcome.FAILED, error=str(error.strerror))
     if not entry.is_directory and not modes.S_ISREG(found.st_mode):
         return FileResult(entry.path, FileOutcome.FAILED, error="not a regular file")
-    size = 0 if entry.is_directory else found.st_size
-    return FileResult(entry.path, FileOutcome.DELIVERED, size, found.st_mtime_ns, found.st_ctime_ns)
+    times = (found.st_mtime_ns, found.st_ctime_ns)
+    if entry.is_directory:
+        return Directory(entry.path, FileOutcome.DELIVERED, 0, *times)
+    return FileResult(entry.path, FileOutcome.DELIVERED, found.st_size, *times)
 
 
 def progress(transfer: MemoryTransfer) -> ObservedTransfer:
