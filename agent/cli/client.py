@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import quote
 
 from agent.api.place import SOCKET_NAME, short_path
-from agent.cli.problems import BlockedError, FailedError
+from agent.cli.problems import BlockedError, FailedError, nobody
+from agent.state.names import DATABASE_NAME
 
 Document = dict[str, Any]
 
@@ -45,6 +46,12 @@ class Client:
         if answer.status_code >= 400:
             raise FailedError(str(document.get("error", f"HTTP {answer.status_code}")))
         return document
+
+
+def refuse_unknown(state_dir: str) -> None:
+    """FailedError where no agent has ever run, so that asking about a misspelt directory does not make it."""
+    if not os.path.lexists(os.path.join(state_dir, DATABASE_NAME)):
+        raise FailedError(nobody(state_dir, "has run"))
 
 
 def running(state_dir: str) -> Client | None:

@@ -11,7 +11,7 @@ from agent.cli import names
 from agent.cli.client import Client, running
 from agent.cli.lines import bounded_note, json_lines, moment
 from agent.cli.options import Duration, output, state_dir
-from agent.cli.problems import FailedError
+from agent.cli.problems import FailedError, nobody
 from agent.cli.verbs import tell
 from agent.model.printable import printable
 
@@ -38,7 +38,7 @@ def command(name: str, follow: bool, since: float | None, limit: int, output: st
     """
     client = running(state_dir)
     if follow and client is None:
-        raise FailedError(f"no agent runs on {state_dir}; start one with `lanesync run`")
+        raise FailedError(nobody(state_dir, "runs"))
     start = 0.0 if since is None else max(0.0, time.time() - since)
     found = tell(
         state_dir,

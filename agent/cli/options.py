@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,11 +26,27 @@ def default_state_dir(environ: Mapping[str, str] | None = None) -> str:
     return os.path.join(base, "lanesync")
 
 
+def _state_dir(_ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    path = os.path.abspath(value or default_state_dir())
+    if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
+        raise click.BadParameter(f"{path} is closed to this user; {_as_owner(path)}", param=param)
+    return path
+
+
+def _as_owner(path: str) -> str:
+    """What to type instead."""
+    try:
+        owner = pwd.getpwuid(os.stat(path).st_uid).pw_name
+    except (KeyError, OSError):
+        return "ask whose agent it is"
+    return f"call it as its owner: sudo -u {owner} lanesync …"
+
+
 def state_dir(function: F) -> F:
     return click.option(
         "--state-dir",
-        type=click.Path(file_okay=False),
-        callback=lambda _ctx, _param, value: os.path.abspath(value or default_state_dir()),
+        type=click.Path(file_okay=False, readable=False),
+        callback=_state_dir,
         help="Where the agent keeps what it knows. Default: $STATE_DIRECTORY or the XDG state folder.",
     )(function)
 

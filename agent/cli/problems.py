@@ -17,6 +17,13 @@ class FailedError(click.ClickException):
     exit_code = FAILED
 
 
+def nobody(state_dir: str, verb: str) -> str:
+    """What to say when no agent `runs`, or ever `has run`, on a state directory."""
+    return (
+        f"no agent {verb} on {state_dir}; start one with `lanesync run`, or name its place with --state-dir"
+    )
+
+
 class BlockedError(click.ClickException):
     """What was asked for waits for a person; the message says for what."""
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli import names
-from agent.cli.client import Client, running
+from agent.cli.client import Client, refuse_unknown, running
 from agent.cli.options import Duration, output, select, state_dir
-from agent.cli.problems import BLOCKED, DONE, PENDING, FailedError
+from agent.cli.problems import BLOCKED, DONE, PENDING, FailedError, nobody
 from agent.cli.text import status_lines
 from agent.state.lock import StateLock
 
@@ -52,7 +52,7 @@ def command(
     """
     client = running(state_dir)
     if client is None and (watch or wait):
-        raise FailedError(f"no agent runs on {state_dir}; start one with `lanesync run`")
+        raise FailedError(nobody(state_dir, "runs"))
     if watch and client is not None:
         from agent.cli.screen import follow
 
@@ -91,6 +91,7 @@ def _read(client: Client | None, state_dir: str) -> Document:
         return client.get("/api/v1/status")
     from agent.state.db import open_state
 
+    refuse_unknown(state_dir)
     with StateLock(state_dir):
         state = open_state(state_dir)
         try:
@@ -98,7 +99,7 @@ def _read(client: Client | None, state_dir: str) -> Document:
         finally:
             state.close()
     if document is None:
-        raise FailedError(f"no agent has run on {state_dir}; start one with `lanesync run`")
+        raise FailedError(nobody(state_dir, "has run"))
     return document
 
 

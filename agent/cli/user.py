@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import click
 
+from agent.cli.problems import FailedError
+
 PASSWORD_VARIABLE = "LANESYNC_USER_PASSWORD"  # noqa: S105 - the name of a variable
 _MAX_PASSWORD_FILE = 8192
 _FILE = click.Path(path_type=Path)
@@ -98,12 +100,20 @@ def _read_password(file: Path | None) -> str:
             lines = opened.read(_MAX_PASSWORD_FILE).decode("utf-8", "surrogateescape").splitlines()
         password = lines[0] if lines else ""
     else:
-        password = os.environ.get(PASSWORD_VARIABLE) or str(
-            click.prompt("Password", hide_input=True, confirmation_prompt=True)
-        )
+        password = os.environ.get(PASSWORD_VARIABLE) or _asked()
     if len(password) < SHORT:
         click.echo(f"warning: the password has fewer than {SHORT} characters and is easily guessed", err=True)
     return password
+
+
+def _asked() -> str:
+    try:
+        return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        text = f"there is nobody to ask for the password; give --password-file FILE, or ${PASSWORD_VARIABLE}"
+        raise FailedError(text) from None
 
 
 @contextmanager

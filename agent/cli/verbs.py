@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from agent.cli.client import Client, running
+from agent.cli.client import Client, refuse_unknown, running
 from agent.cli.options import Duration
-from agent.cli.problems import PENDING, FailedError
+from agent.cli.problems import PENDING, FailedError, nobody
 
 if TYPE_CHECKING:
     from agent.reconcile.service import AgentService
@@ -50,11 +50,12 @@ def alone(state_dir: str) -> Iterator[AgentService]:
     from agent.reconcile.agent import Agent, Options
     from agent.reconcile.service import AgentService
 
+    refuse_unknown(state_dir)
     agent = Agent(Options((), state_dir, watch=False))
     try:
         agent.context.desired = agent.last_applied()
         if not agent.context.desired.all_keys():
-            raise FailedError(f"no agent has run on {state_dir}; start one with `lanesync run`")
+            raise FailedError(nobody(state_dir, "has run"))
         yield AgentService(agent)
     finally:
         agent.stop()

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from agent.cli import logs, names
-from agent.cli.client import Client, running
+from agent.cli.client import Client, refuse_unknown, running
 from agent.cli.options import output, policy, state_dir
-from agent.cli.problems import DONE, FAILED, PENDING, FailedError
+from agent.cli.problems import DONE, FAILED, PENDING, FailedError, nobody
 from agent.cli.verbs import POLL_SECONDS
 from agent.model.printable import printable
 from agent.planning.drift import counts_text
@@ -68,11 +68,12 @@ def _ask(client: Client, mappings: tuple[str, ...], checksum: bool, progress: Pr
 def _alone(
     state_dir: str, policy: str, mappings: tuple[str, ...], checksum: bool, progress: Progress
 ) -> Document:
+    refuse_unknown(state_dir)
     agent = Agent(Options((), state_dir, watch=False, policy=policy))
     try:
         agent.context.desired = agent.last_applied()
         if not agent.context.desired.mappings:
-            raise FailedError(f"no agent has run on {state_dir}; start one with `lanesync run`")
+            raise FailedError(nobody(state_dir, "has run"))
         return verify_alone(agent, mappings, checksum, progress.show)
     finally:
         agent.stop()
