@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 from agent.server.confine import Directories, FileError, Parts
+from agent.server.data.newfolders import NewFolders
 from agent.server.data.publish import Staged, publish
 from agent.server.data.received import ReceivedFile, ReceivedTransfer
 from agent.server.data.sets import Member
@@ -52,6 +53,14 @@ class Naming:
         self._syncer.published(directory, None)
         return Outcome.DELIVERED
 
+    def folders(self, transfer: ReceivedTransfer) -> NewFolders:
+        """Where files of a pack wait for the names of their directories, if those are new."""
+
+        def name(file: Unnamed, lies_in: int) -> Outcome:
+            return self._name(transfer, file, lies_in)
+
+        return NewFolders(transfer, self._directories, self._syncer, name)
+
     def publish(self, transfer: ReceivedTransfer, file: Unnamed, known: Partial | None = None) -> Outcome:
         """A file or link under its temporary name. `known`: what a journal says of it while its set waits."""
         if not transfer.policy.publishes:
@@ -62,9 +71,11 @@ class Naming:
             return Outcome.DELIVERED
         return self._name(transfer, file)
 
-    def _name(self, transfer: ReceivedTransfer, file: Unnamed) -> Outcome:
+    def _name(self, transfer: ReceivedTransfer, file: Unnamed, lies_in: int | None = None) -> Outcome:
+        """`lies_in`: the directory where it is, if that is not the staging directory."""
+        lies_in = transfer.staging.fd if lies_in is None else lies_in
         directory = self._directories.get(file.directory)
-        staged = Staged(transfer.staging.fd, file.temporary, directory, file.name, file.mtime_ns)
+        staged = Staged(lies_in, file.temporary, directory, file.name, file.mtime_ns)
         try:
             outcome = publish(transfer.policy, staged)
         except FileNotFoundError:  # the directory was removed since we opened it

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Iterable
 
 from agent.server.data.wire import MAX_SEQ, WireError
 from agent.server.results import Outcome
@@ -47,16 +48,21 @@ class Outcomes:
 
     def record(self, seq: int, outcome: Outcome) -> None:
         """WireError for a number that no manifest has."""
-        if seq >= MAX_SEQ:
-            raise WireError(f"seq {seq} is out of range")
-        number, at = divmod(seq, PAGE)
+        self.record_all([(seq, outcome)])
+
+    def record_all(self, found: Iterable[tuple[int, Outcome]]) -> None:
+        """Likewise of many files."""
         with self._lock:
-            page = self._pages.get(number)
-            if page is None:
-                if not self._memory.take():
-                    return
-                page = self._pages[number] = bytearray(PAGE)
-            page[at] = outcome
+            for seq, outcome in found:
+                if seq >= MAX_SEQ:
+                    raise WireError(f"seq {seq} is out of range")
+                number, at = divmod(seq, PAGE)
+                page = self._pages.get(number)
+                if page is None:
+                    if not self._memory.take():
+                        continue
+                    page = self._pages[number] = bytearray(PAGE)
+                page[at] = outcome
 
     def runs(self) -> list[tuple[int, int, int]]:
         """(first seq, count, outcome) of what is final. Cut off when there are too many."""

@@ -102,6 +102,8 @@ class Transfer:
             size = max(0, min(UNKNOWN_SIZE, limit) if entry.size < 0 else entry.size)
             if (entry.size > small and entry.kind == 0) or (entries and total + size > limit):
                 break
+            if total * 4 > limit and _folder(entry) != _folder(entries[-1]):
+                break  # a new directory is published faster as a whole
             entries.append(self.queue.popleft())
             total += size + ENTRY_COST
             if total >= limit:
@@ -169,7 +171,9 @@ class Transfer:
             if self.order.as_set:
                 self._generations[seq] = file.generation
             record = Record(seq, outcome, *file.identity[:3], file.digest.value(file.identity.size))
-        self.published += RECORD.pack(*record._replace(outcome=outcome))
+        if record.outcome != outcome:
+            record = record._replace(outcome=outcome)
+        self.published += RECORD.pack(*record)
         self.counters.files_done += 1
         self.counters.bytes_done += record.size
 
@@ -345,6 +349,10 @@ class Transfer:
             self.counters.bytes_done -= record.size
             self.lost(record.size)
         self.queue.extendleft(reversed(self.manifest.fetch(record.seq for record in found)))
+
+
+def _folder(entry: Entry) -> bytes:
+    return entry.dest.rpartition(b"/")[0]
 
 
 def _damaged(entry: Entry) -> str:

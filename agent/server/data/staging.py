@@ -24,6 +24,8 @@ KEPT = (b"set", b"set.published")  # of sets.py, which sees to them
 _MAX_JOURNAL = 16 << 20
 ABANDONED_SECONDS = 48 * 3600
 _ATTEMPTS = 10
+FOLDER_SUFFIX = b".new"
+_FOLDER = re.compile(rb"[0-9]+\.new")
 _NAME = re.compile(r"[0-9]{1,10}\.[0-9a-f]{16}\.part")
 
 
@@ -123,18 +125,34 @@ class Staging:
         remove_directory(self._root, self._name)
 
     def _clear(self, wanted: set[bytes]) -> None:
-        """Remove all files but those; a directory that somebody put there is none of ours, and stays."""
-        for name in os.listdir(self.fd):
-            if os.fsencode(name) not in wanted:
-                try:
-                    os.unlink(name, dir_fd=self.fd)
-                except IsADirectoryError:
-                    continue
+        """Remove all files but those, and directories that did not get their names; one that somebody else
+        put there stays."""
+        for name in map(os.fsencode, os.listdir(self.fd)):
+            if name in wanted:
+                continue
+            try:
+                os.unlink(name, dir_fd=self.fd)
+            except IsADirectoryError:
+                if _FOLDER.fullmatch(name):
+                    remove_folder(name, self.fd)
 
     def close(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def remove_folder(name: bytes, parent: int) -> None:
+    """Remove a directory that holds nothing but files; another one stays."""
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        for each in os.listdir(fd):
+            os.unlink(each, dir_fd=fd)
+        os.rmdir(name, dir_fd=parent)
+    except (IsADirectoryError, FileNotFoundError):
+        return  # none of ours, or somebody else clears up
+    finally:
+        os.close(fd)
 
 
 def _checked_name(name: str) -> bytes:

@@ -13,6 +13,8 @@ from agent.server.data import pack, symlink
 from agent.server.data.fullness import is_full, pass_on
 from agent.server.data.inplace import make_executable, open_in_place, place_of, require_there, write_zeros
 from agent.server.data.naming import Naming
+from agent.server.data.newfiles import unlink, write_all, write_new
+from agent.server.data.newfolders import NewFolders
 from agent.server.data.pack import PackedFile
 from agent.server.data.publish import keeps_existing
 from agent.server.data.received import MAX_OPEN_FILES, MAX_RANGES, Identity, ReceivedFile, ReceivedTransfer
@@ -22,22 +24,10 @@ from agent.server.data.syncer import Syncer
 from agent.server.data.wire import MAX_SEQ, Header, Json, Kind, Stream, WireError
 from agent.server.results import Outcome
 
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _UMASK = os.umask(0o022)
 os.umask(_UMASK)
 
 _temporary = itertools.count(1)
-
-
-WRITE_SIZE = 256 * 1024
-"""Larger writes make the kernel take large blocks for its page cache, which cost several times as much when
-they have to be found, or fetched back from a host, first."""
-
-
-def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
-    view, written = memoryview(data), 0
-    while written < len(view):
-        written += os.pwrite(fd, view[written : written + WRITE_SIZE], offset + written)
 
 
 class Writer:
@@ -54,12 +44,30 @@ class Writer:
         if xxhash.xxh3_64_intdigest(payload) != header.digest:
             self._stream.send(Header(Kind.NAK, handle=header.handle, offset=header.offset))
             return
-        answer = bytearray()
+        folders, done = self._naming.folders(transfer), list[tuple[int, Outcome]]()
+        try:
+            failed = self._unpack(transfer, payload, folders, done)
+        finally:
+            folders.abandon()
+            transfer.outcomes.record_all(done)
+        if done:
+            answer = b"".join(itertools.starmap(pack.OUTCOME.pack, done))
+            self._stream.send(Header(Kind.DONE, handle=header.handle, offset=header.offset), answer)
+        self._failed(header.handle, failed)
+
+    def _unpack(
+        self,
+        transfer: ReceivedTransfer,
+        payload: memoryview,
+        folders: NewFolders,
+        done: list[tuple[int, Outcome]],
+    ) -> list[tuple[int, str]]:
+        """Publish what is in a pack; fills in what became of each file, and returns what failed."""
         failed: list[tuple[int, str]] = []
         names, batch = Names(transfer.destination), self._naming.batch(transfer)
         for file in pack.decode(payload):
             try:
-                outcome = self._small(transfer, names, file, batch)
+                outcome = self._small(transfer, names, file, batch, folders)
             except FileError as error:
                 failed.append((file.seq, str(error)))
             except OSError as error:
@@ -69,29 +77,36 @@ class Writer:
                 failed.append((file.seq, f"{shown(file.path)}: {reason(error)} at the destination"))
             else:
                 if outcome is not None:
-                    answer += _told(transfer, file.seq, outcome)
-        for seq, result in () if batch is None else self._naming.finish(transfer, batch):
+                    done.append((file.seq, outcome))
+        held = folders.results() if batch is None else self._naming.finish(transfer, batch)
+        for seq, result in held:
             if isinstance(result, Outcome):
-                answer += _told(transfer, seq, result)
+                done.append((seq, result))
             else:
                 failed.append((seq, result))
-        if answer:
-            self._stream.send(Header(Kind.DONE, handle=header.handle, offset=header.offset), answer)
-        self._failed(header.handle, failed)
+        return failed
 
     def _small(
-        self, transfer: ReceivedTransfer, names: Names, file: PackedFile, batch: StrictBatch | None
+        self,
+        transfer: ReceivedTransfer,
+        names: Names,
+        file: PackedFile,
+        batch: StrictBatch | None,
+        folders: NewFolders,
     ) -> Outcome | None:
-        """None: the batch says what becomes of it."""
+        """None: the batch, or the new folders, say what becomes of it."""
         directory, name = names.split(file.path)
         if file.seq in transfer.files or file.seq in transfer.partials:
             transfer.drop(file.seq)
         if file.flags & pack.DIRECTORY:
+            folders.settle()
             return self._naming.directory(transfer, (*directory, name), file.seq, batch)
         if file.flags & pack.LINK:
             symlink.check_target(directory, name, bytes(file.content))
         if not transfer.policy.write:
             return Outcome.DELIVERED
+        if folders.take(directory, name, file):
+            return None
         fd = -1
         if not file.flags & pack.LINK:
             fd = self._in_place(transfer, directory, name, len(file.content))
@@ -131,29 +146,14 @@ class Writer:
         temporary = b"%d" % next(_temporary)
         unnamed = Unnamed(file.seq, temporary, directory, name, file.mtime_ns)
         try:
-            self._write_new(transfer, temporary, file)
+            write_new(transfer.policy, transfer.staging.fd, temporary, file)
             if batch is not None:
                 batch.hold(unnamed)
                 return None
             return self._naming.publish(transfer, unnamed)
         except (OSError, FileError):
-            _unlink(temporary, transfer.staging.fd)
+            unlink(temporary, transfer.staging.fd)
             raise
-
-    def _write_new(self, transfer: ReceivedTransfer, temporary: bytes, file: PackedFile) -> None:
-        if file.flags & pack.LINK:
-            mtime_ns = file.mtime_ns if transfer.policy.write_mtime else None
-            symlink.make(bytes(file.content), transfer.staging.fd, temporary, mtime_ns)
-            return
-        mode = 0o777 if file.flags & pack.EXECUTABLE else 0o666
-        fd = os.open(temporary, _CREATE, mode, dir_fd=transfer.staging.fd)
-        try:
-            if file.content:
-                write_all(fd, file.content, 0)
-            if transfer.policy.write_mtime:
-                os.utime(fd, ns=(file.mtime_ns, file.mtime_ns))
-        finally:
-            os.close(fd)
 
     def file(self, transfer: ReceivedTransfer, header: Header, value: Json) -> None:
         """A file that will come in chunks. Every stream that carries some of it announces it."""
@@ -357,12 +357,6 @@ class Writer:
             self._stream.send_json(Header(Kind.FAILED, handle=handle), {"files": failed})
 
 
-def _told(transfer: ReceivedTransfer, seq: int, outcome: Outcome) -> bytes:
-    """What a DONE frame says of a file of a pack."""
-    transfer.outcomes.record(seq, outcome)
-    return pack.OUTCOME.pack(seq, outcome)
-
-
 def _announced(seq: int, generation: int, value: Json) -> ReceivedFile:
     try:
         size, mtime, ctime, inode = (int(part) for part in value["identity"])
@@ -387,10 +381,3 @@ def _why(file: ReceivedFile, error: OSError | FileError) -> str:
     if not file.in_place:
         return text
     return f"{text}; it was being written in place and is not whole: send it again"
-
-
-def _unlink(name: bytes, directory: int) -> None:
-    try:
-        os.unlink(name, dir_fd=directory)
-    except OSError:
-        pass  # it has its final name, or the staging directory is gone
