@@ -62,13 +62,13 @@ spec:
 """
 
 MAPPINGS = (  # name, team, destination, lane, megabytes, more
-    ("dailies", "editorial", "archive", "High", 3, ""),
+    ("dailies", "editorial", "archive", "High", 4, ""),
     ("stills", "editorial", "archive", "Normal", 2, ""),
     ("sound", "audio", "archive", "Normal", 2, ""),
     ("reports", "production", "archive", "Low", 1, ""),
     ("scans", "lab", "archive", "Low", 2, ""),
     ("camera-logs", "lab", "offsite", "High", 0, ""),
-    ("edits", "editorial", "offsite", "Normal", 1, ""),
+    ("edits", "editorial", "offsite", "Normal", 2, ""),
     ("masters", "lab", "offsite", "Normal", 1, ""),
     ("old-projects", "production", "offsite", "Idle", 0, "suspend: true"),
     ("proxies", "editorial", "offsite", "Low", 0, "deletions: {maxCount: 1}"),
@@ -170,11 +170,11 @@ def costs(driver: WebDriver, seconds: float) -> dict[str, float]:
 
 def picture(path: Path, seconds: float) -> None:
     """The page after `seconds` of traffic, in light."""
-    with tempfile.TemporaryDirectory() as directory, world(Path(directory)) as w:
+    with tempfile.TemporaryDirectory(prefix="lanesync-") as directory, world(Path(directory)) as w:
         ten_mappings(w, scale=round(seconds * 0.6), rate="24Mbit/s", offsite="12Mbit/s")
         w.start()
         eventually(lambda: requests.get(url(w), timeout=5).ok, what="the page")
-        with browser(width=1440, height=1180) as driver:
+        with browser(width=1400, height=1120) as driver:
             driver.get(url(w))
             end = time.monotonic() + seconds
             eventually(lambda: time.monotonic() > end, seconds=seconds + 10, what="some traffic")

@@ -87,11 +87,10 @@ def test_the_page_says_what_is_in_sync_what_is_not_and_why(w: World, page: WebDr
     """The answer first; ten mappings, their transfers with progress, and the lanes of the destinations."""
     shows(page, "#answer-title", "Not in sync")
     shows(page, "#answer-why", "masters is missing")
-    assert len(page.find_elements(By.CSS_SELECTOR, "#mapping-rows > tr")) == 10
-    assert "suspended in its spec" in text(page, row("old-projects"))
-    assert "mount or create it" in text(page, row("masters"))
-    first = page.find_element(By.CSS_SELECTOR, "#mapping-rows > tr .name").text
-    assert first == "masters", "what needs a person is on top"
+    shows(page, "#mappings-count", "10")
+    shows(page, row("old-projects"), "suspended in its spec")
+    shows(page, row("masters"), "mount or create it")
+    shows(page, "#mapping-rows > tr:first-child .name", "masters")  # what needs a person is on top
     shows(page, "#transfer-rows", "dailies → archive")
     eventually(
         lambda: page.execute_script(
@@ -105,9 +104,9 @@ def test_the_page_says_what_is_in_sync_what_is_not_and_why(w: World, page: WebDr
         lambda: page.execute_script("return document.querySelectorAll('.chart path[d^=M]').length >= 3"),
         what="lanes are drawn",
     )
-    assert "A window limits it to 8.00 Mbit/s" in text(page, '[data-object="Destination/offsite"]')
+    shows(page, '[data-object="Destination/offsite"]', "A window limits it to 8.00 Mbit/s")
     shows(page, "#event-rows", "TransferStarted")
-    assert w.status()["revision"]["applied"][:16] in text(page, "#revision")
+    shows(page, "#revision", w.status()["revision"]["attempted"][:16])
 
 
 def test_what_changes_is_shown_without_loading_anew(w: World, page: WebDriver) -> None:
