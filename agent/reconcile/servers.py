@@ -183,22 +183,30 @@ class Servers:
                 queue.add(pending)
             queue.add(Key(Kind.SERVER, name))
         elif kind == "destination":
-            for key in self._context.destinations_of(name):
+            for key in self._destinations(name, found):
                 queue.add(key)
         else:
             for attempt in self._about(kind, found):
                 queue.add(Key(Kind.MAPPING, mapping_name(attempt.mapping)), urgent=True)
+
+    def _destinations(self, name: str, found: str) -> list[Key]:
+        """The one that has this id on the server, or all of them while it is nobody's that we know of: each
+        look at a destination is told of all."""
+        context, keys = self._context, self._context.destinations_of(name)
+        connected = context.connected(name)
+        if connected is None:
+            return keys
+        return [key for key in keys if context.destination_id(key.name, connected) == found] or keys
 
     def _about(self, kind: str, found: str) -> tuple[Attempt, ...]:
         """Whose it is. What ends as soon as it begins is told of before its id is written down: then it may
         be of any attempt that has none yet. They are asked for between two looks for the id, so that one
         of the three sees it."""
         attempts, far = self._context.state.attempts, kind != "transfer"
-        if (attempt := attempts.by_transfer(found, far=far)) is not None:
-            return (attempt,)
+        if named := attempts.by_transfer(found, far=far):
+            return named
         unnamed = attempts.unnamed()
-        attempt = attempts.by_transfer(found, far=far)
-        return unnamed if attempt is None else (attempt,)
+        return attempts.by_transfer(found, far=far) or unnamed
 
     def _wake_dependents(self, name: str) -> None:
         for key in self._context.destinations_of(name):

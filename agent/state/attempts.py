@@ -222,11 +222,11 @@ class Attempts:
     def get(self, number: int) -> Attempt | None:
         return next(iter(self._select("WHERE number=?", number)), None)
 
-    def by_transfer(self, transfer_id: str, *, far: bool = False) -> Attempt | None:
+    def by_transfer(self, transfer_id: str, *, far: bool = False) -> tuple[Attempt, ...]:
         """By the server's id of a transfer, or (`far`) of what is done at the destination beside transfers.
-        Ids are unique per server only: check the destination where several servers are driven."""
+        Ids are unique per server only: where several servers are driven there may be one of each."""
         condition = f"WHERE transfer_id=? AND operation{'!=' if far else '='}'transfer'"
-        return next(iter(self._select(condition, transfer_id)), None)
+        return self._select(condition, transfer_id)
 
     def history(self, mapping: str | None = None, limit: int = 100) -> tuple[PastAttempt, ...]:
         """Closed attempts, newest first."""

@@ -88,7 +88,7 @@ def test_a_finished_attempt_is_history(state: State) -> None:
     """Nothing of it is in flight, and its outcome can be looked up."""
     attempt = state.attempts.open(M, D, "transfer", "c", "r", [("/a", "/s", STAT)], now=1.0)
     state.attempts.created(attempt.number, "17", "4")
-    found = state.attempts.by_transfer("17")
+    (found,) = state.attempts.by_transfer("17")
     assert found is not None and (found.number, found.manifest_id) == (attempt.number, "4")
     state.attempts.finish(attempt.number, "error", "no space", now=5.0)
     state.attempts.finish(attempt.number, "complete", "", now=6.0)
