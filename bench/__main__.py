@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from bench import fts3, large, machine, many, nochange, reaction, report, small
+from bench import delta, fts3, large, machine, many, nochange, reaction, report, small
 from bench.measure import Result, say
 from bench.workload import FULL, QUICK, Scale
 
@@ -88,6 +88,7 @@ def _workloads(scale: Scale, disk: Path) -> dict[str, tuple[Path, Workload]]:
     """Name -> where its files go, and what measures it."""
     found: dict[str, tuple[Path, Workload]] = {
         "large": (disk, partial(large.run, scale=scale)),
+        "delta": (disk, partial(delta.run, scale=scale)),
         "small-disk": (disk, partial(small.run, scale=scale, name="small-disk")),
         "small-memory": (MEMORY, partial(small.run, scale=scale, name="small-memory")),
     }

@@ -16,6 +16,7 @@ class Scale:
     """Sizes of the workloads."""
 
     large_bytes: int = 2 << 30
+    delta_bytes: int = 1 << 30
     small_files: int = 20_000
     unchanged_files: tuple[int, ...] = (20_000, 100_000)
     watched_files: int = 20_000
@@ -31,6 +32,7 @@ class Scale:
 
 QUICK = Scale(
     large_bytes=256 << 20,
+    delta_bytes=128 << 20,
     small_files=2_000,
     unchanged_files=(2_000,),
     watched_files=2_000,
