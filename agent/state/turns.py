@@ -1,4 +1,4 @@
-"""When each delivery of a mapping with a schedule was last looked at whole, and in which version of the spec."""
+"""When each delivery of a mapping with a schedule was last looked at whole, with which version of it."""
 
 from __future__ import annotations
 
