@@ -144,7 +144,10 @@ class Staging:
 
 def remove_folder(name: bytes, parent: int) -> None:
     """Remove a directory that holds nothing but files; another one stays."""
-    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except FileNotFoundError:
+        return  # it has its name by now
     try:
         for each in os.listdir(fd):
             os.unlink(each, dir_fd=fd)
