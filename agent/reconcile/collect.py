@@ -107,7 +107,9 @@ def _settle(
     context: Context, attempt: Attempt, results: tuple[FileResult, ...], cursor: int, found: Collected
 ) -> None:
     delivered = {r.path: r for r in results if r.outcome in (FileOutcome.DELIVERED, FileOutcome.SKIPPED)}
+    vanished = [r.path for r in results if r.outcome is FileOutcome.VANISHED]
     with context.state.transaction():
+        context.state.uncertain.note(attempt.number, vanished, context.clock.time())
         planned = context.state.attempts.settle(
             attempt.number, [(r.path, r.path in delivered) for r in results], cursor
         )

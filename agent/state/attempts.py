@@ -16,6 +16,7 @@ from agent.model.change import FileStat
 from agent.state.audit import attempt_ended
 from agent.state.connection import Database
 from agent.state.paths import STAT_COLUMNS, below, join, split, stat_row, to_stat
+from agent.state.uncertain import attempt_uncertain
 
 SCHEMA = """
 CREATE TABLE attempts(number INTEGER PRIMARY KEY, mapping TEXT NOT NULL, destination TEXT NOT NULL,
@@ -179,12 +180,15 @@ class Attempts:
         return delivered
 
     def finish(self, number: int, outcome: str, error: str, now: float) -> None:
-        """Close an attempt: nothing of it is in flight any more. Unknown numbers are no error."""
+        """Close an attempt: nothing of it is in flight any more. What a transfer did not tell of is uncertain
+        from now on. Unknown numbers are no error."""
         with self._db.transaction():
             row = self._db.row("SELECT operation FROM attempts WHERE number=?", (number,))
             if row is None:
                 return
             self._ended[str(row[0]), outcome] += 1
+            if row[0] == "transfer" and outcome != "refused":
+                attempt_uncertain(self._db, number, now)
             attempt_ended(self._db, number, outcome, error, now)
             self._db.execute(
                 "INSERT OR REPLACE INTO attempt_history SELECT number, mapping, destination, operation,"

@@ -26,6 +26,7 @@ from agent.state import (
     status,
     tombstones,
     turns,
+    uncertain,
 )
 from agent.state.connection import DamagedError, Database
 from agent.state.steps import SCHEMA_VERSION, bring_up_to_date
@@ -58,6 +59,7 @@ class State:
         self.looks = looks.Looks(db)
         self.ordered = ordered.Ordered(db)
         self.released = released.Released(db)
+        self.uncertain = uncertain.Uncertainties(db)
 
     @property
     def path(self) -> str:

@@ -247,9 +247,11 @@ class Ledger:
             if self.count(new, destination):
                 return False
             self.drop(new, destination)
-            self._db.execute(
-                "UPDATE deliveries SET mapping=? WHERE mapping=? AND destination=?", (new, old, destination)
-            )
+            for table in ("deliveries", "uncertain"):
+                self._db.execute(
+                    f"UPDATE {table} SET mapping=? WHERE mapping=? AND destination=?",  # noqa: S608
+                    (new, old, destination),
+                )
         return True
 
     def forget_inodes(self, mapping: str, destination: str, paths: Iterable[str]) -> None:
@@ -263,7 +265,9 @@ class Ledger:
     def drop(self, mapping: str, destination: str) -> None:
         """Forget all of a mapping at a destination, with what looks at it have found."""
         with self._db.transaction():
-            self._db.execute("DELETE FROM looks WHERE mapping=? AND destination=?", (mapping, destination))
+            for table in ("looks", "uncertain"):
+                key = (mapping, destination)
+                self._db.execute(f"DELETE FROM {table} WHERE mapping=? AND destination=?", key)  # noqa: S608
             row = self._db.row(
                 "SELECT id FROM deliveries WHERE mapping=? AND destination=?", (mapping, destination)
             )

@@ -31,6 +31,7 @@ from agent.state import (
     status,
     tombstones,
     turns,
+    uncertain,
 )
 from agent.state.connection import Database
 
@@ -56,6 +57,7 @@ STEPS: tuple[Step, ...] = (
     Step("attempts by the ids that servers gave them", attempts.BY_TRANSFER),
     Step("which source files were released", released.SCHEMA),
     Step("of which standstill a hook was told", hooks.STALLED),
+    Step("files of which nobody heard whether they were delivered", uncertain.SCHEMA),
 )
 
 SCHEMA_VERSION = len(STEPS)
