@@ -48,6 +48,7 @@ from agent.reconcile.suspension import delivery_suspension
 from agent.reconcile.tombstones import next_look
 from agent.reconcile.trash import deleted_files
 from agent.reconcile.turns import interval_of, remembered, turn_is_due
+from agent.reconcile.uncertain import Searches
 from agent.state.attempts import Failures
 
 log = structlog.get_logger(__name__)
@@ -71,10 +72,12 @@ class Mappings:
     memories: dict[tuple[str, str], Memory] = field(default_factory=dict)
     oversight: Oversight = field(init=False)
     releases: Releases = field(init=False)
+    searches: Searches = field(init=False)
 
     def __post_init__(self) -> None:
         self.oversight = Oversight(self.context)
         self.releases = Releases(self.context)
+        self.searches = Searches(self.context)
 
     def reconcile(self, name: str, hints: Hints, report: Report) -> Outcome:
         spec = self.context.desired.mappings.get(name)
@@ -89,6 +92,7 @@ class Mappings:
         look(self.context, spec, [d for d in deliveries if d.surveys])
         for delivery in deliveries:
             self._guarded(delivery, lambda d: self._act(spec, d))
+            self.searches.turn(spec, delivery)
             self.oversight.look(spec, delivery)
         for delivery in deliveries:
             self._guarded(delivery, lambda d: keep_receipts(self.context, spec, d))
@@ -105,6 +109,7 @@ class Mappings:
             del self.memories[pair]
         self.oversight.drop(name)
         self.releases.drop(name)
+        self.searches.drop(name)
 
     def recent_deletions(self, spec: MappingSpec, destination: str) -> int:
         memory = self.memories.get((spec.name, destination))
