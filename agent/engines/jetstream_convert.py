@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.engines.port import Entry, ReceiverCredentials
-from agent.jetstream import constants
+from agent.jetstream import constants, marks
 from agent.model.change import FileKind
 from agent.model.observed import (
     FarFile,
@@ -120,6 +120,7 @@ def destination(structure: Structure) -> ObservedDestination:
         defaults=_defaults(structure.get("transferDefaults")),
         connected=structure.get("encryptedConnectionState") == "connected",
         last_error=str(structure.get("lastErrorMessage") or ""),
+        full=marks.is_no_space(str(structure.get("lastErrorMessage") or "")),
         route=_route(structure),
     )
 

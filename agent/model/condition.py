@@ -32,6 +32,7 @@ class Reason(StrEnum):
     RETRYING = "Retrying"
     FETCH_FAILED = "FetchFailed"
     DESTINATION_UNREACHABLE = "DestinationUnreachable"
+    NO_SPACE = "NoSpace"  # the destination's storage is full
     SERVER_UNREACHABLE = "ServerUnreachable"
     DEPENDENCY_NOT_READY = "DependencyNotReady"
     # needs a person

@@ -80,6 +80,7 @@ class ObservedDestination:
     defaults: ObservedDefaults = ObservedDefaults()
     connected: bool = False
     last_error: str = ""
+    full: bool = False  # its storage; what is sent there waits for room
     route: Route | None = None  # None = the engine does not report it
     notices: tuple[Notice, ...] = ()
 

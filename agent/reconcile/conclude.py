@@ -34,6 +34,7 @@ def conclude(
     judged = []
     for delivery in deliveries:
         status = context.board.get(Key(Kind.DESTINATION, delivery.destination.name))
+        delivery.found.full = status is not None and bool(status.detail.get("full"))
         if status is not None and not status.detail.get("connected"):
             delivery.found.destination_error = str(status.detail.get("lastError") or "")
         judged.append((_named(spec, delivery, judge(delivery.found, now)), delivery))

@@ -27,6 +27,7 @@ PERSON_AFTER = 3
 """Failures in a row after which a person is asked to look, while trying goes on."""
 
 RECHECK = 30.0
+_MAKE_ROOM = ", whose storage is full: free space there; it goes on by itself"
 RETRY_SECONDS = 5.0
 
 
@@ -86,6 +87,7 @@ class Findings:
     failures: Failures = Failures()
     adopting: str = ""  # how far the look at what is there already is; nothing is sent before its end
     releasing: str = ""  # what is being done to delete what is delivered at the source
+    full: bool = False  # the destination's storage
     destination_error: str = ""  # why the destination does not answer
     error: str = ""  # why this reconcile could not be finished here
     needs_person: bool = False  # trying again alone will not mend that error
@@ -104,6 +106,8 @@ def judge(found: Findings, now: float) -> Outcome:
     if found.suspended is not None:
         return Wait(found.suspended.reason)
     if found.in_flight or found.active or found.deleting or found.adopting or found.looking:
+        if found.full and (found.in_flight or found.active) and not found.adopting:
+            return Wait(Reason.NO_SPACE)
         moves = Reason.ADOPTING if found.adopting else Reason.TRANSFERRING
         return Wait(Reason.DESTINATION_UNREACHABLE if found.destination_error else moves)
     if found.blocked_by:
@@ -140,9 +144,10 @@ def message(found: Findings, memory: Memory, spec: MappingSpec, outcome: Outcome
             return found.adopting or found.releasing
         case Wait(reason=Reason.DESTINATION_UNREACHABLE) if found.adopting:
             return f"{found.adopting}: {found.destination_error}"
-        case Wait(reason=Reason.DESTINATION_UNREACHABLE):
-            waiting = f"{count(found.in_flight, 'path')} to send or delete"
-            return f"{waiting} at {found.destination}: {found.destination_error}"
+        case Wait(reason=Reason.DESTINATION_UNREACHABLE | Reason.NO_SPACE as reason):
+            waiting = f"{count(found.in_flight, 'path')} to send or delete at {found.destination}"
+            full = reason is Reason.NO_SPACE
+            return f"{waiting}{_MAKE_ROOM}" if full else f"{waiting}: {found.destination_error}"
         case Wait(reason=Reason.TRANSFERRING):
             return progress_text(describe(found, memory, spec))
         case Wait(reason=Reason.RETRYING) if found.error:

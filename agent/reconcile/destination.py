@@ -69,6 +69,9 @@ def reconcile_destination(context: Context, name: str, report: Report) -> Outcom
     _limits(context, connected, spec, observed, report)
     _hold(context, connected, spec, observed, report)
     _wake_if_changed(context, report)
+    if observed is not None and observed.full and _works(observed, state):
+        report.message = f"the storage at {spec.place} is full: free space there; it goes on by itself"
+        return Wait(Reason.NO_SPACE, UNREACHABLE_INTERVAL)
     if observed is not None and _unreachable(observed, state):
         report.message = observed.last_error
         return Wait(Reason.DESTINATION_UNREACHABLE, UNREACHABLE_INTERVAL)
@@ -84,8 +87,11 @@ def _next_in(spec: DestinationSpec, others: int, now: float) -> float:
 
 def _unreachable(observed: ObservedDestination, state: EngineState) -> bool:
     """Something waits to be sent there and nobody answers. (Without work nobody tries.)"""
-    work = any(t.destination_id == observed.id and t.state.active for t in state.transfers)
-    return work and not observed.connected and bool(observed.last_error)
+    return _works(observed, state) and not observed.connected and bool(observed.last_error)
+
+
+def _works(observed: ObservedDestination, state: EngineState) -> bool:
+    return any(t.destination_id == observed.id and t.state.active for t in state.transfers)
 
 
 def preview_destination(context: Context, spec: DestinationSpec, state: EngineState) -> Plan:
@@ -153,6 +159,7 @@ def _describe(
         "lanes": [{"name": lane.name, "share": lane.share} for lane in lanes],
         "connected": bool(observed and observed.connected),
         "lastError": observed.last_error if observed else "",
+        "full": bool(observed and observed.full),
     }
     if spec.control_server is not None:
         report.detail["controlled"] = context.connected(spec.control_server) is not None
@@ -209,7 +216,7 @@ def _wake_if_changed(context: Context, report: Report) -> None:
     """Mappings say whether their destination answers, and wait for its control server; they must hear when
     that changes."""
     before = context.board.get(report.key)
-    facts = ("connected", "lastError", "controlled")
+    facts = ("connected", "lastError", "full", "controlled")
     if before is not None and any(before.detail.get(f) != report.detail.get(f) for f in facts):
         for key in context.mappings_of(report.key.name):
             context.queue.add(key)

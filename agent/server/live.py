@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from agent.jetstream import marks
 from agent.server.counters import Counters
 from agent.server.store.transfers import Transfer
 
@@ -24,6 +25,17 @@ class Link:
     last_send_us: int | None = None
     algorithm: str = ""  # TCP's congestion control in the present session
     problem: str = ""  # why that is not the one that was asked for
+
+    def told(self, state: str, error: str) -> None:
+        """A new session alone does not say that there is room again: what moves does."""
+        self.state = state
+        if state != "connected" or not marks.is_no_space(self.error):
+            self.error = error
+
+    def moved(self, now_us: int) -> None:
+        self.last_send_us = self.last_recv_us = now_us
+        if marks.is_no_space(self.error) and self.state == "connected":
+            self.error = ""
 
 
 @dataclass(slots=True)

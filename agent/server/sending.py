@@ -306,8 +306,7 @@ class Sender:
                 self._core.live.progress[int(transfer_id)] = Counters.of_row(counters)
                 self._core.events.post("transfer", int(transfer_id))
         for destination_id in moved:
-            link = self._core.live.link(destination_id)
-            link.last_send_us = link.last_recv_us = now
+            self._core.live.link(destination_id).moved(now)
 
     async def _on_lanes(self, message: Message) -> None:
         for destination_id, lanes in message["links"].items():
@@ -352,8 +351,7 @@ class Sender:
         if destination_id not in self._told:
             return
         link = self._core.live.link(destination_id)
-        link.state = str(message["state"])
-        link.error = str(message.get("error") or "")
+        link.told(str(message["state"]), str(message.get("error") or ""))
         if link.state == "connected":
             link.relay_ip = message.get("relayIP")
             link.encrypted = bool(message.get("encrypted"))

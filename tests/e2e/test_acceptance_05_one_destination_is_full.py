@@ -102,11 +102,17 @@ def test_a_full_destination_holds_up_no_other_and_goes_on_by_itself(w: TwoDestin
     eventually(lambda: tree(w.directory / "large/paris") == tree(w.source), seconds=60, what="the other one")
 
     def told() -> bool:
-        messages = [c["message"] for c in w.object("Mapping", "dailies").get("conditions", [])]
-        return any(m.startswith("small: /paris/reel.mov: No space left") for m in messages)
+        mapping, small = w.object("Mapping", "dailies"), w.object("Destination", "small")
+        conditions = [*mapping.get("conditions", []), *small.get("conditions", [])]
+        return [c["type"] for c in conditions if c["reason"] == "NoSpace"].count("Reconciling") == 2
 
     eventually(told, what="the status says which one is full")
-    assert "small: /paris/reel.mov" in w.call("status").stdout
+
+    def says(text: str) -> bool:
+        return any(text in c["message"] for c in w.object("Mapping", "dailies").get("conditions", []))
+
+    eventually(lambda: says("at small, whose storage is full: free space there"), what="and what to do")
+    assert w.object("Destination", "large")["ready"]
     (w.source / "later").write_text("written while one of them is full")
     eventually((w.directory / "large/paris/later").exists, what="the other one goes on")
     assert not w.status()["inSync"]

@@ -40,7 +40,7 @@ class Answers:
         """Under the link's lock."""
         if header.kind == Kind.ERROR:
             text = str(wire.decode_json(payload).get("error"))[:1000]
-            raise WireError(f"the destination reports: {text}")
+            raise WireError(wire.REPORTED + text)
         if header.kind == Kind.REMOTE_RESULT:
             self._link.calls.answered(header.offset, wire.decode_json(payload))
             return

@@ -165,7 +165,7 @@ class Connector:
         if header.kind == Kind.ERROR and answer.get("code") == wire.UNAUTHORIZED:
             raise UnauthorizedError(str(answer.get("error"))[:1000])
         if header.kind == Kind.ERROR:
-            raise WireError(f"the destination reports: {str(answer.get('error'))[:1000]}")
+            raise WireError(wire.REPORTED + str(answer.get("error"))[:1000])
         if header.kind != Kind.HELLO or answer.get("protocol") != wire.PROTOCOL:
             raise WireError("the destination speaks another data protocol; bring both servers to one version")
         stream.deadline = None

@@ -7,13 +7,14 @@ import os
 import threading
 import time
 
-from agent.server.data.wire import WireError
+from agent.jetstream import marks
+from agent.server.data.wire import REPORTED, WireError
 
 AGAIN_SECONDS = 10.0  # quotas do not show: after so long it is tried again
 _ENOUGH = 16 << 20  # bytes that are free again, or a hundredth of a small file system
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_WAITS = (
-    "its storage is full; what is on its way waits, and goes on by itself when there is room: free some there"
+_WAITS = marks.NO_SPACE.removeprefix(REPORTED) + (
+    "; what is on its way waits, and goes on by itself when there is room: free some there"
 )
 
 

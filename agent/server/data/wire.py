@@ -87,6 +87,7 @@ DISCARD = 2  # it was given up: drop what is unfinished
 RELEASE = 4  # it rests until it is opened again
 
 
+REPORTED = "the destination reports: "  # what its ERROR frame says, as the sender passes it on
 UNAUTHORIZED = "unauthorized"  # code of an ERROR frame: another key of the sender may be welcome
 
 
