@@ -18,7 +18,7 @@ from agent.cli.options import output, state_dir
 from agent.cli.text import answer_of, entry, transfer_lines
 from agent.cli.verbs import tell
 from agent.model.printable import printable
-from agent.model.units import format_rate, format_size
+from agent.model.units import format_duration, format_rate, format_size
 
 Document = dict[str, Any]
 SUMMARY = 30
@@ -56,6 +56,7 @@ def lines(found: Document, width: int) -> list[str]:
     told += _section("Conditions", _conditions(status, width))
     told += _section("Suspended", _suspension(found["suspension"], width))
     told += _section("Deliveries", _deliveries(status))
+    told += _section("Looks", list(_looks(status)))
     told += _section("Windows", list(_windows(found["windows"])))
     told += _section("Uses", found["uses"])
     told += _section("Used by", found["usedBy"])
@@ -122,6 +123,14 @@ def _deliveries(status: Document | None) -> list[str]:
             told.append(printable(f"  failed {d['failuresInARow']} times in a row: {d['lastError']}"))
         told += [f"  {line}" for line in transfer_lines({"deliveries": [d]})]
     return told
+
+
+def _looks(status: Document | None) -> Iterator[str]:
+    """How often everything is compared, whatever is told meanwhile."""
+    looks = (status or {}).get("looks") or {}
+    for place in ("source", "destination"):
+        if looks.get(place):
+            yield f"{place}: every {format_duration(float(round(looks[place])))}"
 
 
 def _windows(windows: list[Document]) -> Iterator[str]:

@@ -195,6 +195,7 @@ class Trigger:
     sentinel: str | None = None  # of Ready.SENTINEL: a directory is ready once it holds a file of this name
     schedule: str | None = None  # cron expression of further whole looks
     timezone: str = "UTC"  # of the schedule
+    interval_written: bool = False  # by somebody, who is taken at their word; else it may be made longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +218,7 @@ class Drift:
 
     policy: DriftPolicy = DriftPolicy.WARN
     interval: float = 3600.0
+    interval_written: bool = False  # as in Trigger
 
 
 class VerifyMode(StrEnum):

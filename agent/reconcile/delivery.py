@@ -38,6 +38,8 @@ class Memory:
     pending: Hints = WHOLE  # what has not been looked at yet
     waiting: Hints = Hints()  # differs, but in flight: to be looked at when that has ended
     survey_due: float = 0.0  # monotonic time of the next whole survey
+    look_cost: float = 0.0  # processor seconds of the whole look that goes on
+    look_interval: float = 0.0  # seconds between whole looks as of the last one; 0 = there was none
     spec_digest: str = ""  # of the version that was last surveyed whole
     held: tuple[Held, ...] = ()  # as of the last whole survey, or found since
     suspects: tuple[Suspect, ...] = ()

@@ -73,4 +73,5 @@ def _step(context: Context, spec: MappingSpec, walk: Walk, deliveries: list[Deli
         if walk.is_whole:
             memory.walk = None if walk.done or found[name].missed else walk
             memory.survey_due = context.clock.monotonic() + interval_of(spec)
+            delivery.looked = True
             looked(context, spec, name)  # one that rests has paths on their way: a restart begins it anew

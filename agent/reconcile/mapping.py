@@ -8,7 +8,9 @@ A reconcile never waits for a transfer: what was started reports back as an even
 
 from __future__ import annotations
 
+import math
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -25,6 +27,7 @@ from agent.model.outcome import (
 from agent.model.plan import DeletePaths, Plan, TrashPaths
 from agent.model.spec import Key, Kind, MappingSpec, digest
 from agent.planning.backoff import delay
+from agent.planning.pace import WHOLE_SHARE
 from agent.reconcile.act import Scene, execute
 from agent.reconcile.collect import collect
 from agent.reconcile.conclude import conclude
@@ -37,6 +40,7 @@ from agent.reconcile.hooks import settled
 from agent.reconcile.looking import look, may_go_on
 from agent.reconcile.one_delivery import Delivery
 from agent.reconcile.oversight import Oversight
+from agent.reconcile.pace import Pace
 from agent.reconcile.queue import WHOLE, Hints
 from agent.reconcile.receipts import keep_receipts
 from agent.reconcile.release import Releases
@@ -55,6 +59,7 @@ log = structlog.get_logger(__name__)
 
 
 DAY = 86_400.0
+LOOK_COST = 0.002
 
 
 def _window(spec: MappingSpec) -> float:
@@ -72,6 +77,7 @@ class Mappings:
     memories: dict[tuple[str, str], Memory] = field(default_factory=dict)
     oversight: Oversight = field(init=False)
     releases: Releases = field(init=False)
+    pace: Pace = field(default_factory=lambda: Pace(WHOLE_SHARE, LOOK_COST))
     searches: Searches = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,7 +86,7 @@ class Mappings:
         self.searches = Searches(self.context)
 
     def reconcile(self, name: str, hints: Hints, report: Report) -> Outcome:
-        spec = self.context.desired.mappings.get(name)
+        spec, begun = self.context.desired.mappings.get(name), time.thread_time()
         if spec is None:
             self._drop_memory(name)
             return remove_mapping(self.context, name, report)
@@ -90,6 +96,7 @@ class Mappings:
         for delivery in deliveries:
             self.oversight.adopt(spec, delivery)
         look(self.context, spec, [d for d in deliveries if d.surveys])
+        self._set_pace(spec, deliveries)
         for delivery in deliveries:
             self._guarded(delivery, lambda d: self._act(spec, d))
             self.searches.turn(spec, delivery)
@@ -101,8 +108,48 @@ class Mappings:
         outcome = conclude(self.context, self.sources, spec, deliveries, report)
         self.oversight.tell(spec, deliveries, report)
         self.releases.tell(spec, report)
+        self._note_cost(spec, deliveries, time.thread_time() - begun)
+        report.detail["looks"] = self._looks_document(spec, deliveries)
         waiting = leave_destinations(self.context, spec)
         return Retry(f"being removed at {', '.join(waiting)}", Reason.PROGRESSING) if waiting else outcome
+
+    def _set_pace(self, spec: MappingSpec, deliveries: list[Delivery]) -> None:
+        """Where every change is told, and nobody wrote how often, whole looks at many take longer turns."""
+        trigger, now = spec.trigger, self.context.clock.monotonic()
+        if not any(d.looked or d.memory.look_interval > interval_of(spec) for d in deliveries):
+            return
+        kept = trigger.interval is None or trigger.interval_written or not trigger.watch or self.once
+        if kept or trigger.interval is None or self.sources.degraded(spec):
+            for delivery in deliveries:
+                memory = delivery.memory
+                if memory.look_interval > interval_of(spec):  # it was told until now
+                    memory.survey_due = min(memory.survey_due, now + interval_of(spec))
+                memory.look_interval = interval_of(spec)
+            return
+        count = len(self.context.desired.mappings)
+        for delivery in deliveries:
+            memory = delivery.memory
+            if delivery.looked:
+                first = memory.look_interval == 0.0
+                memory.survey_due = now + self.pace.next(trigger.interval, count, first=first)
+                memory.look_interval = self.pace.interval(trigger.interval, count)
+
+    def _note_cost(self, spec: MappingSpec, deliveries: list[Delivery], seconds: float) -> None:
+        """What looks cost that find nothing to do; those that do are paid for by what they send."""
+        self.oversight.note_cost(spec, deliveries, seconds)
+        for delivery in deliveries:
+            if delivery.looked and delivery.surveyed is not None:
+                memory = delivery.memory
+                memory.look_cost += seconds / len(deliveries)
+                if memory.walk is None:
+                    if not (delivery.surveyed.changes.changes or delivery.found.in_flight):
+                        self.pace.note(memory.look_cost * len(deliveries))
+                    memory.look_cost = 0.0
+
+    def _looks_document(self, spec: MappingSpec, deliveries: list[Delivery]) -> dict[str, float | None]:
+        """Seconds between two looks at the source, and at the destination; None = never by an interval."""
+        whole = max((d.memory.look_interval for d in deliveries), default=0.0) or interval_of(spec)
+        return {"source": None if math.isinf(whole) else whole, "destination": self.oversight.every(spec)}
 
     def _drop_memory(self, name: str) -> None:
         for pair in [pair for pair in self.memories if pair[0] == name]:

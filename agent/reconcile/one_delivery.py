@@ -20,6 +20,7 @@ class Delivery:
     scene: Scene | None = None
     collected: Collected = field(default_factory=Collected)
     surveyed: Survey | None = None
+    looked: bool = False  # whole, or a part of that
 
     @property
     def surveys(self) -> bool:

@@ -6,6 +6,7 @@ adoption comes first, because what it takes over is not sent.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from agent.model.spec import DriftPolicy, Key, Kind, MappingSpec, Overwrite, Ver
 from agent.planning.backoff import delay
 from agent.planning.drift import hold_back
 from agent.planning.effective import effective
+from agent.planning.pace import DRIFT_SHARE
 from agent.reconcile.act import Scene
 from agent.reconcile.adopt import (
     Adoption,
@@ -35,6 +37,7 @@ from agent.reconcile.context import Context
 from agent.reconcile.drift import MAX_REMEMBERED, Look
 from agent.reconcile.found import Document, damage_of, document_of, drift_text, is_open, reason_of
 from agent.reconcile.one_delivery import Delivery
+from agent.reconcile.pace import Pace
 from agent.reconcile.queue import Hints
 from agent.reconcile.report import Report
 from agent.reconcile.survey import hints_for
@@ -42,9 +45,9 @@ from agent.reconcile.verify import Verifications
 
 log = structlog.get_logger(__name__)
 
-SOON_SECONDS, SOON_EACH = 60.0, 0.3
-"""Seconds after a start within which every destination is looked at once, spread at random; so much at least
-for each mapping."""
+SOON_SECONDS, LOOK_COST = 60.0, 0.005
+"""Seconds after a start within which every destination is looked at once, spread at random; and processor
+seconds that one such look takes on a small mapping, until it is known better."""
 
 FAILED_MIN, FAILED_MAX = 5.0, 600.0
 
@@ -59,6 +62,8 @@ class Watched:
     verifies: bool = False  # the look is a verification: asked for, or by its interval
     requested: bool = False  # a person waits for it
     due: float | None = None
+    turned: bool = False  # in this reconcile
+    cost: float = 0.0  # processor seconds of the look that goes on
     failures: int = 0
     error: str = ""
     again: Hints = field(default_factory=Hints)  # what a look wants sent again
@@ -70,6 +75,7 @@ class Oversight:
 
     context: Context
     requests: Verifications = field(default_factory=Verifications)
+    pace: Pace = field(default_factory=lambda: Pace(DRIFT_SHARE, LOOK_COST))
     _watched: dict[tuple[str, str], Watched] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -157,7 +163,7 @@ class Oversight:
             return
         now = self.context.clock.monotonic()
         if watched.due is None:
-            soon = max(SOON_SECONDS, SOON_EACH * len(self.context.desired.mappings))
+            soon = max(SOON_SECONDS, self.pace.round(len(self.context.desired.mappings)))
             watched.due = now + random.random() * min(soon, self._interval(spec))  # noqa: S311
         verification = self._verification_due(spec, delivery.destination.name)
         drifting = spec.drift.policy is not DriftPolicy.IGNORE and now >= watched.due
@@ -173,9 +179,27 @@ class Oversight:
     def _not_before(watched: Watched) -> float:
         return watched.due if watched.failures and watched.due is not None else 0.0
 
-    @staticmethod
-    def _interval(spec: MappingSpec) -> float:
-        return min(spec.drift.interval, spec.verify.interval or spec.drift.interval)
+    def _drift_interval(self, spec: MappingSpec) -> float:
+        if spec.drift.interval_written:
+            return spec.drift.interval
+        return self.pace.interval(spec.drift.interval, len(self.context.desired.mappings))
+
+    def _interval(self, spec: MappingSpec) -> float:
+        return min(self._drift_interval(spec), spec.verify.interval or math.inf)
+
+    def every(self, spec: MappingSpec) -> float | None:
+        """Seconds between looks at the destination for drift; None = there are none."""
+        return None if spec.drift.policy is DriftPolicy.IGNORE else self._drift_interval(spec)
+
+    def note_cost(self, spec: MappingSpec, deliveries: list[Delivery], seconds: float) -> None:
+        """Of one reconcile; looks take several."""
+        for delivery in deliveries:
+            watched = self._of(spec.name, delivery.destination.name)
+            if watched.turned:
+                watched.turned, watched.cost = False, watched.cost + seconds
+                if watched.look is None:
+                    self.pace.note(watched.cost)
+                    watched.cost = 0.0
 
     def _verification_due(self, spec: MappingSpec, destination: str) -> bool:
         """By the time of the last one, which is kept over restarts; the first is one interval away."""
@@ -199,7 +223,7 @@ class Oversight:
         return new_look(delivery.live_scene, spec, overwrite, before, checksum, watched)
 
     def _turn(self, spec: MappingSpec, delivery: Delivery, watched: Watched, look: Look) -> None:
-        names = (spec.name, delivery.destination.name)
+        names, watched.turned = (spec.name, delivery.destination.name), True
         try:
             if not look.turn():
                 self._come_back(spec, look.listing.wait)
@@ -213,7 +237,7 @@ class Oversight:
             document = conclude_look(self.context, spec, look, verifies=watched.verifies)
             self.requests.done(*names, document)
             watched.failures, watched.error = 0, ""
-            after = spec.drift.interval * (0.9 + 0.2 * random.random())  # noqa: S311
+            after = self._drift_interval(spec) * (0.9 + 0.2 * random.random())  # noqa: S311
         _close(watched)
         watched.due = self.context.clock.monotonic() + after
         if spec.drift.policy is not DriftPolicy.IGNORE or watched.failures:

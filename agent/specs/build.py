@@ -174,7 +174,8 @@ def _hooks(given: dict[str, Any]) -> Hooks:
 
 def _drift(given: dict[str, Any]) -> Drift:
     known = Drift()
-    return Drift(DriftPolicy(given.get("policy", known.policy)), _duration(given, "interval", known.interval))
+    interval = _duration(given, "interval", known.interval)
+    return Drift(DriftPolicy(given.get("policy", known.policy)), interval, "interval" in given)
 
 
 def _verify(given: dict[str, Any]) -> Verify:

@@ -26,6 +26,7 @@ def build_trigger(given: dict[str, Any], fail: Report) -> Trigger:
         sentinel=None if isinstance(ready, str) else _sentinel(ready["sentinel"], fail),
         schedule=given.get("schedule"),
         timezone=given.get("timezone", known.timezone),
+        interval_written="interval" in given,
     )
     if trigger.settle > trigger.max_wait:
         fail((*_HERE, "settle"), "must not be longer than `maxWait`")
