@@ -19,6 +19,8 @@ class Hop:
         self.connections = 0
         self.carried = 0  # bytes towards the server
         self.alter: Callable[[bytes], bytes] = bytes
+        self.altering: Callable[[bool], Callable[[bytes], bytes]] | None = None
+        """Makes what alters one connection in one direction (towards the server or not)."""
         self.greet = True  # whether connections are passed on, or left without any answer
         self._tells = True  # one side of the end of the other
         self._flows = threading.Event()
@@ -83,12 +85,15 @@ class Hop:
                     threading.Thread(target=self._pass, args=ends, daemon=True).start()
 
     def _pass(self, source: socket.socket, sink: socket.socket, forth: bool) -> None:
+        alter = self.altering(forth) if self.altering is not None else None
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 self._flows.wait()
                 if forth:
                     self.carried += len(data)
                     data = self.alter(data)
+                if alter is not None:
+                    data = alter(data)
                 sink.sendall(data)
         if not self._tells:
             return

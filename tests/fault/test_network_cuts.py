@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from data_world import World, contents, wait_for, world
 from hops import Hop
 from rounds import limit, rounds
+
+from agent.server.data import wire
+from agent.server.data.wire import Kind
 
 pytestmark = [pytest.mark.fault, limit(600)]
 MIB = 1 << 20
@@ -171,6 +174,79 @@ def test_flipped_bits_are_noticed_sent_again_and_counted(w: World, hop: Hop) -> 
         assert w.finish(ident)["status"] == "complete", w.finished
         assert contents(w.source) == contents(w.root / "in")
         assert spoiler.flipped and w.finished[ident]["blocksResent"] > 0
+
+
+class FrameSpoiler:
+    """Flips a bit in some frames, anywhere but in content, of each kind in one at most. It follows the
+    frames of each connection; greetings pass, so that sessions come about."""
+
+    def __init__(self, chance: random.Random, count: int, share: float) -> None:
+        self._chance, self._count, self._share = chance, count, share
+        self._lock = threading.Lock()
+        self.hits: list[str] = []  # kinds of frames
+
+    def flow(self, forth: bool) -> Callable[[bytes], bytes]:
+        held = bytearray()
+        left = len(wire.PREAMBLE) if forth else 0  # bytes to pass on as they are
+        head = wire.HEADER.size
+
+        def alter(data: bytes) -> bytes:
+            nonlocal left, head
+            held.extend(data)
+            passed = bytearray()
+            while held:
+                if left:
+                    count = min(left, len(held))
+                    passed += held[:count]
+                    del held[:count]
+                    left -= count
+                    continue
+                if len(held) < head:
+                    break
+                kind, length = held[0], wire.HEADER.unpack_from(held)[5]
+                content = kind in wire.CONTENT
+                whole = head if content else head + length
+                if len(held) < whole:
+                    break
+                frame = held[:whole]
+                del held[:whole]
+                left = length if content else 0
+                passed += self._spoil(kind, head, frame)
+                head = wire.HEADER.size + wire.SEAL_SIZE  # after HELLO
+            return bytes(passed)
+
+        return alter
+
+    def _spoil(self, kind: int, head: int, frame: bytearray) -> bytearray:
+        with self._lock:
+            spared = kind == Kind.HELLO or Kind(kind).name in self.hits or len(self.hits) >= self._count
+            if spared or self._chance.random() >= self._share:
+                return frame
+            at = self._chance.randrange(head if self._chance.random() < 0.7 else len(frame))
+            frame[at] ^= 1 << self._chance.randrange(8)
+            self.hits.append(Kind(kind).name)
+            return frame
+
+
+def test_bits_that_flip_outside_of_content_end_the_session_and_the_next_one_goes_on(
+    w: World, hop: Hop
+) -> None:
+    """Offsets, sizes, numbers, names, greetings and answers, in both directions: nothing is taken for what
+    it was not."""
+    for number, chance in enumerate(rounds(1), 1):
+        fill(w, chance)
+        with (w.source / "sparse").open("wb") as file:
+            for at in range(0, 8 * MIB, MIB):
+                file.seek(at)
+                file.write(chance.randbytes(4096))
+        spoiler = FrameSpoiler(chance, 5, 0.3)
+        hop.altering = spoiler.flow
+        hop.cut()  # the next connection is the first that is spoilt
+        connections, ident = hop.connections, str(number)
+        w.start(ident, checkpointSeconds=0.2)
+        assert w.finish(ident)["status"] == "complete", (w.finished, spoiler.hits)
+        assert contents(w.source) == contents(w.root / "in"), spoiler.hits
+        assert spoiler.hits and hop.connections >= connections + len(spoiler.hits), "each ended a session"
 
 
 def test_destinations_that_never_answer_hold_up_no_other(w: World) -> None:

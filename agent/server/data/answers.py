@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.server.data import pack, wire
 from agent.server.data.outgoing import Transfer
-from agent.server.data.wire import HEADER, Header, Kind, Stream, WireError
+from agent.server.data.wire import Header, Kind, Stream, WireError
 
 if TYPE_CHECKING:
     from agent.server.data.link import Link, Session
@@ -48,7 +48,7 @@ class Answers:
         if transfer is None:
             return  # it was stopped or has failed while this was on its way
         transfer.counters.packets_recv += 1
-        transfer.counters.bytes_recv += HEADER.size + header.length
+        transfer.counters.bytes_recv += self._stream.overhead + header.length
         if header.kind == Kind.OPENED:
             self._link.opened(self._session, transfer, wire.decode_json(payload))
         elif header.kind == Kind.CHECKPOINTED:

@@ -17,7 +17,7 @@ from agent.server.data.rules import UnauthorizedError
 from agent.server.data.secure import Contexts, SecureError, SecureSocket
 from agent.server.data.target import Target
 from agent.server.data.width import Width
-from agent.server.data.wire import Header, Json, Kind, Stream, WireError
+from agent.server.data.wire import Json, Kind, Stream, WireError
 
 if TYPE_CHECKING:
     from agent.server.data.options import WorkerOptions
@@ -156,7 +156,7 @@ class Connector:
         if stream.binding is not None:
             own = self._contexts.own()
             hello |= proof.make(own[self._turn % len(own)], stream.binding)
-        stream.send_json(Header(Kind.HELLO), hello)
+        stream.send_hello(hello)
         received = stream.receive()
         if received is None:
             raise WireError("the destination closed the connection during the handshake")
@@ -168,6 +168,7 @@ class Connector:
             raise WireError(wire.REPORTED + str(answer.get("error"))[:1000])
         if header.kind != Kind.HELLO or answer.get("protocol") != wire.PROTOCOL:
             raise WireError("the destination speaks another data protocol; bring both servers to one version")
+        stream.sealed = wire.both_seal(answer)
         stream.deadline = None
         stream.sock.settimeout(None)
         return answer

@@ -21,7 +21,7 @@ from agent.server.data.rules import UnauthorizedError
 from agent.server.data.sessions import Reception, Session
 from agent.server.data.sets import IncompleteError
 from agent.server.data.syncer import Job
-from agent.server.data.wire import HEADER, Header, Json, Kind, Stream, WireError
+from agent.server.data.wire import Header, Json, Kind, Stream, WireError
 from agent.server.data.wishes import Wishes, min_cipher, wishes
 from agent.server.data.writing import Writer
 
@@ -136,7 +136,7 @@ class Serving:
         receiver.rules.check_sender(self._stream.peer_key)  # after joining: a later change of rules finds it
         answer: Json = {"protocol": wire.PROTOCOL, "features": list(wire.FEATURES), "epoch": receiver.epoch}
         answer |= {"serverId": receiver.server_id, "serverUid": receiver.server_uid}
-        self._stream.send_json(Header(Kind.HELLO), answer)
+        self._stream.send_hello(answer, seal=wire.both_seal(hello))
         self._stream.deadline = None
         self._stream.sock.settimeout(None)
         wire.limit_sends(self._stream.sock)
@@ -162,7 +162,7 @@ class Serving:
             self._content(transfer, header, payload)
             reception = session.receptions.get(header.handle)
             if reception is not None:
-                reception.note(HEADER.size + header.length)
+                reception.note(self._stream.overhead + header.length)
 
     def _content(self, transfer: ReceivedTransfer, header: Header, payload: memoryview) -> None:
         try:

@@ -8,6 +8,10 @@ endian, and `length` bytes of payload.
 `handle` numbers a transfer within its session, `seq` is the file's place in the manifest, `generation`
 counts the attempts at one file, so that what is left of an earlier attempt is told apart. `digest` is the
 xxh3_64 of the payload where the payload is file content. `docs/process-model.md` describes each kind.
+
+A stream is sealed when both sides name `SEALED` in HELLO. From then on each header is followed by its own
+xxh3_64 (u64), and `digest` is that of the payload wherever there is one, so nothing passes unchecked. A
+receiver of content asks for it again; anything else that is damaged ends the session.
 """
 
 from __future__ import annotations
@@ -21,15 +25,19 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import xxhash
+
 if TYPE_CHECKING:
     from agent.server.data.secure import SecureSocket
     from agent.server.data.throttle import Reader
 
 PREAMBLE = b"LSDATA/1\n"
 PROTOCOL = 1
-FEATURES = ("delete", "discard", "holes", "links", "list", "ping", "rename", "sets", "strict")
+SEALED = "sealed"
+FEATURES = ("delete", "discard", "holes", "links", "list", "ping", "rename", SEALED, "sets", "strict")
 
 HEADER = struct.Struct(">BBHIIIQQ")
+SEAL_SIZE = 8  # bytes behind the header on a sealed stream
 CHUNK_SIZE = 1 << 20  # most content of one frame; the unit of checksum and of resending
 PACK_FILES = 512  # most files of one pack
 PACK_FILE_SIZE = 256 * 1024  # largest file that travels in a pack
@@ -79,6 +87,9 @@ LIMITS: dict[int, int] = {
     ),
 }
 """Longest payload by kind; a kind that is not here is unknown."""
+
+CONTENT = frozenset((Kind.PACK, Kind.CHUNK))
+"""Kinds whose payload is checked by whoever takes it, and asked for again."""
 
 # Flags of CHECKPOINT: what becomes of the transfer afterwards. CHECKPOINTED tells them back; without FINAL
 # when a set could not be published (`digest` of that CHECKPOINT is how many files the set has).
@@ -135,6 +146,18 @@ def encode_json(value: Json) -> bytes:
     return json.dumps(value, ensure_ascii=True, separators=(",", ":")).encode("ascii")
 
 
+def hello_digest(header: Header, payload: bytes | memoryview) -> int:
+    """What HELLO has in `digest`, as its own header and payload are not sealed yet; 0 from older peers."""
+    head = HEADER.pack(*header[:7], 0)
+    return xxhash.xxh3_64_intdigest(payload, xxhash.xxh3_64_intdigest(head))
+
+
+def both_seal(hello: Json) -> bool:
+    """Whether the peer's HELLO names `SEALED`, as ours does."""
+    features = hello.get("features")
+    return isinstance(features, list) and SEALED in features and SEALED in FEATURES
+
+
 class Stream:
     """Frames over a connected socket, plain or TLS. Any thread may send; one thread reads."""
 
@@ -147,8 +170,9 @@ class Stream:
         self.deadline: float | None = None  # monotonic; until then all must be read that is read
         self.throttle: Reader | None = None  # keeps a limit of what is received
         self.admit: Callable[[Header], None] | None = None  # looks at a frame before its payload is read
+        self.sealed = False
         self._lock = threading.Lock()
-        self._head = bytearray(HEADER.size)
+        self._head = bytearray(HEADER.size + SEAL_SIZE)
         self._payload = bytearray(64 * 1024)
 
     @property
@@ -156,20 +180,40 @@ class Stream:
         """Whether its keys have protected enough, so that another one should take its place."""
         return not isinstance(self.sock, socket.socket) and self.sock.worn
 
+    @property
+    def overhead(self) -> int:
+        """Bytes of a frame beside its payload."""
+        return HEADER.size + SEAL_SIZE if self.sealed else HEADER.size
+
     def send(self, header: Header, payload: bytes | bytearray | memoryview = b"") -> None:
         """Send one frame; its `length` is filled in. OSError when the connection is gone."""
-        size = len(payload)
-        head = HEADER.pack(*header[:5], size, header.offset, header.digest)
         with self._lock:
-            if not size:
-                self.sock.sendall(head)
-                return
-            sent = self.sock.sendmsg((head, payload))
-            if sent < HEADER.size:
-                self.sock.sendall(head[sent:])
-                sent = HEADER.size
-            if sent < HEADER.size + size:
-                self.sock.sendall(memoryview(payload)[sent - HEADER.size :])
+            self._send(header, payload)
+
+    def _send(self, header: Header, payload: bytes | bytearray | memoryview) -> None:
+        size, digest = len(payload), header.digest
+        if self.sealed and size and header.kind not in CONTENT:
+            digest = xxhash.xxh3_64_intdigest(payload)
+        head = HEADER.pack(*header[:5], size, header.offset, digest)
+        if self.sealed:
+            head += xxhash.xxh3_64_digest(head)
+        if not size:
+            self.sock.sendall(head)
+            return
+        sent = self.sock.sendmsg((head, payload))
+        if sent < len(head):
+            self.sock.sendall(head[sent:])
+            sent = len(head)
+        if sent < len(head) + size:
+            self.sock.sendall(memoryview(payload)[sent - len(head) :])
+
+    def send_hello(self, value: Json, *, seal: bool = False) -> None:
+        """`seal`: both sides do, and this is the last frame without."""
+        payload = encode_json(value)
+        header = Header(Kind.HELLO, length=len(payload))
+        with self._lock:  # no other thread's frame comes between
+            self._send(header._replace(digest=hello_digest(header, payload)), payload)
+            self.sealed = seal
 
     def send_json(self, header: Header, value: Json) -> None:
         payload = encode_json(value)
@@ -180,16 +224,29 @@ class Stream:
     def receive(self) -> tuple[Header, memoryview] | None:
         """The next frame, or None at the end of the stream. The payload is overwritten by the next call.
         WireError for what no sound peer sends; OSError (timeouts too) from the socket."""
-        if not self._fill(memoryview(self._head), eof_allowed=True):
+        head = memoryview(self._head)[: self.overhead]
+        if not self._fill(head, eof_allowed=True):
             return None
-        header = decode_header(self._head)
+        # Before anything else: a wrong length would have the rest of the stream misread.
+        if self.sealed and xxhash.xxh3_64_digest(head[: HEADER.size]) != head[HEADER.size :]:
+            raise WireError("a frame's header was damaged on the way; connecting anew")
+        header = decode_header(head[: HEADER.size])
         if self.admit is not None:
             self.admit(header)
         if header.length > len(self._payload):
             self._payload = bytearray(max(header.length, CHUNK_SIZE))
         view = memoryview(self._payload)[: header.length]
         self._fill(view)
+        if not self._sound(header, view):
+            raise WireError(f"a {Kind(header.kind).name} frame was damaged on the way; connecting anew")
         return header, view
+
+    def _sound(self, header: Header, payload: memoryview) -> bool:
+        """Whether what is not content arrived as it was sent, as far as that can be told."""
+        if self.sealed:
+            unchecked = header.kind in CONTENT or not header.length
+            return unchecked or xxhash.xxh3_64_intdigest(payload) == header.digest
+        return header.kind != Kind.HELLO or header.digest in (0, hello_digest(header, payload))
 
     def tidy(self) -> None:
         """Keep no more memory than usual frames need. The payload of the last one is gone by this."""
