@@ -18,6 +18,8 @@ _log = structlog.get_logger(__name__)
 FIRST_RETRY, LAST_RETRY = 0.1, 5.0  # seconds between restarts
 HEALTHY_AFTER = 10.0  # seconds alive after which the next restart is immediate again
 STOP_SECONDS = 2.0
+BEAT_SECONDS = 2.0  # between looks whether something was heard of it; it says something as often
+SILENT_SECONDS = 60.0  # after which a worker is taken to hang
 _COMMAND = (sys.executable, "-m", "agent.server.worker")
 
 
@@ -45,6 +47,8 @@ class Worker:
         self._task: asyncio.Task[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
+        self._heard = True  # something came since the last look
+        self._handling = False  # what came is being dealt with, and the rest waits unread
         self.ready = False
 
     @property
@@ -91,13 +95,16 @@ class Worker:
         """One life of the process, from start to end."""
         process, channel = self._start()
         self._process = process
+        self._heard, self._handling = True, False
         writer = asyncio.create_task(self._write(channel), name=f"{self._role} writer")
+        watch = asyncio.create_task(self._watch(process), name=f"{self._role} watch")
         try:
             await self._read(channel)
         finally:
             self.ready = False
             writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
+            watch.cancel()
+            await asyncio.gather(writer, watch, return_exceptions=True)
             channel.close()
             await asyncio.shield(asyncio.create_task(_end(process)))
             self._process = None
@@ -105,6 +112,17 @@ class Worker:
             if not self._stopping:
                 _log.error("worker ended, restarting it", worker=self._role, status=process.returncode)
                 await self._callbacks.gone()
+
+    async def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill a worker that says nothing. Looks are counted, not time: while this process or the machine
+        stands still, nothing can be heard."""
+        silent = 0.0
+        while silent < SILENT_SECONDS:
+            await asyncio.sleep(BEAT_SECONDS)
+            silent = 0.0 if self._heard or self._handling else silent + BEAT_SECONDS
+            self._heard = False
+        _log.error("worker hangs, killing it", worker=self._role, worker_pid=process.pid, silent=silent)
+        process.kill()
 
     def _start(self) -> tuple[subprocess.Popen[bytes], ipc.AsyncChannel]:
         ours, theirs = ipc.socketpair()
@@ -131,20 +149,24 @@ class Worker:
                 return
             if received is None:
                 return
+            self._heard = True
             message, fds = received
             for fd in fds:
                 os.close(fd)
+            self._handling = True
             try:
                 await self._handle(message)
             except Exception:  # noqa: BLE001 - the next worker starts from what is stored: nothing is lost
                 _log.exception("worker message failed", worker=self._role, op=str(message.get("op"))[:40])
                 return
+            finally:
+                self._handling = False
 
     async def _handle(self, message: ipc.Message) -> None:
         if message.get("op") == "ready":
             self.ready = True
             await self._callbacks.ready()
-        else:
+        elif message.get("op") != "beat":
             await self._callbacks.message(message)
 
     async def _write(self, channel: ipc.AsyncChannel) -> None:

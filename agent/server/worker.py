@@ -13,6 +13,8 @@ import resource
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from agent.server.data.options import WorkerOptions
 from agent.server.ipc import Channel
 
 _PR_SET_PDEATHSIG = 1
+BEAT_SECONDS = 2.0
 LOOPBACK_STREAMS = max(1, (os.cpu_count() or 1) // 2)
 """Within one machine both ends share the processors, and a stream needs one at each end."""
 
@@ -47,6 +50,16 @@ def die_with_parent(parent: int) -> None:
         os._exit(0)
 
 
+def beat(channel: Channel) -> None:
+    """Tell the control process all the time that we run: it ends and replaces a worker that hangs."""
+    while True:
+        time.sleep(BEAT_SECONDS)
+        try:
+            channel.send({"op": "beat"})
+        except OSError:
+            return  # the control process has ended, and so do we
+
+
 def main(arguments: Sequence[str]) -> int:
     parent = os.getppid()
     options = parse(arguments)
@@ -57,6 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     log.configure()
     channel = Channel(socket.socket(fileno=options.ipc_fd))
+    threading.Thread(target=beat, args=(channel,), name="beat", daemon=True).start()
     if options.role == "sender":
         from agent.server.data.sender import run_sender
 
