@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from typing import Any
 from urllib.parse import quote
 
 from agent.api.place import SOCKET_NAME, short_path
 from agent.cli.problems import BlockedError, FailedError, nobody
+from agent.state.lock import holder
 from agent.state.names import DATABASE_NAME
+
+STARTING_SECONDS = 5.0
 
 Document = dict[str, Any]
 
@@ -55,7 +59,17 @@ def refuse_unknown(state_dir: str) -> None:
 
 
 def running(state_dir: str) -> Client | None:
-    """The agent that runs on this state directory, or None."""
+    """The agent that runs on this state directory, or None. One that has just started has the lock a moment
+    before it answers; what an agent that was killed leaves ends a moment after it."""
+    deadline = time.monotonic() + STARTING_SECONDS
+    while True:
+        found = _answering(state_dir)
+        if found is not None or holder(state_dir) is None or time.monotonic() >= deadline:
+            return found
+        time.sleep(0.05)
+
+
+def _answering(state_dir: str) -> Client | None:
     if not os.path.exists(os.path.join(state_dir, SOCKET_NAME)):
         return None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

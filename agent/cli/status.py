@@ -16,7 +16,7 @@ from agent.cli.client import Client, refuse_unknown, running
 from agent.cli.options import Duration, output, select, state_dir
 from agent.cli.problems import BLOCKED, DONE, PENDING, FailedError, nobody
 from agent.cli.text import status_lines
-from agent.state.lock import StateLock
+from agent.state.lock import StateLock, StateLockedError
 
 if TYPE_CHECKING:
     from agent.specs.select import Selector
@@ -92,12 +92,18 @@ def _read(client: Client | None, state_dir: str) -> Document:
     from agent.state.db import open_state
 
     refuse_unknown(state_dir)
-    with StateLock(state_dir):
-        state = open_state(state_dir)
-        try:
-            document = state.status.agent()
-        finally:
-            state.close()
+    try:
+        with StateLock(state_dir):
+            state = open_state(state_dir)
+            try:
+                document = state.status.agent()
+            finally:
+                state.close()
+    except StateLockedError:
+        client = running(state_dir)  # an agent has just started
+        if client is None:
+            raise
+        return client.get("/api/v1/status")
     if document is None:
         raise FailedError(nobody(state_dir, "has run"))
     return document

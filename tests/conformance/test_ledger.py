@@ -161,7 +161,8 @@ def test_a_killed_writer_leaves_whole_transactions(tmp_path: Path, turn: int) ->
     finished = state.attempts.history(limit=10_000)
     assert len(recorded) == state.ledger.count(M, D) == 20 * len(finished)
     assert all(len(state.attempts.left(attempt.number)) == 20 for attempt in state.attempts.pending())
-    assert len(finished) + len(state.attempts.pending()) == last
+    # One may be written down and not told of yet.
+    assert len(finished) + len(state.attempts.pending()) in (last, last + 1)
     assert state.attempts.open(M, D, "delete", "c", "r", [], 4.0).number > last
     state.close()
 
