@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from agent.cli.lanes import places, shares
 from agent.cli.text import MARKS, NAMED, answer, bar, mark, notes, why
 from agent.model.printable import printable
 from agent.model.units import format_duration, format_rate, format_size
@@ -25,6 +26,10 @@ class Rates:
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[float, int, float]] = {}
+
+    def all(self) -> dict[str, float]:
+        """By transfer, as last told."""
+        return {transfer: rate for transfer, (_, _, rate) in self._seen.items()}
 
     def update(self, transfer: str, done: int, now: float) -> float:
         """The rate in bytes/s."""
@@ -56,7 +61,7 @@ def render(document: Document, rates: Rates, now: float, footer: Iterable[str] =
     parts: list[RenderableType] = [head, Text(), objects]
     transfers = _transfers(document, rates, now)
     if transfers.row_count:
-        parts += [Text(), transfers]
+        parts += [Text(), transfers, *_lanes(document, rates)]
     recent = [
         f"{format_duration(max(0.0, document['time'] - entry['time']))} ago  {printable(entry['path'])}"
         for entry in reversed(document.get("lastDelivered", ()))
@@ -72,22 +77,31 @@ def render(document: Document, rates: Rates, now: float, footer: Iterable[str] =
 
 def _transfers(document: Document, rates: Rates, now: float) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
+    line = places(document)
     for thing in document["objects"]:
         for delivery in thing.get("deliveries", ()):
             for transfer in delivery["transfers"][:NAMED]:
-                table.add_row(
-                    *_transfer(f"{thing['name']} → {delivery['destination']}", transfer, rates, now)
-                )
+                name = f"{thing['name']} → {delivery['destination']}"
+                table.add_row(*_transfer(name, transfer, line[str(transfer["id"])], rates, now))
     return table
 
 
-def _transfer(name: str, transfer: Document, rates: Rates, now: float) -> list[str]:
+def _lanes(document: Document, rates: Rates) -> list[RenderableType]:
+    """For each destination to which something moves, what its lanes get of what they should."""
+    found: list[RenderableType] = []
+    for destination, lanes in shares(document, rates.all()).items():
+        told = [f"{one.lane} {one.got:.0%} of {one.asked:.0%}" for one in lanes]
+        found.append(Text(f"{destination}: {', '.join(told)}", style="dim"))
+    return found
+
+
+def _transfer(name: str, transfer: Document, place: tuple[int, int], rates: Rates, now: float) -> list[str]:
     done, total = int(transfer["doneBytes"]), int(transfer["totalBytes"])
     rate = rates.update(str(transfer["id"]), done, now)
     left = f"{(total - done) / rate:.0f}s left" if rate > 0 and total > done else ""
     return [
         name,
-        str(transfer["lane"]),
+        str(transfer["lane"]) + (f" {place[0]}/{place[1]}" if place[1] > 1 else ""),
         f"{bar(done / total if total else 0.0, 20)} {done / total if total else 0.0:4.0%}",
         f"{format_size(done)} of {format_size(total)}",
         format_rate(rate * 8 / 1000) if rate else str(transfer["state"]),
