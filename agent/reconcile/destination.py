@@ -6,6 +6,7 @@ resolve the spec → suspended? → server reached? → observe → duplicates a
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import structlog
 
@@ -212,12 +213,18 @@ def _hold(
         report.add(ConditionType.SUSPENDED, suspended.reason, f"{suspended.text}; {text}")
 
 
+def heard(detail: dict[str, Any]) -> tuple[Any, ...]:
+    """What a mapping says of its destination. A session that ends for want of work is no news: with each look
+    there it comes and goes."""
+    trouble = "" if detail.get("connected") else detail.get("lastError") or ""
+    return trouble, detail.get("full"), detail.get("controlled")
+
+
 def _wake_if_changed(context: Context, report: Report) -> None:
     """Mappings say whether their destination answers, and wait for its control server; they must hear when
     that changes."""
     before = context.board.get(report.key)
-    facts = ("connected", "lastError", "full", "controlled")
-    if before is not None and any(before.detail.get(f) != report.detail.get(f) for f in facts):
+    if before is not None and heard(before.detail) != heard(report.detail):
         for key in context.mappings_of(report.key.name):
             context.queue.add(key)
 
