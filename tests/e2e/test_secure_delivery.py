@@ -105,7 +105,7 @@ def test_a_receiver_with_another_key_gets_nothing(w: World, receiver: Server, tm
         wrong = key_of(other)
     write(w, wrong, receiver.port)
     w.start()
-    eventually(lambda: wrong[:12] in conditions(w, "Destination", "archive"), what="the condition names it")
+    eventually(lambda: wrong[:12] in conditions(w, "Mapping", "dailies"), what="the condition names it")
     assert not (receiver.receive_root / "paris").exists()
     write(w, key_of(receiver), receiver.port)
     eventually((receiver.receive_root / "paris" / "a").exists, what="delivered to the right one")
