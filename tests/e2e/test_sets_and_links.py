@@ -113,6 +113,11 @@ def test_killed_agents_with_their_servers_leave_no_half_set(w: World) -> None:
     assert w.leftovers() == []
 
 
+def link_text(path: Path) -> str | None:
+    """Where it leads; None while it is gone, as it may be for a moment: `prune` follows the source."""
+    return os.readlink(path) if path.is_symlink() else None
+
+
 def test_links_are_delivered_as_links_and_those_that_lead_out_are_named(w: World) -> None:
     (w.source / "a" / "b").mkdir(parents=True)
     (w.source / "a" / "real").write_text("content")
@@ -136,7 +141,7 @@ def test_links_are_delivered_as_links_and_those_that_lead_out_are_named(w: World
     (w.source / "a" / "b" / "up").write_text("a file now")
     (w.source / "a" / "real").unlink()
     (w.source / "a" / "real").symlink_to("b/up")
-    eventually(lambda: os.readlink(w.target() / "folder") == "a/b", what="another target")
+    eventually(lambda: link_text(w.target() / "folder") == "a/b", what="another target")
     eventually(lambda: os.path.islink(w.target() / "a" / "real"), what="a link in the place of a file")
     eventually(
         lambda: not os.path.islink(w.target() / "a" / "b" / "up"), what="a file in the place of a link"

@@ -19,7 +19,9 @@ from data_world import World, contents, wait_for, world
 from agent.jetstream import constants
 from agent.server.confine import FileError
 from agent.server.data import staging
+from agent.server.data.options import WorkerOptions
 from agent.server.data.receiver import Receiver
+from agent.server.ipc import Channel
 
 pytestmark = pytest.mark.fault
 
@@ -284,9 +286,11 @@ def test_sweeping_goes_on_over_roots_that_cannot_be_read(tmp_path: Path) -> None
     os.utime(other / ".lanesync" / ("d" * 32), (1, 1))
     one.mkdir()
     os.symlink("/etc", one / ".lanesync")
-    receiver = Receiver.__new__(Receiver)
-    receiver._lock = threading.Lock()
-    receiver._transfers, receiver._roots = {}, {}
-    receiver._swept = {os.fsencode(one), os.fsencode(other)}
-    receiver.sweep(0.0)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        receiver = Receiver(
+            WorkerOptions("receiver", -1, tmp_path / "state", 2, 2, "server", "uid"), Channel(theirs)
+        )
+        receiver._swept = {os.fsencode(one), os.fsencode(other)}
+        receiver.sweep(0.0)
     assert not (other / ".lanesync" / ("d" * 32)).exists()
