@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,9 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = WAIT) -> 
 
 
 class WorkerProcess:
-    def __init__(self, role: str, state: Path, on_message: Callable[[Message], None]) -> None:
+    def __init__(
+        self, role: str, state: Path, on_message: Callable[[Message], None], options: Sequence[str] = ()
+    ) -> None:
         ours, theirs = socketpair()
         arguments = ["--ipc-fd", str(theirs.fileno()), "--state-dir", str(state)]
         arguments += [
@@ -57,6 +59,7 @@ class WorkerProcess:
             "2",
             "--loopback-streams",
             "2",
+            *options,
         ]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "agent.server.worker", role, *arguments], pass_fds=[theirs.fileno()]
@@ -135,13 +138,14 @@ class World:
         self.port = self.listener.getsockname()[1]
         self.sender: WorkerProcess | None = None
         self.receiver: WorkerProcess | None = None
+        self.receiving: tuple[str, ...] = ()  # options of the receiver
         self.judge: Callable[[Message], bool] = lambda _message: True  # whether to grant it at once
         threading.Thread(target=self._accept, daemon=True).start()
 
     # --- processes
 
     def start_receiver(self) -> WorkerProcess:
-        self.receiver = WorkerProcess("receiver", self.state, self._on_received)
+        self.receiver = WorkerProcess("receiver", self.state, self._on_received, self.receiving)
         self.receiver.send({"op": "rules", **Rules().told()})
         return self.receiver
 

@@ -151,6 +151,7 @@ class ServerSpec:
     address: str = "127.0.0.1"
     port: int = 0  # embedded: 0 = any free port
     receive_root: str | None = None  # embedded; relative = below the state directory
+    reserve: str | None = None  # embedded: free space that it leaves, as written; None = the server's default
     auth: Auth = Auth()
     accounts: str | None = None  # embedded: accounts file of those who may send to it
     authorized_clients: tuple[str, ...] = ()  # embedded: public keys of servers that may send to it

@@ -71,7 +71,7 @@ def reconcile_destination(context: Context, name: str, report: Report) -> Outcom
     _hold(context, connected, spec, observed, report)
     _wake_if_changed(context, report)
     if observed is not None and observed.full and _works(observed, state):
-        report.message = f"the storage at {spec.place} is full: free space there; it goes on by itself"
+        report.message = f"{spec.place}: {observed.last_error}"
         return Wait(Reason.NO_SPACE, UNREACHABLE_INTERVAL)
     if observed is not None and _unreachable(observed, state):
         report.message = observed.last_error

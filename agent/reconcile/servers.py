@@ -242,8 +242,9 @@ class Servers:
 
 
 def _receiving(spec: ServerSpec) -> list[str]:
-    """Options of `lanesync serve` about who may send to it."""
+    """Options of `lanesync serve` about who may send to it, and how much."""
     options = [] if spec.accounts is None else ["--accounts", spec.accounts]
+    options += [] if spec.reserve is None else ["--reserve", spec.reserve]
     for key in spec.authorized_clients:
         options += ["--authorized-client", key]
     return [*options, "--only-authorized-clients"] if spec.authorized_clients else options

@@ -31,6 +31,10 @@ def default_state_dir() -> Path:
 @click.option("--listen", default=options.DEFAULT_LISTEN, show_default=True, help="HOST:PORT; port 0 = any.")
 @click.option("--state-dir", type=_PATH, help="Where the server remembers.  [default: XDG state folder]")
 @click.option("--receive-root", type=_PATH, help="Incoming files land below here.  [default: STATE/received]")
+@click.option(
+    "--reserve",
+    help="Free space that receiving leaves there, SIZE or PERCENT.  [default: 1%, 1GiB at most]",
+)
 @click.option("--accounts", type=_PATH, help="Accounts file, see `lanesync user add`.")
 @click.option("--control-token-file", type=_PATH, help="Take commands only with the token in this file.")
 @click.option(

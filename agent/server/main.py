@@ -161,6 +161,7 @@ def _wire(core: Core, credentials: Credentials, lock_fd: int) -> _Server:
     serve, access = core.options, Access(core, credentials)
     arguments = ["--state-dir", str(serve.state_dir), "--streams", str(serve.streams)]
     arguments += ["--server-id", core.server_id, "--server-uid", core.server_uid]
+    arguments += [] if serve.reserve is None else ["--reserve", serve.reserve]
     keep = (lock_fd,) if serve.lock_fd is None else (lock_fd, serve.lock_fd)
     sender, receiver = Sender(core, arguments, keep), Receiver(core, access, arguments, keep)
     queue, registry = RequestQueue(core), Registry()

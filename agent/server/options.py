@@ -16,7 +16,7 @@ from agent.jetstream.constants import (
     MIN_CIPHER_NONE,
     RATE_UNLIMITED,
 )
-from agent.server import sandboxes, transferlog, triggers
+from agent.server import reserve, sandboxes, transferlog, triggers
 from agent.server.errors import CommandError, StartError
 from agent.server.relay import protocol
 from agent.server.relay.way import parse_way
@@ -55,6 +55,7 @@ class ServeOptions:
     outgoing_rate_limit: float | None = None
     borrow_incoming_rate: bool = False
     borrow_outgoing_rate: bool = False
+    reserve: str | None = None  # size or percentage; None = a hundredth, 1 GiB at most
     disable_shared_tokens: bool = False
     disable_api_tokens: bool = False
 
@@ -125,6 +126,8 @@ def check(options: ServeOptions) -> None:
     if options.log_transfer_dir is not None:
         transferlog.prepare(options.log_transfer_dir)
     _check_rates(options)
+    if options.reserve is not None:
+        _check_reserve(options.reserve)
     for key in options.authorized_clients:
         try:
             keys.normalise(key)
@@ -148,6 +151,13 @@ def _check_address(written: str) -> None:
         protocol.parse_address(written)
     except ValueError as error:
         raise StartError(f"--external-address: {error}; write for example files.example.org:8886") from error
+
+
+def _check_reserve(written: str) -> None:
+    try:
+        reserve.parse(written)
+    except ValueError as error:
+        raise StartError(f"--reserve {error}") from None
 
 
 def _check_rates(options: ServeOptions) -> None:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.server import log
+from agent.server import log, reserve
 from agent.server.data.options import WorkerOptions
 from agent.server.ipc import Channel
 
@@ -37,6 +37,7 @@ def parse(arguments: Sequence[str]) -> WorkerOptions:
     parser.add_argument("--loopback-streams", type=int, default=LOOPBACK_STREAMS)
     parser.add_argument("--server-id", default="")
     parser.add_argument("--server-uid", default="")
+    parser.add_argument("--reserve", type=reserve.parse, default=reserve.Reserve())
     return WorkerOptions(**vars(parser.parse_args(arguments)))
 
 

@@ -105,6 +105,7 @@ def _embedded(name: str, spec: dict[str, Any], fail: Report) -> ServerSpec:
         address,
         port,
         receive_root=root,
+        reserve=spec.get("reserve"),
         accounts=spec.get("accounts"),
         authorized_clients=clients,
     )

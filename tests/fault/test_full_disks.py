@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,51 @@ def test_a_disk_that_fills_up_again_and_again_is_waited_for(tmp_path: Path) -> N
             assert contents(w.root / "in") == contents(w.source)
             assert set(os.listdir(w.root)) <= {"in", "lost+found"}
             disk.clear()
+
+
+class Lowest:
+    """The least that was ever free of a disk."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk, self.free = disk, disk.free
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.001):
+            self.free = min(self.free, self._disk.free)
+
+    def __enter__(self) -> Lowest:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+@pytest.mark.parametrize("flags", [PLAIN, SET], ids=["plain", "set"])
+@on_own_disks
+def test_a_reserve_stays_free_and_transfers_wait_for_room_above_it(tmp_path: Path, flags: int) -> None:
+    """What the two streams have at hand, and names, may go into it: a frame each, and a little."""
+    (chance,) = rounds(1)
+    disk = Disk(tmp_path / "image", tmp_path / "received", 48)
+    reserve = 10 * MIB
+    with world(tmp_path) as w:
+        w.receiving = ("--reserve", "10MiB")
+        assert w.receiver is not None
+        w.receiver.stop()
+        w.start_receiver()
+        fill(w, chance)
+        ballast = take(disk, reserve + chance.randrange(MIB, 9 * MIB))
+        with Lowest(disk) as lowest:
+            w.start("1", flags=flags, checkpointSeconds=0.2)
+            wait_for(lambda: shut_out(w), "the storage is told to be full")
+            assert "10.0 MiB have to stay free there" in shut_out(w)[0]
+            assert "1" not in w.finished and w.errors == {}
+            ballast.unlink()
+            assert w.finish("1")["status"] == "complete", w.finished
+        assert reserve - 3 * MIB < lowest.free < reserve + MIB
+        assert w.errors.get("1", {}) == {}
+        assert contents(w.root / "in") == contents(w.source)
+        assert set(os.listdir(w.root)) <= {"in", "lost+found"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.server.reserve import Reserve
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
@@ -15,3 +17,4 @@ class WorkerOptions:
     loopback_streams: int  # at most so many within one machine
     server_id: str
     server_uid: str
+    reserve: Reserve = Reserve()

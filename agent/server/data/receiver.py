@@ -72,7 +72,7 @@ class Receiver:
         self._streams = 0
         self._greetings, self._memory = Greetings(), Memory()
         self.errands = Errands()
-        self.leftovers, self.fullness = Leftovers(), Fullness()
+        self.leftovers, self.fullness = Leftovers(), Fullness(options.reserve)
         self.rooms: dict[int, Room] = {
             Kind.OPEN: Room(64 << 20, 8 << 20),
             Kind.REMOTE: Room(128 << 20, 16 << 20),

@@ -165,6 +165,8 @@ class Serving:
                 reception.note(self._stream.overhead + header.length)
 
     def _content(self, transfer: ReceivedTransfer, header: Header, payload: memoryview) -> None:
+        if transfer.policy.write and header.kind in wire.CONTENT:
+            self._receiver.fullness.require(transfer.root, header.length)
         try:
             self._store(self._writer(transfer.root), transfer, header, payload)
         except OSError as error:

@@ -86,6 +86,7 @@ class ServerMethods:
             "listen": f"{serve.host}:{self._core.port}",
             "stateDir": str(serve.state_dir),
             "receiveRoot": str(serve.receive_directory),
+            "reserve": serve.reserve,
             "accounts": None if serve.accounts is None else str(serve.accounts),
             "superusers": list(serve.superusers),
             "sandboxDir": serve.sandbox_dir,
