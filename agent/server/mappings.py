@@ -58,9 +58,12 @@ def distinct(items: list[Entry | Root], found: Iterable[Entry]) -> Iterator[Entr
     """`found`, which the items make. CommandError for a file whose destination path is there already: a
     directory may hold what another mapping puts into it. Memory: the paths below such mappings."""
     inner = _inside(items)
+    if not inner:
+        yield from found
+        return
     seen: dict[str, Entry] = {}
     for entry in found:
-        if inner and not inner.isdisjoint((entry.dest, *_parents(entry.dest))):
+        if not inner.isdisjoint((entry.dest, *_parents(entry.dest))):
             other = seen.setdefault(entry.dest, entry)
             if other is not entry and KIND_FILE in (other.kind, entry.kind):
                 raise CommandError(

@@ -84,9 +84,7 @@ class Traversal:
             with self._scan(directory.src) as listing:
                 for item in listing:
                     empty = False
-                    relative = item.path[len(root.src.rstrip("/")) + 1 :]
-                    child = _Pending(f"{directory.dest}/{item.name}", item.path, ancestors)
-                    entry = self._entry(item, child, root, relative, pending)
+                    entry = self._entry(item, directory, ancestors, root, pending)
                     if entry is not None:
                         yield entry
             if empty and not root.include:
@@ -117,18 +115,23 @@ class Traversal:
             yield listing
 
     def _entry(
-        self, item: Item, child: _Pending, root: Root, relative: str, pending: list[_Pending]
+        self,
+        item: Item,
+        directory: _Pending,
+        ancestors: tuple[Identity, ...],
+        root: Root,
+        pending: list[_Pending],
     ) -> Entry | None:
-        """The entry of one directory item, if it has one; a directory is put on `pending`."""
-        if _matches(root.exclude, item.name, relative):
+        """The entry of one item of `directory`, if it has one; a directory is put on `pending`."""
+        if root.exclude and _matches(root.exclude, item.name, _relative(item, root)):
             return None
-        if item.is_symlink() and not self.follow_links:
+        if not self.follow_links and item.is_symlink():
             return None
         try:
             if item.is_dir():
-                pending.append(child)
+                pending.append(_Pending(f"{directory.dest}/{item.name}", item.path, ancestors))
                 return None
-            if any(_is_ending(pattern, item.name) for pattern in root.exclude):
+            if root.exclude and _has_ending(root.exclude, item.name):
                 return None
             found = item.stat()
         except FileNotFoundError:
@@ -138,15 +141,18 @@ class Traversal:
         except OSError as error:
             self.notes.add(item.path, error.strerror or "cannot be read")
             return None
-        chosen = _matches(root.include, item.name, relative) or any(
-            _is_ending(pattern, item.name) for pattern in root.include
-        )
-        if root.include and not chosen:
+        if root.include and not (
+            _matches(root.include, item.name, _relative(item, root)) or _has_ending(root.include, item.name)
+        ):
             return None
         if not stat.S_ISREG(found.st_mode):
             self.notes.add(item.path, _kind(found.st_mode))
             return None
-        return _file(child.dest, child.src, found, root)
+        return _file(f"{directory.dest}/{item.name}", item.path, found, root)
+
+
+def _relative(item: Item, root: Root) -> str:
+    return item.path[len(root.src.rstrip("/")) + 1 :]
 
 
 def _matches(patterns: tuple[str, ...], name: str, relative: str) -> bool:
@@ -157,20 +163,17 @@ def _matches(patterns: tuple[str, ...], name: str, relative: str) -> bool:
     )
 
 
-def _is_ending(pattern: str, name: str) -> bool:
+def _has_ending(patterns: tuple[str, ...], name: str) -> bool:
     """`.png` chooses files by the end of their names."""
-    return pattern.startswith(".") and not _WILD.intersection(pattern) and name.endswith(pattern)
+    return any(
+        pattern.startswith(".") and not _WILD.intersection(pattern) and name.endswith(pattern)
+        for pattern in patterns
+    )
 
 
 def _file(dest: str, src: str, found: os.stat_result, root: Root) -> Entry:
-    return Entry(
-        dest,
-        src,
-        KIND_FILE,
-        found.st_size,
-        executable=root.executable or bool(found.st_mode & stat.S_IXUSR),
-        mtime_us=found.st_mtime_ns // 1000,
-    )
+    executable = root.executable or bool(found.st_mode & stat.S_IXUSR)
+    return Entry(dest, src, KIND_FILE, found.st_size, executable, found.st_mtime_ns // 1000)
 
 
 def _kind(mode: int) -> str:

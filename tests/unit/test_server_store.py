@@ -90,6 +90,15 @@ def test_paths_of_any_bytes_come_back(db: sqlite3.Connection) -> None:
     assert stored == b"/\xff"
 
 
+def test_files_are_numbered_in_their_order_however_many_there_are(db: sqlite3.Connection) -> None:
+    made = manifests.create(db, Owner("me"), 0)
+    entries = [Entry(f"/{n}\udcff", f"/s/{n}", KIND_FILE, n, n % 2 == 0, n or None) for n in range(507)]
+    manifests.add_files(db, made.id, 0, entries[:250])
+    manifests.add_files(db, made.id, 250, iter(entries[250:]))
+    manifests.add_files(db, made.id, 507, [])
+    assert list(manifests.files(db, made.id, -1, 1000)) == list(enumerate(entries))
+
+
 def test_files_of_a_deleted_manifest_stay_while_a_transfer_uses_them(db: sqlite3.Connection) -> None:
     """They go, a part at a time, with the last transfer."""
     manifest = _manifest(db, files=5)
