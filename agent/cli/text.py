@@ -60,7 +60,7 @@ def answer_of(thing: Document) -> str:
 
 
 def status_lines(document: Document, width: int = 80) -> list[str]:
-    lines = [answer(document), ""]
+    lines = [*textwrap.wrap(answer(document), width, subsequent_indent="  ", break_on_hyphens=False), ""]
     names = [f"{thing['kind']}/{thing['name']}" for thing in document["objects"]]
     column = min(max((len(name) for name in names), default=0), width // 2)
     for name, thing in zip(names, document["objects"], strict=True):
