@@ -56,7 +56,7 @@ class Traffic:
 
     def looked(self) -> None:
         """Somebody looks: sample as often as the page draws."""
-        self._looked_until = self._now() + ATTENTION
+        self._looked_until = time.monotonic() + ATTENTION
         self._looked.set()
 
     def sample(self) -> None:
@@ -91,7 +91,8 @@ class Traffic:
             self._series[name] = _Series(said, sent, now)
             return
         elapsed = now - series.at
-        if elapsed <= 0:
+        if elapsed <= 0:  # the clock was set back: what was seen lies ahead
+            self._series[name] = _Series(said, sent, now)
             return
         rates = (max(0.0, _grown(series.sent[lane], count)) for lane, count in sent.items())
         series.points.append((round(now, 2), *(round(n * 8 / 1000 / elapsed, 1) for n in rates)))
@@ -102,7 +103,7 @@ class Traffic:
     def _run(self) -> None:
         while not self._ended:
             self.sample()
-            if self._now() < self._looked_until:
+            if time.monotonic() < self._looked_until:
                 time.sleep(LOOKED_AT)
             else:
                 self._looked.clear()

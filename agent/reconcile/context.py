@@ -30,6 +30,7 @@ from agent.reconcile.meters import Meters
 from agent.reconcile.queue import WorkQueue
 from agent.reconcile.requests import Requests
 from agent.reconcile.status import Board
+from agent.reconcile.wallclock import WallClock
 from agent.source.filters import Filter, KeepOut
 from agent.specs.permitted import refusal_text
 from agent.specs.policy import Policy
@@ -82,6 +83,7 @@ class Context:
     orphaned: set[tuple[str, str]] = field(
         default_factory=set
     )  # (mapping, destination): transfers may run on
+    wall_clock: WallClock = field(default_factory=WallClock)
     _servers: dict[str, Connected] = field(default_factory=dict)
     _destination_ids: dict[str, tuple[int, str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)

@@ -9,6 +9,7 @@ from agent.model.observed import ObservedTransfer
 from agent.model.plan import CancelTransfer, Plan
 from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec
 from agent.planning.mapping import plan_mapping
+from agent.reconcile.clockset import wall_time
 from agent.reconcile.context import Context
 from agent.reconcile.kept import without_kept
 from agent.reconcile.names import possible_renames, sendable
@@ -34,6 +35,7 @@ def plan_for(
 ) -> Plan:
     """The plan of one delivery, with what a person has approved. `looked` says what a partial change set is
     about; with `keep` what is found gone is remembered."""
+    now = wall_time(context)
     approved = context.state.approvals.approved(Key(Kind.MAPPING, spec.name))
     changes = replace(
         changes, suspects=tuple(s for s in changes.suspects if suspect_digest(s) not in approved)
@@ -61,9 +63,9 @@ def plan_for(
         renames=possible_renames(renames, can),
         undecided=undecided or changes.unfinished,
         gone_since=gone_since(
-            context, spec, destination.name, changes, looked, keep=keep and not changes.unfinished
+            context, spec, destination.name, changes, looked, now, keep=keep and not changes.unfinished
         ),
-        now=context.clock.time(),
+        now=now,
         can_rename=can is not None and can.rename,
     )
     return plan if suspended is not None else plan + kept

@@ -15,9 +15,9 @@ import structlog
 
 from agent.model.condition import Reason
 from agent.model.spec import DesiredState, Key, Kind, MappingSpec, PathMapping, Symlinks, Trigger
+from agent.reconcile.clockset import wall_time
 from agent.reconcile.context import Context
 from agent.reconcile.queue import WHOLE, Hints
-from agent.reconcile.wallclock import WallClock
 from agent.source.filters import Filter
 from agent.source.watch import Dirty, Subscription, Watcher, WatchState
 
@@ -47,7 +47,6 @@ class Sources:
     _of_root: dict[str, set[str]] = field(default_factory=dict)  # the mappings
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _specs_changed: threading.Event = field(default_factory=threading.Event)
-    _wall_clock: WallClock = field(default_factory=WallClock)
     _stopping: bool = False
     _thread: threading.Thread | None = None
 
@@ -78,7 +77,7 @@ class Sources:
             changed = self._specs_changed.wait(CLOCK_CHECK)
             if self._stopping:
                 return
-            self._look_at_clock()
+            wall_time(self.context)
             if not changed:
                 continue
             self._specs_changed.clear()
@@ -86,20 +85,6 @@ class Sources:
                 self.reload()
             except Exception:
                 log.exception("reading the specs failed")
-
-    def _look_at_clock(self) -> None:
-        """What waits for a time of day is told when the clock was set."""
-        context = self.context
-        if not self._wall_clock.was_set(context.clock.time(), context.clock.monotonic()):
-            return
-        log.info("the clock was set", time=context.clock.time())
-        timed = [name for name, spec in context.desired.destinations.items() if spec.windows]
-        keys = [Key(Kind.DESTINATION, name) for name in timed]
-        for name, mapping in context.desired.mappings.items():
-            if mapping.trigger.schedule is not None or not set(timed).isdisjoint(mapping.destinations):
-                keys.append(Key(Kind.MAPPING, name))
-        for key in keys:
-            context.queue.add(key)
 
     def follow(self, desired: DesiredState) -> None:
         """Watch what the mappings of this revision want watched, and nothing else."""

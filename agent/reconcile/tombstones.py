@@ -22,20 +22,20 @@ def gone_since(
     destination: str,
     changes: ChangeSet,
     looked: Hints,
+    now: float,
     *,
     keep: bool = True,
 ) -> dict[str, float]:
     """Since when each deletion of this change set has been one (Unix seconds); with `keep` it is remembered.
 
-    `looked` says what a partial change set is about. A tombstone that is lost, or lies in the future because
-    the clock was set back, starts again.
+    `looked` says what a partial change set is about. Tombstones move with a clock that is set. One that is
+    lost, or lies in the future because the clock was set back while no agent ran, starts again.
     """
     store, names = context.state.tombstones, (spec.name, destination)
     if not spec.prune or spec.deletions.grace <= 0:
         if keep and not changes.partial:
             store.clear(*names)
         return {}
-    now = context.clock.time()
     known = store.all(*names)
     gone = {d.path for d in changes.deletions if not suppressed(d.path, changes.suspects)}
     fresh = [path for path in gone if known.get(path, now + 1) > now]

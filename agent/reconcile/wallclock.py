@@ -1,8 +1,11 @@
-"""Was the wall clock set? What waits for a time of day then waits for the wrong number of seconds."""
+"""Was the wall clock set? What waits for a length of time then moves with it; what waits for a time of day is
+looked at again."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 TOLERANCE = 2.0
 """Seconds by which the two clocks may drift apart between two looks without being noticed."""
@@ -10,9 +13,16 @@ TOLERANCE = 2.0
 
 @dataclass(slots=True)
 class WallClock:
-    _offset: float | None = None
+    """For any thread."""
 
-    def was_set(self, wall: float, monotonic: float) -> bool:
-        """Whether it was since the last call. The machine's sleep counts: the monotonic clock stands then."""
-        before, self._offset = self._offset, wall - monotonic
-        return before is not None and abs(self._offset - before) > TOLERANCE
+    _offset: float | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def look(self, wall: float, monotonic: float, was_set: Callable[[float], None]) -> None:
+        """Calls `was_set` with the seconds by which it was set since the last look, before any other look
+        returns. The machine's sleep counts: the monotonic clock stands then, so that what waits for a length
+        of time waits longer, never shorter."""
+        with self._lock:
+            before, self._offset = self._offset, wall - monotonic
+            if before is not None and abs(self._offset - before) > TOLERANCE:
+                was_set(self._offset - before)

@@ -84,14 +84,14 @@ class Source:
         self.active_us += max(1, min(PROGRESS_US, now - self.last_us))
         self.last_us = now
         self.recent.append((now, size))
-        while self.recent and self.recent[0][0] <= now - WINDOW_US:
+        while not now - WINDOW_US < self.recent[0][0] <= now:  # the clock may have been set back
             self.recent.popleft()
 
     def average(self) -> float:
         return self.total * 8000 / self.active_us if self.active_us else 0.0
 
     def window(self, now: int) -> float:
-        return sum(size for at, size in self.recent if at > now - WINDOW_US) * 8000 / WINDOW_US
+        return sum(size for at, size in self.recent if now - WINDOW_US < at <= now) * 8000 / WINDOW_US
 
 
 class Receptions:

@@ -32,6 +32,13 @@ from agent.state.connection import DamagedError, Database
 from agent.state.steps import SCHEMA_VERSION, bring_up_to_date
 
 DATABASE_NAME = "agent.db"
+_WAITING = (
+    ("tombstones", "since"),
+    ("uncertain", "since"),
+    ("failures", "next_retry_at"),
+    ("hook_calls", "next_at"),
+    ("alert_messages", "next_at"),
+)
 _APPLICATION_ID = 0x4C534147  # "LSAG"
 
 
@@ -69,6 +76,12 @@ class State:
         """All or nothing over several stores, for example settle + record + finish. Keep it short. `durable`:
         on storage when it returns."""
         return self._db.transaction(durable=durable)
+
+    def clock_was_set(self, seconds: float) -> None:
+        """Move all that waits for a length of time: it goes on waiting for what is left of it."""
+        with self._db.transaction():
+            for table, column in _WAITING:
+                self._db.execute(f"UPDATE {table} SET {column}={column}+?", (seconds,))  # noqa: S608
 
     def check(self) -> None:
         """Read the whole file. DamagedError when it is not what was written."""

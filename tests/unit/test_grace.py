@@ -15,6 +15,7 @@ from agent.model.change import Deletion, FileKind
 from agent.model.spec import Deletions
 from agent.planning.tombstones import due_at, split
 from agent.reconcile.service import AgentService
+from agent.state.attempts import Failures
 
 GRACE = 1000.0
 
@@ -120,6 +121,28 @@ def test_a_clock_that_was_set_back_deletes_nothing_early(b: Bench) -> None:
     assert since is not None and since <= b.clock.time()
     b.pass_time(GRACE * 0.5), settle(b)
     assert "/a" in b.at_destination
+
+
+def test_a_clock_that_was_set_forward_deletes_nothing_early(b: Bench) -> None:
+    """What is left of the grace still has to pass, also when the agent is started again after that."""
+    (b.source / "a").unlink()
+    b.look(), settle(b)
+    b.pass_time(GRACE * 0.5), settle(b)
+    b.clock.time = lambda: b.clock.now + 50_000_000.0  # type: ignore[method-assign]
+    b.look(), settle(b)
+    assert "/a" in b.at_destination
+    b.crash(), b.open(), settle(b)
+    assert "/a" in b.at_destination
+    b.pass_time(GRACE * 0.6 + 120.0), settle(b)
+    assert "/a" not in b.at_destination
+
+
+def test_what_waits_to_be_tried_again_moves_with_a_clock_that_is_set(b: Bench) -> None:
+    """A clock that is set back by a month lengthens no pause."""
+    state = b.agent.context.state
+    state.attempts.set_failures("m", "d", "r", Failures(3, 1000.0, "no"))
+    state.clock_was_set(-400.0)
+    assert state.attempts.failures("m", "d", "r").next_retry_at == 600.0
 
 
 def test_the_limits_are_checked_when_deletions_are_due_as_one_set(b: Bench) -> None:

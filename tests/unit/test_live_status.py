@@ -169,6 +169,19 @@ def test_counters_of_lanes_become_rates(clock: Clock) -> None:
     assert traffic.since(1002.0)["archive"]["points"] == [(1003.0, 1000.0, 0.0)]
 
 
+def test_rates_go_on_when_the_clock_was_set_back(clock: Clock) -> None:
+    """What was seen in a time that is still to come is forgotten."""
+    counted = lanes(High=0)
+    traffic = Traffic(lambda: counted, clock)
+    traffic.sample()
+    clock.now -= 500
+    for sent in (1000, 126_000):
+        counted = lanes(High=sent)
+        traffic.sample()
+        clock.now += 1
+    assert traffic.since(0)["archive"]["points"] == [(501.0, 1000.0)]
+
+
 def test_ten_minutes_of_traffic_are_kept(clock: Clock) -> None:
     """Of a destination that is no more, too; and other lanes begin anew."""
     counted = lanes(High=0)

@@ -63,6 +63,18 @@ def test_rates_are_over_what_came_while_it_came() -> None:
     assert (later["aveRecvRate"], later["aveRecvRateWindow"]) == (8000.0, 0.0)
 
 
+def test_rates_go_on_when_the_clock_was_set_back() -> None:
+    """What came in a time that is still to come is no part of the window, and not kept until then."""
+    known = Receptions()
+    known.note(_report(), NOW)
+    for after in (0, -3600, -3599, -3598):
+        known.progress([["a", 1_000_000, 0, 0]], NOW + after * SECOND)
+    (source,) = known.sources(EVERYTHING, NOW - 3598 * SECOND)
+    assert source["aveRecvRateWindow"] == 3 * 1_000_000 * 8000 / (10 * SECOND)
+    (peer,) = known._sources.values()
+    assert len(peer.recent) == 3
+
+
 def test_what_came_and_went_between_two_reports_counts() -> None:
     """A transfer that is over before anybody looked brings its bytes with its end."""
     known = Receptions()

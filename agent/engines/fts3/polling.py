@@ -6,6 +6,7 @@ it is not, because a file may be through long before its job is.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -68,7 +69,7 @@ class Poller:
         self._end_unwanted()
         jobs = self._files.jobs(SUBMITTED, ENDING)
         fresh = any(job.number not in self._looked for job in jobs)
-        self._looked = {job.number: self._looked.get(job.number, 0.0) for job in jobs}
+        self._looked = {job.number: self._looked.get(job.number, -math.inf) for job in jobs}
         moved = sum(self._look_at(piece) for piece in _pieces(jobs, _JOBS_AT_ONCE))
         if moved:
             self._wake_submitter()
@@ -138,7 +139,7 @@ class Poller:
     def _due(self, job: Job, seen: ServiceJob) -> bool:
         if seen.state.over or job.state == ENDING or seen.state is JobState.UNKNOWN:
             return True
-        return time.time() - self._looked[job.number] >= self._settings.files_every
+        return time.monotonic() - self._looked[job.number] >= self._settings.files_every
 
     def _look_into(self, jobs: Sequence[Job]) -> int:
         client = self._client()
@@ -146,7 +147,7 @@ class Poller:
             found = client.jobs.statuses([job.id for job in jobs], _FIELDS)
         moved, now = 0, time.time()
         for job in jobs:
-            self._looked[job.number] = now
+            self._looked[job.number] = time.monotonic()
             seen = found.jobs.get(job.id)
             if job.id in found.missing:
                 moved += self._lost(job)

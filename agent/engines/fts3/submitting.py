@@ -76,7 +76,7 @@ class Submitter:
         self._posting: set[int] = set()
         self._failed: LaneSyncError | None = None
         self._probing = False
-        self._banned: dict[int, float] = {}  # link -> when to try again
+        self._banned: dict[int, float] = {}  # link -> when to try again, by the clock that never jumps
 
     def posting(self, job: int) -> bool:
         """It may reach the service at any moment."""
@@ -124,7 +124,7 @@ class Submitter:
         made = False
         for link, waiting in queues.items():
             room = self._settings.window - under_way.get(link, 0)
-            if room > 0 and self._banned.get(link, 0.0) <= now:
+            if room > 0 and self._banned.get(link, 0.0) <= time.monotonic():
                 made |= self._one(link, waiting, shares, room, places, now)
         return made
 
@@ -271,7 +271,7 @@ class Submitter:
         going = self._files.going(job.number)
         now = time.time()
         if error.kind is Kind.BANNED:
-            self._banned[job.link] = now + self._settings.ban_recheck
+            self._banned[job.link] = time.monotonic() + self._settings.ban_recheck
             due = now + self._settings.ban_recheck
             self._files.advance(job, [], [Again(g.number, due, g.tries) for g in going])
             if facts is not None:
