@@ -87,7 +87,7 @@ class JetstreamEngine(FarVerbs, ShareVerbs):
     # The connection
 
     def connect(self) -> Capabilities:
-        self._session.api()
+        self._session.ask()
         info, extensions = self._session.info, self._session.extensions
         facts = {name: info.get(name) for name in ("version", "serverId", "serverName")}
         return Capabilities(

@@ -102,6 +102,14 @@ class Session:
             self._require_open()
             return api
 
+    def ask(self) -> None:
+        """Raises what `api` raises unless the server answers now: one that hangs keeps its connections."""
+        before = self._api
+        api = self.api()
+        if api is before:
+            with agent_errors():
+                self.info = api.server.getServerInfo()
+
     def _require_open(self) -> None:
         if self._closed.is_set():
             raise outcome.UnreachableError("the connection to this server was closed by the agent")

@@ -25,6 +25,7 @@ from agent.model.spec import (
 from agent.planning.destination import destination_digest
 from agent.reconcile.delivered import Delivered
 from agent.reconcile.dependencies import Awaited
+from agent.reconcile.doubts import Doubts
 from agent.reconcile.heartbeats import Heartbeats
 from agent.reconcile.meters import Meters
 from agent.reconcile.queue import WorkQueue
@@ -80,6 +81,7 @@ class Context:
     alerts_changed: threading.Event = field(default_factory=threading.Event)  # there may be one to tell
     meters: Meters = field(default_factory=Meters)
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
+    doubts: Doubts = field(default_factory=Doubts)
     orphaned: set[tuple[str, str]] = field(
         default_factory=set
     )  # (mapping, destination): transfers may run on
@@ -96,6 +98,11 @@ class Context:
     def connected(self, server: str) -> Connected | None:
         with self._lock:
             return self._servers.get(server)
+
+    def doubt(self, server: str) -> None:
+        """It did not answer: one looks whether it still does, and nobody else asks before that."""
+        self.doubts.note(server)
+        self.queue.add(Key(Kind.SERVER, server), urgent=True)
 
     def set_connected(self, server: str, connected: Connected | None) -> None:
         with self._lock:

@@ -119,7 +119,8 @@ def judge(found: Findings, now: float) -> Outcome:
     if found.suspects:
         return Stalled(Reason.SOURCE_SUSPECT, _suspect_text(found), RECHECK)
     if found.failures.consecutive:
-        left = max(0.0, found.failures.next_retry_at - now)
+        left = found.failures.next_retry_at - now
+        left = left if left > 0 else RETRY_SECONDS  # tried again, and what came of it is not seen yet
         if found.failures.consecutive >= PERSON_AFTER:
             return Stalled(Reason.FILES_FAILED, f"{found.failures.last_error}; trying on", left)
         return Wait(Reason.RETRYING, left)

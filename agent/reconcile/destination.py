@@ -41,7 +41,7 @@ def reconcile_destination(context: Context, name: str, report: Report) -> Outcom
     if spec is None:
         return _remove(context, name, report)
     connected = context.connected(spec.server)
-    if connected is None:
+    if connected is None or context.doubts.turned_away(spec.server, report.key):
         report.message = f"waits for Server/{spec.server}"
         return Wait(Reason.DEPENDENCY_NOT_READY)
     state = connected.engine.observe(context.state.agent_id)

@@ -21,7 +21,7 @@ from agent.model.outcome import (
     UnreachableError,
     Wait,
 )
-from agent.model.spec import Key, Kind, Spec, digest, key_of
+from agent.model.spec import DestinationSpec, Key, Kind, Spec, digest, key_of
 from agent.planning.backoff import delay
 from agent.reconcile.alerts import reconcile_alert
 from agent.reconcile.context import Context
@@ -130,6 +130,8 @@ class Loop:
         try:
             return self._reconcile(key, hints, report)
         except UnreachableError as error:
+            if isinstance(spec := self.context.desired.get(key), DestinationSpec):
+                self.context.doubt(spec.server)
             return Retry(str(error), Reason.SERVER_UNREACHABLE)
         except RetryableError as error:
             return Retry(str(error))

@@ -23,6 +23,7 @@ from agent.model.outcome import (
     PermanentError,
     Retry,
     RetryableError,
+    UnreachableError,
 )
 from agent.model.plan import DeletePaths, Plan, TrashPaths
 from agent.model.spec import Key, Kind, MappingSpec, digest
@@ -177,8 +178,10 @@ class Mappings:
         found.blocked_by = waits_for(context, spec)
         delivery = Delivery(context.desired.destinations[destination], memory, found)
         self._due(spec, destination, memory)
-        connected = context.reached(delivery.destination)
-        if connected is None or context.destination_id(destination, connected) is None:
+        connected, server = context.reached(delivery.destination), delivery.destination.server
+        if connected is not None and context.doubts.turned_away(server, Key(Kind.MAPPING, spec.name)):
+            found.reachable, found.blocked_by = False, f"Server/{server}"
+        elif connected is None or context.destination_id(destination, connected) is None:
             found.reachable = False
             found.blocked_by = f"Destination/{destination}"
         else:
@@ -192,6 +195,8 @@ class Mappings:
         try:
             step(delivery)
         except RetryableError as error:
+            if isinstance(error, UnreachableError):
+                self.context.doubt(delivery.destination.server)
             delivery.found.error = str(error) or type(error).__name__
             log.warning("will try again", destination=delivery.destination.name, error=delivery.found.error)
         except PermanentError as error:
@@ -241,6 +246,14 @@ class Mappings:
             delivery.memory.pending |= WHOLE  # a retry may have succeeded: only a whole look can tell
         delivery.found.failures = before
 
+    def _look_at_retry(self, delivery: Delivery) -> None:
+        """The end of a back-off that began before this look, or before the agent did, asks for another look:
+        only a whole one tells that what failed is over."""
+        memory, clock = delivery.memory, self.context.clock
+        left = delivery.found.failures.next_retry_at - clock.time()
+        if left > 0:
+            memory.survey_due = min(memory.survey_due, clock.monotonic() + left)
+
     def _act(self, spec: MappingSpec, delivery: Delivery) -> None:
         context, memory, found = self.context, delivery.memory, delivery.found
         surveyed = delivery.surveyed or Survey()
@@ -281,6 +294,7 @@ class Mappings:
                 memory.unsealed.learn(surveyed.unsealed, surveyed.looked)
             if plan.suspects:
                 memory.survey_due = min(memory.survey_due, now + RECHECK)
+            self._look_at_retry(delivery)
             for later in plan.later:
                 wait = next_look(spec, later.due, context.clock.time())
                 memory.survey_due = min(memory.survey_due, now + wait)

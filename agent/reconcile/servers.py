@@ -59,9 +59,23 @@ class Servers:
         self._running: dict[str, _Running] = {}
         self._launches = 0
         self._failures: dict[str, int] = {}
+        self._missed: set[str] = set()  # servers that may have told what nobody heard
         self._lock = threading.Lock()
 
     def reconcile(self, name: str, report: Report) -> Outcome:
+        """Whatever comes of it, those that waited to know are woken."""
+        try:
+            return self._reconcile(name, report)
+        finally:
+            queue, attempts = self._context.queue, self._context.state.attempts
+            for key in self._context.doubts.over(name):
+                queue.add(key)
+            if name in self._missed:
+                self._missed.discard(name)
+                for pending in attempts.pending():
+                    queue.add(Key(Kind.MAPPING, mapping_name(pending.mapping)))
+
+    def _reconcile(self, name: str, report: Report) -> Outcome:
         spec = self._context.desired.servers.get(name) or self._still_needed(name)
         running = self._running.get(name)
         if running is not None and (spec != running.spec or not _alive(running)):
@@ -176,12 +190,11 @@ class Servers:
 
     def _changed(self, name: str, kind: str, found: str) -> None:
         """A hint from the engine: find whom it is about."""
-        queue, attempts = self._context.queue, self._context.state.attempts
+        queue = self._context.queue
         if kind == "server":
-            # What happened meanwhile was not told: look after everything that is on its way.
-            for pending in (Key(Kind.MAPPING, mapping_name(a.mapping)) for a in attempts.pending()):
-                queue.add(pending)
-            queue.add(Key(Kind.SERVER, name))
+            # Whether it answers is asked once; then everything that is on its way looks after itself.
+            self._missed.add(name)
+            queue.add(Key(Kind.SERVER, name), urgent=True)
         elif kind == "destination":
             for key in self._destinations(name, found):
                 queue.add(key)

@@ -1,9 +1,11 @@
-"""One is in trouble, and the others are delivered: a destination that nobody answers for, a source that
-changes without end, an object that is invalid."""
+"""One is in trouble, and the others are delivered: a destination that nobody answers for, a server
+that hangs, a source that changes without end, an object that is invalid."""
 
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +13,9 @@ from pathlib import Path
 
 import pytest
 from agents import World, free_port
-from servers import eventually
+from servers import Server, eventually
+
+from agent.reconcile.loop import WORKERS
 
 pytestmark = pytest.mark.e2e
 
@@ -26,6 +30,19 @@ apiVersion: lanesync/v1
 kind: Destination
 metadata: {{name: dead}}
 spec: {{server: sender, address: {address}, port: {port}}}
+"""
+
+HANGING = """
+---
+apiVersion: lanesync/v1
+kind: Server
+metadata: {{name: hanging}}
+spec: {{engine: jetstream, address: 127.0.0.1, port: {server}}}
+---
+apiVersion: lanesync/v1
+kind: Destination
+metadata: {{name: hanging}}
+spec: {{server: hanging, address: 127.0.0.1, port: {port}}}
 """
 
 EXPLODING = """
@@ -89,6 +106,43 @@ def test_a_destination_that_does_not_answer_holds_up_no_other(w: Many) -> None:
     w.go_on()
     lost = [w.object("Mapping", f"lost{number}") for number in range(MAPPINGS)]
     assert not any(each["ready"] for each in lost)
+
+
+def test_a_server_that_hangs_holds_up_no_other(w: Many) -> None:
+    """It takes connections and says nothing, so that each question costs a time-out. It is asked a few times,
+    and not by each of its mappings; when it answers again they are all delivered."""
+    hung = [
+        w.mapping(f"hung{number}", f"/hung{number}", source=str(w.source / str(number % MAPPINGS))).replace(
+            "destination: archive", "destination: hanging"
+        )
+        for number in range(4 * MAPPINGS)
+    ]
+    targets = [w.received / f"hung{number}" for number in range(4 * MAPPINGS)]
+    server = Server(w.directory / "hanging", None, {})
+    try:
+        w.write(HANGING.format(server=server.port, port=w.port), *hung, *w.good())
+        w.start()
+        eventually(
+            lambda: all((at / "first").exists() for at in targets), seconds=90, what="all at the start"
+        )
+        w.in_sync()
+        os.kill(server.pid, signal.SIGSTOP)
+        w.go_on()
+        eventually(
+            lambda: not w.object("Server", "hanging")["ready"], seconds=60, what="a server found to hang"
+        )
+        w.add("last")
+        eventually(lambda: w.delivered("last"), seconds=90, what="what came last")
+        asked = re.findall(
+            r"will try again.*destination=hanging", re.sub(r"\x1b\[[0-9]*m", "", w.log.read_text())
+        )
+        assert len(asked) <= 2 * WORKERS
+        os.kill(server.pid, signal.SIGCONT)
+        eventually(lambda: all((at / "last").exists() for at in targets), seconds=90, what="all in the end")
+        w.in_sync()
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+        server.stop()
 
 
 def test_a_source_that_changes_without_end_holds_up_no_other(w: Many) -> None:
