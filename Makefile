@@ -26,6 +26,7 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+# Beside the peers that are installed, at small sizes; `python -m bench --record` measures what the page tells.
 bench: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m bench
 

@@ -1,4 +1,4 @@
-"""`python -m bench`: measure, and write docs/benchmarks.md."""
+"""Measure LaneSync beside its peers: quick sizes, printed; or those of the page, written to it."""
 
 from __future__ import annotations
 
@@ -7,110 +7,123 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench import delta, fts3, large, machine, many, nochange, reaction, report, small
+from bench import catalogue, machine, processes, record, report
+from bench.catalogue import MEMORY, Workload
 from bench.measure import Result, say
-from bench.workload import FULL, QUICK, Scale
+from bench.record import Record
+from bench.workload import QUICK, TINY, Scale
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
-MEMORY = Path("/dev/shm")
-
-Workload = Callable[[Path], Result]
+_HELP = """\
+examples:
+  python -m bench                        every workload at quick sizes, printed (make bench)
+  python -m bench large wan              two of them
+  python -m bench --record               everything at full size, into docs/benchmarks.md
+  python -m bench wan --record           one of them, in place of its section of the page
+  python -m bench --page                 the page again from what has been measured
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    options = _parse(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        workloads = catalogue.chosen(options.names)
+    except ValueError as error:
+        parser.error(str(error))
+    target = options.output or (PAGE if options.record else None)
+    if options.page:
+        return _write(options.output or PAGE)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started ends
-    scale = QUICK if options.quick else FULL if options.full else Scale()
-    if options.unchanged:
-        scale = replace(scale, unchanged_files=tuple(options.unchanged))
+    processes.adopt()
+    scale = TINY if options.tiny else Scale() if options.record else QUICK
     folder = Path(tempfile.mkdtemp(prefix="lanesync-bench-", dir=options.directory))
     folder.chmod(0o755)  # some peers are not who we are
-    shape = machine.shape(folder.parent, MEMORY)
-    results: list[Result] = []
-    failed: list[str] = []
     try:
-        for name, (base, workload) in _workloads(scale, folder).items():
-            if options.only and not any(name.startswith(wanted) for wanted in options.only):
-                continue
-            try:
-                results.append(_one(name, base, workload))
-            except Exception as error:
-                traceback.print_exc()
-                failed.append(f"{name} ({type(error).__name__})")
+        failed = _measure(workloads, scale, folder, " ".join(["python -m bench", *arguments]), target)
     finally:
+        say("clearing up …")
         shutil.rmtree(folder, ignore_errors=True)
-    if not results and not failed:
-        say(
-            f"no workload is named {', '.join(options.only)}; "
-            f"there are {', '.join(_workloads(scale, folder))}"
-        )
-        return 2
-    command = " ".join(["python -m bench", *arguments])
-    remark = (
-        "A `--quick` run: smaller sizes, fewer rounds. Not the figures of record." if options.quick else ""
-    )
-    if failed:
-        remark = f"{remark} Failed, and so not measured: {', '.join(failed)}.".strip()
-    text = report.page(shape, command, results, remark)
-    print(text)
-    target = options.output or (None if options.only else PAGE)
-    if target is not None:
-        report.write(target, text, results)
-        say(f"written: {target}")
+    for line in failed:
+        say(f"failed, and so not measured: {line}")
     return 1 if failed else 0
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument("--quick", action="store_true", help="smaller sizes, three rounds")
-    sizes.add_argument("--full", action="store_true", help="the largest sizes, every peer; takes hours")
-    parser.add_argument(
-        "--unchanged",
-        action="append",
-        type=int,
-        metavar="FILES",
-        help="size of the no-change pass instead of the usual ones, for example 1000000 (repeatable)",
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=__doc__,
+        epilog=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a workload (repeatable)")
-    parser.add_argument("--output", type=Path, help="page to write; with --only none is written unless named")
+    names = ", ".join(workload.name for workload in catalogue.WORKLOADS)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"workload; all when none is named: {names}")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--record", action="store_true", help="full sizes, written to the page (45 minutes)")
+    sizes.add_argument("--page", action="store_true", help="measure nothing: write the page again")
+    sizes.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)  # whether everything works
+    parser.add_argument(
+        "--output", type=Path, metavar="PAGE", help="page to write, images and raw data beside it"
+    )
     parser.add_argument("--directory", help="where to measure on disk [default: the temporary folder]")
-    return parser.parse_args(arguments)
+    return parser
 
 
-def _workloads(scale: Scale, disk: Path) -> dict[str, tuple[Path, Workload]]:
-    """Name -> where its files go, and what measures it."""
-    found: dict[str, tuple[Path, Workload]] = {
-        "large": (disk, partial(large.run, scale=scale)),
-        "delta": (disk, partial(delta.run, scale=scale)),
-        "small-disk": (disk, partial(small.run, scale=scale, name="small-disk")),
-        "small-memory": (MEMORY, partial(small.run, scale=scale, name="small-memory")),
-    }
-    for files in scale.unchanged_files:
-        found[f"nochange-{files}"] = (disk, partial(nochange.run, scale=scale, files=files))
-    found["fts3"] = (MEMORY, partial(fts3.run, scale=scale))
-    found["many"] = (disk, partial(many.run, scale=scale))
-    found["reaction"] = (disk, partial(reaction.run, scale=scale))
-    return found
+def _measure(
+    workloads: Sequence[Workload], scale: Scale, folder: Path, command: str, target: Path | None
+) -> list[str]:
+    """Each that is through is on the page at once: a run that is cut short keeps what it has. Returns what
+    failed."""
+    left = sum(workload.seconds[scale.name] for workload in workloads)
+    failed: list[str] = []
+    for workload in workloads:
+        expected = workload.seconds[scale.name]
+        say(f"{workload.name}: about {_minutes(expected)} of about {_minutes(left)} …")
+        left -= expected
+        shape = machine.shape(folder, MEMORY)
+        begun = time.monotonic()
+        try:
+            results = _one(workload, scale, folder)
+        except Exception as error:
+            traceback.print_exc()
+            failed.append(f"{workload.name} ({type(error).__name__})")
+            continue
+        taken = time.monotonic() - begun
+        done = Record(workload.name, scale.name, command, shape, taken, results)
+        print("\n".join(report.section(done)), end="\n\n", flush=True)
+        say(f"{workload.name}: took {_minutes(taken)}")
+        if target is not None:
+            record.save(report.data(target), done)
+            _write(target)
+    return failed
 
 
-def _one(name: str, base: Path, workload: Workload) -> Result:
-    """Measure below a folder of its own. What is in memory is gone afterwards; what is on disk stays to the
-    end of the run, see `Target`."""
-    say(f"{name} …")
-    work = Path(tempfile.mkdtemp(prefix=f"lanesync-bench-{name}-", dir=base))
+def _one(workload: Workload, scale: Scale, disk: Path) -> list[Result]:
+    """Measure below a folder of its own."""
+    work = Path(
+        tempfile.mkdtemp(prefix=f"lanesync-bench-{workload.name}-", dir=MEMORY if workload.memory else disk)
+    )
     work.chmod(0o755)
     try:
-        return workload(work)
+        return workload.run(work, scale)
     finally:
-        if base == MEMORY:
+        if not workload.leaves:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _write(target: Path) -> int:
+    report.write(target, record.load(report.data(target)))
+    say(f"written: {target}")
+    return 0
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from bench.measure import Contender, Result, alternate
 from bench.workload import Scale, Target
 
 NAME = "delta"
+SIZE = "size (bytes)"
+RSYNC = "rsync daemon"
 BLOCK = 64 << 10
 CHANGED = 100  # one block of so many
 
@@ -30,6 +32,8 @@ def run(work: Path, scale: Scale) -> Result:
         NAME,
         f"One file of {scale.delta_bytes / (1 << 30):g} GiB, 1 % of its blocks changed in place",
         baseline=ours.PUBLISHED,
+        told_wire=True,
+        facts={SIZE: float(scale.delta_bytes)},
     )
 
     def prepare() -> None:
@@ -53,7 +57,7 @@ def run(work: Path, scale: Scale) -> Result:
         if daemon is None:
             result.missing.append("rsync")
         else:
-            contenders.append(contender("rsync daemon", lambda: daemon.send(str(source), target.name)))
+            contenders.append(contender(RSYNC, lambda: daemon.send(str(source), target.name)))
         alternate(result, contenders, scale.rounds)
     result.notes.append(
         f"One block of {BLOCK >> 10} KiB in {CHANGED} is new. rsync compares and sends differences; we "

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import requests
 
@@ -100,7 +100,11 @@ def run(work: Path, scale: Scale) -> Result:
     title = f"{shape.total:,} files over {shape.sources * shape.destinations} links of FTS3, nothing copied"
     result = Result(NAME, title, baseline=SUBMITTED)
     folders = list(_sources(work / "data", shape))
-    options = {"copy": False, "default_active": 10 * shape.total, "max_copies": 10 * shape.total}
+    options: dict[str, Any] = {
+        "copy": False,
+        "default_active": 10 * shape.total,
+        "max_copies": 10 * shape.total,
+    }
     with start_double(work / "double", **options) as double:
         double.settings(engine_paused=True)
         result.add({BARE: _bare(double, shape)})

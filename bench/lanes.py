@@ -1,32 +1,38 @@
 """Lanes under load: does each get its share, and how soon does a change act?
 
-    python -m bench.lanes [--seconds 30] [--rate KBITS] [--output docs/benchmarks-lanes.md]
-
-Two servers on loopback; every lane has more to send than it can. Files are neither read nor written, so that
-it is the line between the servers that is shared. With a rate the destination is limited to it.
+Every lane has more to send than it can. The file is sparse and never ends, so that it is the line between
+the servers that is shared.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
-import sys
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.jetstream import APIInterface
 from agent.jetstream.constants import TRANSFER_FLAG_NONE
-from bench import chart
-from bench.measure import say
-from bench.ours import Pair, server_pair
+from bench import link
+from bench.link import Shape
+from bench.measure import RATE, Result, say
+from bench.ours import Pair, distant_pair, server_pair
+from bench.workload import Scale
 
+NAME = "lanes"
+FAST, LIMITED, WAN = "lanes-fast", "lanes-limited", "lanes-wan"
 SHARES = {"High": 0.70, "Normal": 0.25, "Low": 0.05, "Idle": 0.0}
-WINDOW = 5.0
-WARM = 1.5  # seconds that are left out after a start
+TOGETHER, ALONE, IDLE_ALONE = "all lanes together", "one lane alone", "the idle lane alone"
+WORST = "worst distance of a lane from its share over any window (points)"
+FLIP = "a change of priority acts, longest (s)"
+TRIP = "round trip (s)"
+WINDOW, WARM = 5.0, 1.5  # seconds; the second are left out after a start
+TOLD_SECONDS = 0.2  # between two reports of progress
+LIMIT = 500_000.0  # kbit/s
+LINE = Shape(delay=0.05, rate=1e9, loss=0.001)
+FLIPS = 7
 
 Counts = list[tuple[float, dict[str, int]]]
 """(monotonic time, bytes so far by lane)."""
@@ -35,15 +41,9 @@ Counts = list[tuple[float, dict[str, int]]]
 @dataclass(frozen=True)
 class Found:
     counts: Counts
-    alone: float  # bytes/s of one lane alone
-    idle_alone: float  # bytes/s of the idle lane alone
-    flips: list[float]  # seconds from a change of priority until the other transfer moves
-
-    @property
-    def rate(self) -> float:
-        return sum(_between(self.counts[0], self.counts[-1]).values()) / (
-            self.counts[-1][0] - self.counts[0][0]
-        )
+    alone: float  # Mbit/s of one lane alone
+    idle_alone: float  # Mbit/s of the idle lane alone
+    flips: list[float]  # seconds from a change of priority until the other transfer is seen to move
 
     @property
     def worst(self) -> dict[str, float]:
@@ -64,6 +64,11 @@ def _between(first: tuple[float, dict[str, int]], last: tuple[float, dict[str, i
     return {lane: last[1].get(lane, 0) - first[1].get(lane, 0) for lane in SHARES}
 
 
+def _rate(counts: Counts) -> float:
+    """Mbit/s of all lanes."""
+    return sum(_between(counts[0], counts[-1]).values()) * 8e-6 / (counts[-1][0] - counts[0][0])
+
+
 class Load:
     """Transfers that never end, until they are taken away."""
 
@@ -81,7 +86,9 @@ class Load:
             self._manifest,
             priority=priority,
             priorityLane=lane,
+            minCipher=self._pair.cipher,
             transferFlags=TRANSFER_FLAG_NONE,
+            **self._pair.account,
         )
         return str(made["transferId"])
 
@@ -106,7 +113,7 @@ def alone(pair: Pair, load: Load, lane: str, seconds: float) -> float:
     time.sleep(WARM)
     counts = watch(pair.api, pair.destination, seconds)
     load.end(transfer)
-    return sum(_between(counts[0], counts[-1]).values()) / (counts[-1][0] - counts[0][0])
+    return _rate(counts)
 
 
 def flip(api: APIInterface, load: Load) -> float:
@@ -125,87 +132,67 @@ def flip(api: APIInterface, load: Load) -> float:
     return taken
 
 
-def measure(folder: Path, seconds: float, rate: float | None) -> Found:
-    with server_pair(folder / "servers", folder / "received") as pair:
-        pair.api.send.setPriorityLanes(pair.destination, SHARES)
-        if rate is not None:
-            pair.api.send.setSendRateMax(pair.destination, rate)
-        load = Load(pair, folder)
-        single = statistics.median(alone(pair, load, "High", 5.0) for _ in range(3))
-        transfers = [load.begin(lane) for lane in SHARES]
-        time.sleep(WARM)
-        counts = watch(pair.api, pair.destination, seconds)
-        load.end(*transfers)
-        say("  all lanes: done")
-        idle = alone(pair, load, "Idle", 5.0)
-        return Found(counts, single, idle, [flip(pair.api, load) for _ in range(9)])
+def measure(pair: Pair, folder: Path, seconds: float) -> Found:
+    """One lane alone before and after all together, so that a machine that changes its pace is told."""
+    pair.api.send.setPriorityLanes(pair.destination, SHARES)
+    load = Load(pair, folder)
+    part = seconds / 4
+    before = alone(pair, load, "High", part)
+    transfers = [load.begin(lane) for lane in SHARES]
+    time.sleep(WARM)
+    counts = watch(pair.api, pair.destination, seconds)
+    load.end(*transfers)
+    after = alone(pair, load, "High", part)
+    idle = alone(pair, load, "Idle", part)
+    return Found(counts, (before + after) / 2, idle, [flip(pair.api, load) for _ in range(FLIPS)])
 
 
-def page(found: Found, rate: float | None) -> str:
-    line = "as fast as the machine can" if rate is None else f"limited to {rate / 1000:g} Mbit/s"
-    moved = _between(found.counts[0], found.counts[-1])
+def run(work: Path, scale: Scale) -> list[Result]:
+    """Unlimited and with a rate on loopback, and on a long line."""
+    found = []
+    for name, rate in ((FAST, None), (LIMITED, LIMIT)):
+        folder = work / name
+        with server_pair(folder / "servers", folder / "received") as pair:
+            if rate is not None:
+                pair.api.send.setSendRateMax(pair.destination, rate)
+            line = "as fast as the machine can" if rate is None else f"limited to {rate / 1000:g} Mbit/s"
+            found.append(told(name, line, 0.0, measure(pair, folder, scale.lanes_seconds)))
+            say(f"  {NAME}: {line}: done")
+    if reason := link.missing():
+        found[0].missing.append(f"a long line: {reason}")
+        return found
+    with _far_away(work / WAN) as pair:
+        line = "100 ms round trip, 1 Gbit/s, 0.1 % lost"
+        found.append(told(WAN, line, 2 * LINE.delay, measure(pair, work / WAN, scale.lanes_seconds)))
+    return found
+
+
+@contextmanager
+def _far_away(folder: Path) -> Iterator[Pair]:
+    with ExitStack() as stack:
+        line = stack.enter_context(link.line(LINE))
+        stack.enter_context(link.entered(line.near))
+        yield stack.enter_context(distant_pair(folder, folder / "received", line))
+
+
+def told(name: str, line: str, trip: float, found: Found) -> Result:
+    """As a table of rates; what each lane got as notes; the shares over time as the chart."""
+    result = Result(name, f"All lanes have more to send than they can, {line}", ALONE, unit=RATE)
+    result.add({TOGETHER: _rate(found.counts), ALONE: found.alone, IDLE_ALONE: found.idle_alone})
+    moved, worst = _between(found.counts[0], found.counts[-1]), found.worst
     total = sum(moved.values()) or 1
-    worst, rows = found.worst, []
+    result.facts = {WORST: max(worst.values()), FLIP: max(found.flips), TRIP: trip}
     for lane, share in SHARES.items():
-        got, far = moved[lane] / total, worst[lane]
-        rows.append(f"| {lane} | {share:.0%} | {got:.2%} | {far:.2f} | {moved[lane] / 1e6:,.0f} |")
-    together, single, idle = (
-        f"{rate * 8e-6:,.0f} Mbit/s" for rate in (found.rate, found.alone, found.idle_alone)
-    )
+        result.notes.append(
+            f"Lane {lane}: {share:.0%} asked, {moved[lane] / total:.2%} got, {worst[lane]:.2f} points off in "
+            f"the worst {WINDOW:g} s."
+        )
     middle, most = statistics.median(found.flips) * 1000, max(found.flips) * 1000
-    return "\n".join(
-        [
-            f"## All lanes have more to send than they can, {line}",
-            "",
-            f"| lane | asked | got | worst {WINDOW:g} s, points | MB |",
-            "|---|---:|---:|---:|---:|",
-            *rows,
-            "",
-            f"- all lanes together {together}; one lane alone {single}: {found.rate / found.alone:.1%}",
-            f"- the idle lane, with nothing else to send, {idle}",
-            f"- a change of priority moves the other transfer after {middle:.0f} ms in the middle, "
-            f"{most:.0f} ms at most, of {len(found.flips)}; progress is told five times a second, so up to "
-            "200 ms of this are the telling",
-            "",
-        ]
+    result.notes.append(
+        f"A change of priority moves the other transfer after {middle:.0f} ms in the middle, {most:.0f} ms "
+        f"at most, of {len(found.flips)}; progress is told five times a second, so up to 200 ms are the "
+        "telling."
     )
-
-
-def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.lanes", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument(
-        "--rate", type=float, action="append", default=[], help="kbit/s; 0 = no limit (repeatable)"
-    )
-    parser.add_argument("--output", type=Path, help="page to write, its charts in images/ beside it")
-    options = parser.parse_args(arguments)
-    parts = [
-        "# Benchmarks: lanes",
-        "",
-        (__doc__ or "").split("\n\n")[2].strip(),
-        "Written by `python -m bench.lanes`.",
-        "",
-    ]
-    for number, given in enumerate(options.rate or [0.0, 500_000.0]):
-        rate = given or None
-        with tempfile.TemporaryDirectory(
-            prefix="lanesync-lanes-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None
-        ) as folder:
-            found = measure(Path(folder), options.seconds, rate)
-        parts.append(page(found, rate))
-        if options.output is not None:
-            name = f"bench-lanes-{number + 1}.svg"
-            shares = [(at - found.counts[0][0], moved) for at, moved in found.counts]
-            image = options.output.parent / "images" / name
-            image.parent.mkdir(parents=True, exist_ok=True)
-            image.write_text(chart.shares("Share of each lane, by second", shares, SHARES), encoding="utf-8")
-            parts.append(f"![Share of each lane over time](images/{name})\n")
-    text = "\n".join(parts)
-    print(text)
-    if options.output is not None:
-        options.output.write_text(text, encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    start = found.counts[0][0]
+    result.timeline, result.shares = [(at - start, lanes) for at, lanes in found.counts], dict(SHARES)
+    return result

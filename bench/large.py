@@ -13,6 +13,11 @@ from bench.measure import Contender, Result, alternate
 from bench.workload import Scale, Target
 
 NAME = "large"
+SENDFILE = "sendfile loop"
+RSYNC, RSYNC_SSH, SCP, RCLONE = "rsync daemon", "rsync over ssh", "scp", "rclone, WebDAV"
+XRDCP, GRIDFTP = "xrdcp", "GridFTP, two streams"
+PEERS = (RSYNC, RSYNC_SSH, SCP, RCLONE, XRDCP, GRIDFTP)
+SLOW = (RSYNC_SSH, SCP, RCLONE)
 
 
 def _peers(stack: ExitStack, work: Path, received: Path) -> dict[str, others.Send | None]:
@@ -20,12 +25,12 @@ def _peers(stack: ExitStack, work: Path, received: Path) -> dict[str, others.Sen
     daemon = stack.enter_context(peers.rsync_daemon(work / "rsync", received))
     ssh = stack.enter_context(overssh.ssh_server(work / "ssh", received))
     return {
-        "rsync daemon": daemon and daemon.send,
-        "rsync over ssh": ssh and ssh.rsync,
-        "scp": ssh and ssh.scp,
-        "rclone, WebDAV": stack.enter_context(others.rclone(work / "rclone", received)),
-        "xrdcp": stack.enter_context(others.xrootd(work / "xrootd", received)),
-        "GridFTP, two streams": stack.enter_context(others.gridftp(work / "gridftp", received)),
+        RSYNC: daemon.send if daemon else None,
+        RSYNC_SSH: ssh.rsync if ssh else None,
+        SCP: ssh.scp if ssh else None,
+        RCLONE: stack.enter_context(others.rclone(work / "rclone", received)),
+        XRDCP: stack.enter_context(others.xrootd(work / "xrootd", received)),
+        GRIDFTP: stack.enter_context(others.gridftp(work / "gridftp", received)),
     }
 
 
@@ -39,40 +44,40 @@ def run(work: Path, scale: Scale) -> Result:
     target = Target(received, keep=False)
     trees.make_file(source, scale.large_bytes)
     wanted = trees.fingerprint(source.parent)  # reads it: the page cache is warm
-    result = Result(
-        NAME,
-        f"One file of {scale.large_bytes / (1 << 30):g} GiB, cold destination, checksums on",
-        baseline=ours.PUBLISHED,
-    )
+    title = f"One file of {scale.large_bytes / (1 << 30):g} GiB, cold destination, checksums on"
+    result = Result(NAME, title, baseline=ours.PUBLISHED)
+    result.facts[GIB] = scale.large_bytes / (1 << 30)
 
-    def check() -> None:
-        trees.check(target.current, wanted)
+    def contender(run: Callable[[], dict[str, float]], rounds: int | None = None) -> Contender:
+        return Contender(run, target.renew, lambda: trees.check(target.current, wanted), rounds)
 
-    def contender(name: str, send: Callable[[], float]) -> Contender:
-        return Contender(target.timed(name, send), target.renew, check)
+    def theirs(name: str, send: Callable[[], float]) -> Contender:
+        return contender(target.timed(name, send), scale.slow_rounds if name in SLOW else None)
 
     with ExitStack() as stack:
         pair = stack.enter_context(ours.server_pair(work / "servers", received))
         secret = pair.encrypted
         contenders = [
-            Contender(lambda: pair.send(source, f"{target.name}/{source.name}"), target.renew, check),
-            Contender(lambda: secret.send(source, f"{target.name}/{source.name}"), target.renew, check),
-            contender("cp", lambda: peers.copy(str(source), target.current, log)),
-            contender(
-                "sendfile loop", lambda: peers.sendfile_loop(source, target.current / source.name, log)
-            ),
+            contender(lambda: pair.send(source, f"{target.name}/{source.name}")),
+            contender(lambda: secret.send(source, f"{target.name}/{source.name}")),
+            theirs("cp", lambda: peers.copy(str(source), target.current, log)),
+            theirs(SENDFILE, lambda: peers.sendfile_loop(source, target.current / source.name, log)),
         ]
-        sends = _peers(stack, work, received)
-        result.missing += [name for name, send in sends.items() if send is None]
-        for name, send in sends.items():
-            if send is not None:
-                contenders.append(contender(name, partial(_send, send, source, target)))
+        for name, send in _peers(stack, work, received).items():
+            if send is None:
+                result.missing.append(name)
+            else:
+                contenders.append(theirs(name, partial(_send, send, source, target)))
         sync_file_system(work)
         alternate(result, contenders, scale.rounds)
-    result.notes += [
-        "LaneSync's times begin at `createManifest` and include it; `complete` includes the final sync and "
-        "its record. The rows with `+ sync` are the peer's time plus a `syncfs` after it.",
-        "The sendfile loop is one stream between two Python processes that stand ready: no checksum, no "
-        "publication, no resume. rsync and cp include the start of their process (about 10 ms).",
-    ]
+    result.notes += NOTES
     return result
+
+
+GIB = "size (GiB)"
+NOTES = (
+    "LaneSync's times begin at `createManifest` and include it; `complete` includes the final sync and its "
+    "record. The rows with `+ sync` are the peer's time plus a `syncfs` after it.",
+    "The sendfile loop is one stream between two Python processes that stand ready: no checksum, no "
+    "publication, no resume. rsync and cp include the start of their process (about 10 ms).",
+)

@@ -6,6 +6,8 @@ packets between two tun devices. Needs root, `ip` and a C compiler.
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 import os
 import shutil
 import subprocess
@@ -18,6 +20,8 @@ from pathlib import Path
 SOURCE = Path(__file__).with_name("link.c")
 NEAR, FAR = "10.77.0.1", "10.77.0.2"
 MTU = 1500
+_CLONE_NEWNET = 0x40000000  # linux/sched.h
+_numbers_of_lines = itertools.count(1)
 BUFFER = 64 << 20  # most that one socket may hold: several times what such a line carries, for everyone
 
 
@@ -44,6 +48,23 @@ class Line:
         return ["ip", "netns", "exec", where, *command]
 
 
+@contextmanager
+def entered(name: str) -> Iterator[None]:
+    """This thread, what it connects to and what it starts are in a namespace, as long as the block lasts;
+    connections that were made there stay there."""
+    with open("/proc/thread-self/ns/net", "rb") as home, open(f"/run/netns/{name}", "rb") as there:
+        _enter(there.fileno())
+        try:
+            yield
+        finally:
+            _enter(home.fileno())
+
+
+def _enter(namespace: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
+
+
 def missing() -> str:
     """What keeps a line from being made here; empty when nothing does."""
     if os.geteuid() != 0:
@@ -59,7 +80,7 @@ def line(shape: Shape) -> Iterator[Line]:
     """For as long as the block lasts. RuntimeError when it cannot be made."""
     if reason := missing():
         raise RuntimeError(reason)
-    ident = os.getpid()
+    ident = f"{os.getpid()}-{next(_numbers_of_lines)}"
     made = Line(f"ls-near-{ident}", f"ls-far-{ident}")
     with ExitStack() as stack:
         for name in (made.near, made.far):

@@ -5,10 +5,29 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import shutil
 import subprocess
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+
+from agent import __version__
+
+PROGRAMS = (
+    "rsync",
+    "ssh",
+    "rclone",
+    "xrdcp",
+    "globus-url-copy",
+    "lsyncd",
+    "syncthing",
+    "iperf3",
+    "aria2c",
+    "tar",
+    "cp",
+)
+_VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
 
 
 def shape(*folders: Path) -> dict[str, str]:
@@ -17,16 +36,22 @@ def shape(*folders: Path) -> dict[str, str]:
         memory = int(file.readline().split()[1]) / (1 << 20)
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "LaneSync": f"{__version__} {_commit()}".strip(),
         "cores": f"{os.cpu_count()} ({_processor()})",
         "memory": f"{memory:.0f} GiB",
         "kernel": platform.release(),
-        "file systems": ", ".join(f"{folder}: {file_system(folder)}" for folder in folders),
+        "file systems": ", ".join(file_system(folder) for folder in folders),
         "Python": platform.python_version(),
-        "rsync": version("rsync"),
-        "cp": version("cp"),
-        "lsyncd": version("lsyncd"),
-        "load at start": "{:.2f} (1 min), {:.2f} (5 min)".format(*os.getloadavg()[:2]),
+        "programs": "; ".join(f"{program} {version(program)}" for program in PROGRAMS),
+        "load": f"{os.getloadavg()[0]:.2f}",
     }
+
+
+def _commit() -> str:
+    """Of this checkout, when it is one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"({done.stdout.strip()})" if done.returncode == 0 else ""
 
 
 def _processor() -> str:
@@ -47,14 +72,15 @@ def file_system(folder: Path) -> str:
     return kind
 
 
+@cache
 def version(program: str) -> str:
-    """First line of what `program --version` says; "missing" when it is not installed."""
+    """The number of its version; "missing" when it is not installed."""
     if shutil.which(program) is None:
         return "missing"
-    for option in ("--version", "-version"):
+    for option in ("--version", "-version", "-V"):
         done = subprocess.run([program, option], capture_output=True, text=True, check=False, timeout=20)
-        if done.returncode == 0 and done.stdout.strip():
-            return done.stdout.strip().splitlines()[0]
+        if found := _VERSION.search(done.stdout + done.stderr):
+            return found[0]
     return "present"
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from bench import processes
+
+SECONDS, RATE = "s", "Mbit/s"
 
 
 def _nothing() -> None:
@@ -18,26 +21,33 @@ def _nothing() -> None:
 class Contender:
     """Someone who does the work. `run` returns series name -> seconds; the rest is outside the timing.
 
-    `verify` raises when the result is not what the source holds.
+    `verify` raises when the result is not what the source holds. Who is slow may stand back after `rounds`.
     """
 
     run: Callable[[], Mapping[str, float]]
     prepare: Callable[[], None] = _nothing
     verify: Callable[[], None] = _nothing
+    rounds: int | None = None
 
 
 @dataclass
 class Result:
-    """Raw seconds of one workload. `baseline` names the series that all others are divided by."""
+    """Raw numbers of one table. `baseline` names the series that all others are compared with."""
 
     name: str
     title: str
     baseline: str
     series: dict[str, list[float]] = field(default_factory=dict)
+    unit: str = SECONDS  # seconds, of which fewer are better; or a rate, of which more is
     cpu: dict[str, list[float]] = field(default_factory=dict)  # processor seconds of all who took part
+    wire: dict[str, list[float]] = field(default_factory=dict)  # bytes over loopback, headers counted
+    facts: dict[str, float] = field(default_factory=dict)  # figures that are no series, by name with unit
     notes: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     percentiles: bool = False  # many samples: told as p50 and p95, not as every number
+    told_wire: bool = False  # whether the bytes on the wire are to the point
+    timeline: list[tuple[float, dict[str, int]]] = field(default_factory=list)  # (s, bytes so far by lane)
+    shares: dict[str, float] = field(default_factory=dict)  # what each lane of the timeline should get
 
     def add(self, measured: Mapping[str, float]) -> None:
         for name, seconds in measured.items():
@@ -47,9 +57,18 @@ class Result:
         return statistics.median(self.series[name])
 
     def ratio(self, name: str) -> float | None:
-        """How many times the baseline's time; None while there is no baseline."""
-        base = self.median(self.baseline) if self.series.get(self.baseline) else 0.0
-        return self.median(name) / base if base else None
+        """How many times faster the baseline is; None while there is no baseline."""
+        base, own = (self.median(one) if self.series.get(one) else 0.0 for one in (self.baseline, name))
+        over, under = (own, base) if self.unit == SECONDS else (base, own)
+        return over / under if base and under else None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Result:
+        timeline = [(at, moved) for at, moved in found["timeline"]]
+        return cls(**{**found, "timeline": timeline})
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -69,14 +88,21 @@ def alternate(result: Result, contenders: Sequence[Contender], rounds: int) -> R
     for turn in range(rounds):
         for index in order(len(contenders), turn):
             contender = contenders[index]
-            contender.prepare()
-            used = processes.cpu_seconds()
-            measured = contender.run()
-            result.cpu.setdefault(next(iter(measured)), []).append(processes.cpu_seconds() - used)
-            contender.verify()
-            result.add(measured)
-            say(f"  {result.name} {turn + 1}/{rounds}: {_words(measured)}")
+            if contender.rounds is None or turn < contender.rounds:
+                say(f"  {result.name} {turn + 1}/{rounds}: {_words(_once(result, contender))}")
     return result
+
+
+def _once(result: Result, contender: Contender) -> Mapping[str, float]:
+    contender.prepare()
+    used, sent = processes.cpu_seconds(), processes.loopback_bytes()
+    measured = contender.run()
+    name = next(iter(measured))
+    result.wire.setdefault(name, []).append(processes.loopback_bytes() - sent)
+    result.cpu.setdefault(name, []).append(processes.cpu_seconds() - used)
+    contender.verify()
+    result.add(measured)
+    return measured
 
 
 def _words(measured: Mapping[str, float]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench import ours, peers, processes, trees
+from bench import memory, ours, peers, processes, trees
 from bench.measure import Contender, Result, alternate
 from bench.workload import Scale
 
@@ -23,7 +23,10 @@ def run(work: Path, scale: Scale, files: int) -> Result:
     wanted = trees.fingerprint(source)
     result = Result(f"{NAME}-{files}", f"No-change pass over {files:,} files", baseline=APPLY)
     agent, small = ours.agent_for(work / "agent", source), ours.agent_for(work / "small", one)
-    result.notes.append(f"The first delivery by `lanesync apply` took {agent.apply():.2f} s.")
+    with memory.watched() as peaks:
+        result.notes.append(f"The first delivery by `lanesync apply` took {agent.apply():.2f} s.")
+    result.facts.update(peaks.facts)
+    result.notes.append("In it: " + ", ".join(f"{what} {value:.0f}" for what, value in peaks.facts.items()))
     result.notes.append(
         "The fixed cost is what `apply` takes for a tree of one file: it starts the agent and two embedded "
         "transfer servers, compares specs with what the servers report, and ends them again."

@@ -8,19 +8,24 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from agent.jetstream import APIInterface, Jetstream, constants
+from agent.server import accounts
+from agent.server.identity import Identities
 from bench import processes, trees
+from bench.link import FAR, Line
 
 LANESYNC = [sys.executable, "-m", "agent.cli.main"]
 PUBLISHED = "LaneSync, all published"
 COMPLETE = "LaneSync, complete and synced"
 MANIFEST = "LaneSync, of which the manifest"
 ENCRYPTED = " (encrypted)"
+USER, PASSWORD = "bench", "a password for the bench"
 
 _SPECS = """\
 apiVersion: lanesync/v1
@@ -56,6 +61,7 @@ class Pair:
     received: Path
     mark: str = ""  # after the name in tables
     cipher: int = constants.MIN_CIPHER_NONE
+    account: Mapping[str, Any] = field(default_factory=dict)  # what the receiver wants with an order
 
     @property
     def encrypted(self) -> Pair:
@@ -72,9 +78,9 @@ class Pair:
         manifest = self.api.send.createManifest(mappings={f"/{name}": str(source)})["manifestId"]
         self.api.send.waitForManifest(manifest)
         made = time.monotonic() - start
-        transfer = self.api.send.createTransfer(self.destination, manifest, minCipher=self.cipher)[
-            "transferId"
-        ]
+        transfer = self.api.send.createTransfer(
+            self.destination, manifest, minCipher=self.cipher, **self.account
+        )["transferId"]
         ended = self.api.send.waitForTransfer(transfer)
         complete = time.monotonic() - start
         if ended["status"] != "complete":
@@ -102,12 +108,43 @@ def server_pair(work: Path, received: Path) -> Iterator[Pair]:
 
 
 @contextmanager
-def _server(state: Path, received: Path) -> Iterator[int]:
-    """A server; the block gets its port."""
+def distant_pair(work: Path, received: Path, line: Line, weak: Sequence[str] = ()) -> Iterator[Pair]:
+    """Likewise, at the two ends of a line: the receiver knows an account, all is encrypted. The caller is in
+    the sender's namespace; `weak` is a command that starts another one with fewer rights."""
+    book, state = work / "accounts", work / "receiver"
+    work.mkdir(parents=True)
+    accounts.add(book, USER, PASSWORD)
+    where, options = line.inside(line.far, weak), ["--accounts", str(book)]
+    with (
+        _server(state, received, where, f"{FAR}:0", options) as to,
+        _server(work / "sender", work / "unused", weak) as port,
+        Jetstream().api("127.0.0.1", port) as api,
+    ):
+        key = Identities(state).current().public_key
+        found = api.send.createDestination(
+            FAR, destinationPort=to, destinationPublicKey=key, authenticateDestination=True
+        )
+        account = {"userName": USER, "password": PASSWORD}
+        cipher = constants.MIN_CIPHER_ENCRYPTED_256
+        pair = Pair(api, found["destinationId"], received, cipher=cipher, account=account)
+        (work / "warm").write_bytes(b"the first transfer starts the workers")
+        pair.send(work / "warm", "warm")
+        yield pair
+
+
+@contextmanager
+def _server(
+    state: Path,
+    received: Path,
+    where: Sequence[str] = (),
+    listen: str = "127.0.0.1:0",
+    options: Sequence[str] = (),
+) -> Iterator[int]:
+    """A server, started by the command `where`; the block gets its port."""
     state.mkdir(parents=True)
     ready, told = os.pipe()
-    command = [*LANESYNC, "serve", "--listen", "127.0.0.1:0", "--state-dir", str(state)]
-    command += ["--receive-root", str(received), "--ready-fd", str(told)]
+    command = [*where, *LANESYNC, "serve", "--listen", listen, "--state-dir", str(state)]
+    command += ["--receive-root", str(received), "--ready-fd", str(told), *options]
     log = state.with_suffix(".log")
     try:
         with processes.running(command, log, pass_fds=(told,)):

@@ -11,10 +11,11 @@ from bench.machine import file_system
 from bench.measure import Contender, Result, alternate
 from bench.workload import Scale, Target
 
-NAME = "small"
+TAR, RSYNC, RSYNC_SSH, RCLONE = "tar through a socket", "rsync daemon", "rsync over ssh", "rclone, SFTP"
+FILES = "files"
 
 
-def run(work: Path, scale: Scale, name: str = NAME) -> Result:
+def run(work: Path, scale: Scale, name: str) -> Result:
     """A tree of small files, a hundred in a directory; the source is in the page cache."""
     source, received, log = work / "source", work / "received", work / "peers.log"
     target = Target(received, keep=True)
@@ -22,41 +23,43 @@ def run(work: Path, scale: Scale, name: str = NAME) -> Result:
     wanted = trees.fingerprint(source)
     title = f"{scale.small_files:,} files of 1 to 16 KiB, cold destination, on {file_system(work)}"
     result = Result(name, title, baseline=ours.PUBLISHED)
+    result.facts[FILES] = scale.small_files
 
-    def check() -> None:
-        trees.check(target.current, wanted)
+    def contender(run: Callable[[], dict[str, float]], rounds: int | None = None) -> Contender:
+        return Contender(run, target.renew, lambda: trees.check(target.current, wanted), rounds)
 
-    def contender(who: str, send: Callable[[], float]) -> Contender:
-        return Contender(target.timed(who, send), target.renew, check)
+    def theirs(who: str, send: Callable[[], float], rounds: int | None = None) -> Contender:
+        return contender(target.timed(who, send), rounds)
 
     with ExitStack() as stack:
         pair = stack.enter_context(ours.server_pair(work / "servers", received))
         secret = pair.encrypted
         contenders = [
-            Contender(lambda: pair.send(source, target.name), target.renew, check),
-            Contender(lambda: secret.send(source, target.name), target.renew, check),
-            contender("cp -r", lambda: peers.copy(f"{source}/.", target.current, log)),
-            contender(
-                "tar through a socket", lambda: peers.tar_through_a_socket(source, target.current, log)
-            ),
+            contender(lambda: pair.send(source, target.name)),
+            contender(lambda: secret.send(source, target.name)),
+            theirs("cp -r", lambda: peers.copy(f"{source}/.", target.current, log)),
+            theirs(TAR, lambda: peers.tar_through_a_socket(source, target.current, log)),
         ]
         daemon = stack.enter_context(peers.rsync_daemon(work / "rsync", received))
-        if daemon is None:
-            result.missing.append("rsync")
-        else:
-            contenders.append(contender("rsync daemon", lambda: daemon.send(f"{source}/", target.name)))
+        if daemon is not None:
+            contenders.append(theirs(RSYNC, lambda: daemon.send(f"{source}/", target.name)))
         ssh = stack.enter_context(overssh.ssh_server(work / "ssh", received))
-        if ssh is None:
-            result.missing.append("sshd")
-        else:
-            contenders.append(contender("rsync over ssh", lambda: ssh.rsync(f"{source}/", target.name)))
-            if peers.present("rclone") and scale.full:
-                contenders.append(contender("rclone, SFTP", lambda: ssh.rclone(str(source), target.name)))
+        if ssh is not None:
+            over = theirs(RSYNC_SSH, lambda: ssh.rsync(f"{source}/", target.name), scale.slow_rounds)
+            contenders.append(over)
+        if ssh is not None and peers.present("rclone"):
+            slowest = theirs(RCLONE, lambda: ssh.rclone(str(source), target.name), scale.slowest_rounds)
+            contenders.append(slowest)
+        absent = {"rsync": daemon is None, "sshd": ssh is None, "rclone": not peers.present("rclone")}
+        result.missing += [program for program, gone in absent.items() if gone]
         alternate(result, contenders, scale.rounds)
-    result.notes += [
-        "LaneSync's times begin at `createManifest` of the directory, so that everyone walks the source. "
-        "`All published` is the change time of the file or directory that got its final name last.",
-        "On ext4, creating files is several times slower for everyone in the minutes after many were "
-        "deleted; this run deletes nothing until its end, and is best started five minutes after what did.",
-    ]
+    result.notes += NOTES
     return result
+
+
+NOTES = (
+    "LaneSync's times begin at `createManifest` of the directory, so that everyone walks the source. "
+    "`All published` is the change time of the file or directory that got its final name last.",
+    "On ext4, creating files is several times slower for everyone in the minutes after many were deleted; "
+    "a run deletes none of them until its end, and is best started five minutes after what did.",
+)

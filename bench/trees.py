@@ -51,10 +51,11 @@ def files_of(root: Path) -> Iterator[str]:
 
 def fingerprint(root: Path) -> Fingerprint:
     """Size and digest of every file below `root` (a directory)."""
-    return {name: _digest(root / name) for name in files_of(root)}
+    return {name: digest(root / name) for name in files_of(root)}
 
 
-def _digest(path: Path) -> tuple[int, str]:
+def digest(path: Path) -> tuple[int, str]:
+    """Size and xxh3 of the content of a file."""
     digest, size = xxhash.xxh3_128(), 0
     with open(path, "rb", buffering=0) as file:
         while block := file.read(BLOCK):

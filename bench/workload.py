@@ -8,57 +8,99 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.machine import sync_file_system
+from bench.machine import file_system, sync_file_system
+
+MEMORY_KIND = "tmpfs"
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Sizes of the workloads."""
+    """Sizes of the workloads; by themselves those of the page."""
 
-    large_bytes: int = 2 << 30
+    name: str = "record"
+    large_bytes: int = 4 << 30
     delta_bytes: int = 1 << 30
-    small_files: int = 20_000
-    unchanged_files: tuple[int, ...] = (20_000, 100_000)
-    watched_files: int = 20_000
+    small_files: int = 100_000
+    changed_files: int = 100_000
+    burst_files: int = 10_000
+    watched_files: int = 100_000
+    unchanged_files: tuple[int, ...] = (100_000, 1_000_000)
+    changes: int = 100
     mappings: int = 10_000
     destinations: int = 100
-    changes: int = 100
-    fts3_files: int = 1_000_000
-    fts3_links: int = 200
-    fts3_still: float = 30.0  # seconds in which nothing moves
+    fts3_files: int = 100_000
+    fts3_links: int = 100
+    fts3_still: float = 20.0  # seconds in which nothing moves
+    wan_seconds: float = 33.0  # most that anybody has for the large file
+    wan_bytes: int = 3 << 30
+    wan_files: int = 5_000
+    wan_losses: tuple[float, ...] = (0.0, 0.001, 0.01)
+    lanes_seconds: float = 20.0
     rounds: int = 5
-    full: bool = False  # with what takes hours
+    slow_rounds: int = 2  # of peers that take many times as long
+    slowest_rounds: int = 1  # of those that take minutes
 
 
 QUICK = Scale(
-    large_bytes=256 << 20,
+    name="quick",
+    large_bytes=512 << 20,
     delta_bytes=128 << 20,
-    small_files=2_000,
-    unchanged_files=(2_000,),
+    small_files=5_000,
+    changed_files=5_000,
+    burst_files=1_000,
     watched_files=2_000,
+    unchanged_files=(5_000,),
+    changes=30,
     mappings=300,
     destinations=10,
-    changes=50,
-    fts3_files=20_000,
+    fts3_files=5_000,
     fts3_links=20,
-    fts3_still=10.0,
-    rounds=3,
+    fts3_still=5.0,
+    wan_seconds=8.0,
+    wan_bytes=500 << 20,
+    wan_files=500,
+    wan_losses=(0.0, 0.01),
+    lanes_seconds=8.0,
+    slow_rounds=1,
 )
 
 
-FULL = Scale(large_bytes=4 << 30, small_files=100_000, unchanged_files=(100_000, 1_000_000), full=True)
+TINY = Scale(
+    name="tiny",
+    large_bytes=4 << 20,
+    delta_bytes=16 << 20,
+    small_files=120,
+    changed_files=200,
+    burst_files=50,
+    watched_files=50,
+    unchanged_files=(200,),
+    changes=3,
+    mappings=6,
+    destinations=2,
+    fts3_files=400,
+    fts3_links=4,
+    fts3_still=0.5,
+    wan_seconds=2.0,
+    wan_bytes=20 << 20,
+    wan_files=20,
+    wan_losses=(0.0, 0.01),
+    lanes_seconds=6.0,
+    rounds=1,
+    slow_rounds=1,
+)
 
 
 class Target:
     """Where a turn's files go: a new directory each time.
 
-    With `keep` the old ones stay until the end of the run: ext4 does not use the inodes of deleted files
-    again for some minutes and searches past each of them, so that creating files right after deleting as
-    many is up to fifteen times slower.
+    With `keep` the old ones stay until the end of the run, but for those in memory: ext4 does not use the
+    inodes of deleted files again for some minutes and searches past each of them, so that creating files
+    right after deleting as many is up to fifteen times slower.
     """
 
     def __init__(self, root: Path, *, keep: bool) -> None:
-        self._root, self._keep, self._turn = root, keep, 0
+        self._root, self._turn = root, 0
+        self._keep = keep and file_system(root) != MEMORY_KIND
         self.current = root
 
     @property

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+import socket
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from bench import chart, report, trees
+from bench import chart, processes, report, trees
 from bench.measure import Contender, Result, alternate, order, percentile
+from bench.record import Record
 
 
 def _result(**series: list[float]) -> Result:
@@ -69,35 +73,59 @@ def test_a_percentile_is_the_value_that_so_many_do_not_exceed() -> None:
         assert sum(value < found for value in values) < len(values) * percent / 100
 
 
-def test_the_page_names_what_is_missing_and_shows_every_number() -> None:
+def test_who_is_slow_may_stand_back_after_some_rounds() -> None:
+    """The others go on; the table says how many rounds each had."""
+    contenders = [Contender(lambda: {"ours": 1.0}), Contender(lambda: {"slow": 9.0}, rounds=2)]
+    result = alternate(_result(), contenders, rounds=4)
+    assert (len(result.series["ours"]), len(result.series["slow"])) == (4, 2)
+
+
+def test_processor_seconds_and_bytes_are_those_of_the_run_alone() -> None:
+    """What a program of ours uses and sends while it runs, also one whose parent has ended."""
+    processes.adopt()
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    orphan = f"import os\nif os.fork() == 0:\n    os.setsid()\n    {burn.replace(chr(10), chr(10) + '    ')}"
+
+    def run() -> dict[str, float]:
+        before = processes.cpu_seconds()
+        subprocess.run([sys.executable, "-c", orphan], check=True)
+        processes.wait_until(lambda: processes.cpu_seconds() > before + 0.29, "the orphan is counted")
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            socket.create_connection(server.getsockname()) as one,
+        ):
+            other, _ = server.accept()
+            with other:
+                one.sendall(bytes(100_000))
+                while len(other.recv(1 << 20, socket.MSG_PEEK)) < 100_000:
+                    pass
+        return {"ours": 1.0}
+
+    result = alternate(_result(), [Contender(run)], rounds=1)
+    assert 0.29 <= result.cpu["ours"][0] < 5.0
+    assert result.wire["ours"][0] >= 100_000
+
+
+def test_the_section_names_what_is_missing_and_shows_every_number() -> None:
     """Peers that are not installed are named; medians, ratios, processor seconds and all rounds are there."""
     result = _result(ours=[0.5, 0.25, 0.125], theirs=[1.0, 1.5, 2.0])
     result.missing.append("rsync")
     result.cpu["theirs"] = [0.5, 0.75, 4.0]
-    text = report.page({"cores": "2"}, "python -m bench", [result], "A remark.")
+    machine = {"date": "today", "load": "0.25"}
+    text = "\n".join(report.section(Record("large", "quick", "python -m bench", machine, 60.0, [result])))
     assert "not measured: rsync" in text
-    assert "| theirs | 1.500 s | 6.00 | 0.75 s | 1.000 1.500 2.000 |" in text
-    assert "| cores | 2 |" in text
-    assert "> A remark." in text
+    assert "| theirs | 1.500 s | 6.00 | 1.000 s | 2.000 s | 3 | 0.75 s |" in text
+    assert "theirs: 1.000 1.500 2.000" in text
+    assert "not the figures of record" in text
 
 
 def test_the_chart_is_well_formed_and_has_a_bar_for_every_series() -> None:
     """Titles with markup characters do no harm, and lengths follow the medians."""
-    svg = ET.fromstring(chart.bars("a < b & c", {"ours": [1.0], "theirs": [2.0], "nothing": []}))
-    bars = [float(rect.attrib["width"]) for rect in svg.iter("{http://www.w3.org/2000/svg}rect")][1:]
+    result = Result("x", "a < b & c", "ours", series={"ours": [1.0], "theirs": [2.0], "nothing": []})
+    svg = ET.fromstring(chart.draw([result]))
+    bars = [float(rect.attrib["width"]) for rect in svg.iter("{http://www.w3.org/2000/svg}rect")]
     assert len(bars) == 2
     assert bars[1] == pytest.approx(2 * bars[0])
-
-
-def test_writing_the_page_writes_the_charts_it_shows(tmp_path: Path) -> None:
-    """Every image that the page refers to is there."""
-    result = _result(ours=[1.0])
-    page = tmp_path / "docs" / "page.md"
-    page.parent.mkdir()
-    report.write(page, report.page({}, "python -m bench", [result]), [result])
-    name = report.image_name(result)
-    assert f"images/{name}" in page.read_text()
-    assert (tmp_path / "docs" / "images" / name).is_file()
 
 
 def test_a_tree_is_the_same_every_time(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""A tree of which one file in a hundred was rewritten since the last pass."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import ours, peers, trees
+from bench.measure import Contender, Result, alternate
+from bench.workload import Scale
+
+NAME = "changed"
+APPLY = "lanesync apply, cold agent"
+RSYNC = "rsync daemon"
+ONE_IN = 100
+LARGEST = 16 << 10
+
+
+@dataclass
+class Tree:
+    """A source of somebody's own, with what it holds."""
+
+    source: Path
+    wanted: trees.Fingerprint = field(init=False)
+    chance: random.Random = field(default_factory=lambda: random.Random(11))
+
+    @classmethod
+    def make(cls, source: Path, files: int) -> Tree:
+        trees.make_tree(source, files)
+        made = cls(source)
+        made.wanted = trees.fingerprint(source)
+        return made
+
+    def change(self) -> None:
+        """Rewrite one file in a hundred, spread at random: other content, often another size."""
+        names = sorted(self.wanted)
+        for name in self.chance.sample(names, max(1, len(names) // ONE_IN)):
+            path = self.source / name
+            path.write_bytes(self.chance.randbytes(self.chance.randint(1 << 10, LARGEST)))
+            self.wanted[name] = trees.digest(path)
+
+
+def run(work: Path, scale: Scale) -> Result:
+    """Everyone has a source of their own, alike to the last byte, which has been delivered before."""
+    files = scale.changed_files
+    mine, theirs = (Tree.make(work / who / "tree", files) for who in ("ours", "theirs"))
+    title = f"{max(1, files // ONE_IN):,} of {files:,} files changed"
+    result = Result(NAME, title, baseline=APPLY, told_wire=True)
+    agent = ours.agent_for(work / "agent", mine.source)
+    agent.apply()
+
+    def contender(tree: Tree, copy: Path, apply: Callable[[], dict[str, float]]) -> Contender:
+        return Contender(apply, tree.change, lambda: trees.check(copy, tree.wanted))
+
+    contenders = [contender(mine, agent.target, lambda: {APPLY: agent.apply()})]
+    with peers.rsync_daemon(work / "rsync", work / "received") as daemon:
+        if daemon is None:
+            result.missing.append("rsync")
+        else:
+            daemon.send(f"{theirs.source}/", "tree")
+            copy = work / "received" / "tree"
+            contenders.append(
+                contender(theirs, copy, lambda: {RSYNC: daemon.send(f"{theirs.source}/", "tree")})
+            )
+        alternate(result, contenders, scale.rounds)
+    result.notes.append(
+        "`lanesync apply` starts the agent and two transfer servers, finds the changes by looking at every "
+        "file, delivers, waits until all is synced and recorded, and ends them again; the daemon of rsync "
+        "runs before, and rsync syncs nothing."
+    )
+    return result
