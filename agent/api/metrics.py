@@ -33,12 +33,12 @@ def _conditions(m: Measures) -> Samples:
             yield (status.key.kind, status.key.name, kind), float(kind in true)
 
 
-_LOOK = (ConditionType.STALLED, ConditionType.DRIFTED, ConditionType.WATCH_DEGRADED, ConditionType.LIMITED)
-
-
 def _reasons(m: Measures) -> Samples:
     for status in m.statuses:
-        for kind, reason in {(c.type, c.reason) for c in status.conditions if c.status and c.type in _LOOK}:
+        told = {
+            (c.type, c.reason) for c in status.conditions if c.status and c.type is not ConditionType.READY
+        }
+        for kind, reason in told:
             yield (status.key.kind, status.key.name, kind, reason), 1.0
 
 
@@ -134,7 +134,7 @@ CONTRACT: tuple[Family, ...] = (
         "lanesync_condition_reason",
         "gauge",
         ("kind", "name", "type", "reason"),
-        "Why an object wants a look: reasons of Stalled, Drifted, WatchDegraded and Limited while true.",
+        "Why an object is not simply in sync: the reason of each condition but Ready while it is true.",
         _reasons,
     ),
     Family(

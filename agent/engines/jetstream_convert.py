@@ -121,6 +121,7 @@ def destination(structure: Structure) -> ObservedDestination:
         connected=structure.get("encryptedConnectionState") == "connected",
         last_error=str(structure.get("lastErrorMessage") or ""),
         full=marks.is_no_space(str(structure.get("lastErrorMessage") or "")),
+        refused=marks.is_refused(str(structure.get("lastErrorMessage") or "")),
         route=_route(structure),
     )
 

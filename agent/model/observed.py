@@ -81,6 +81,7 @@ class ObservedDestination:
     connected: bool = False
     last_error: str = ""
     full: bool = False  # its storage; what is sent there waits for room
+    refused: bool = False  # it, or we by it: a key or an account is not the right one
     route: Route | None = None  # None = the engine does not report it
     notices: tuple[Notice, ...] = ()
 

@@ -70,6 +70,8 @@ def reconcile_destination(context: Context, name: str, report: Report) -> Outcom
     _limits(context, connected, spec, observed, report)
     _hold(context, connected, spec, observed, report)
     _wake_if_changed(context, report)
+    if observed is not None and observed.refused and not observed.connected:
+        return Stalled(Reason.AUTHENTICATION_FAILED, _refusal(observed.last_error), UNREACHABLE_INTERVAL)
     if observed is not None and observed.full and _works(observed, state):
         report.message = f"{spec.place}: {observed.last_error}"
         return Wait(Reason.NO_SPACE, UNREACHABLE_INTERVAL)
@@ -84,6 +86,11 @@ def _next_in(spec: DestinationSpec, others: int, now: float) -> float:
     destinations of its server, so where there are many they take longer turns; changes are told anyway."""
     edge, interval = in_force(spec.windows, now).until, INTERVAL * max(1.0, others / TOGETHER)
     return interval if edge is None else max(0.05, min(interval, edge - now))
+
+
+def _refusal(error: str) -> str:
+    """What the server says names its own parameters; the spec has other words for them."""
+    return f"{error}; the spec names it in `identity.publicKey`" if "destinationPublicKey" in error else error
 
 
 def _unreachable(observed: ObservedDestination, state: EngineState) -> bool:

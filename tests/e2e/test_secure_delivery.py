@@ -106,9 +106,37 @@ def test_a_receiver_with_another_key_gets_nothing(w: World, receiver: Server, tm
     write(w, wrong, receiver.port)
     w.start()
     eventually(lambda: wrong[:12] in conditions(w, "Mapping", "dailies"), what="the condition names it")
+    eventually(lambda: not w.object("Destination", "archive")["ready"], what="the destination is not ready")
+    (stalled,) = [c for c in w.object("Destination", "archive")["conditions"] if c["type"] == "Stalled"]
+    assert stalled["reason"] == "AuthenticationFailed"
+    assert wrong[:12] in stalled["message"] and "identity.publicKey" in stalled["message"]
     assert not (receiver.receive_root / "paris").exists()
     write(w, key_of(receiver), receiver.port)
     eventually((receiver.receive_root / "paris" / "a").exists, what="delivered to the right one")
+    w.in_sync()
+
+
+def test_a_receiver_that_does_not_know_us_is_said_at_its_destination(w: World, tmp_path: Path) -> None:
+    """It takes files from authorized senders only: the condition tells which key to add there, and when that
+    is done all is delivered."""
+    (w.source / "a").write_text("one")
+    accounts.add(tmp_path / "accounts", USER, PASSWORD, superuser=True)
+    known = {"accounts": tmp_path / "accounts", "only_authorized_clients": True, "superuser": "named"}
+    with start_server(tmp_path / "closed", **known) as closed:
+        write(w, key_of(closed), closed.port)
+        w.start()
+        eventually(
+            lambda: "addAuthorizedClient" in conditions(w, "Destination", "archive"), what="the condition"
+        )
+        assert not w.object("Destination", "archive")["ready"]
+        own = Identities(next((w.state / "servers").iterdir())).current().public_key
+        assert own in conditions(w, "Destination", "archive")
+        with closed.api() as api:
+            api.server.auth(USER, PASSWORD)
+            api.server.superuser()
+            api.recv.addAuthorizedClient(own)
+        eventually((closed.receive_root / "paris" / "a").exists, what="delivered")
+        w.in_sync()
 
 
 def test_a_receiver_is_reached_through_a_relay(w: World, tmp_path: Path) -> None:

@@ -90,13 +90,19 @@ def test_the_text_is_what_the_client_writes() -> None:
 def test_alerts_shares_and_reasons_have_their_figures() -> None:
     """A reason that two things have is one series; what there is not has none."""
     limited = Condition(ConditionType.LIMITED, True, Reason.WEBHOOK_FAILED, "no answer", 1.0)
-    pager = Key(Kind.ALERT, "pager")
+    pager, sends = Key(Kind.ALERT, "pager"), Reason.TRANSFERRING
+    sending = (
+        Condition(ConditionType.READY, False, sends, "", 1.0),
+        Condition(ConditionType.RECONCILING, True, sends, "", 1.0),
+        Condition(ConditionType.SUSPENDED, False, Reason.OUTSIDE_WINDOW, "", 1.0),
+    )
     measures = replace(
         _measures(()),
         statuses=[
             ObjectStatus(
                 pager, (limited, replace(limited, message="heartbeat")), {"firing": 2, "lastSent": None}
             ),
+            ObjectStatus(Key(Kind.MAPPING, "reels"), sending, {}),
             ObjectStatus(Key(Kind.SHARE, "dailies"), (), {"downloads": 3, "expiresAt": 1.8e9}),
         ],
         polled={"nfs": 30.0},
@@ -110,6 +116,7 @@ def test_alerts_shares_and_reasons_have_their_figures() -> None:
     )
     assert [line for line in lines if line.startswith(of_interest)] == [
         'lanesync_condition_reason{kind="Alert",name="pager",reason="WebhookFailed",type="Limited"} 1.0',
+        'lanesync_condition_reason{kind="Mapping",name="reels",reason="Transferring",type="Reconciling"} 1.0',
         'lanesync_watch_poll_seconds{mapping="nfs"} 30.0',
         'lanesync_alert_firing{alert="pager"} 2.0',
         'lanesync_share_downloads{share="dailies"} 3.0',

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from agent.jetstream import keys
+from agent.jetstream import keys, marks
 from agent.server.data import dialing, proof, secure, wire
 from agent.server.data.answers import Answers
 from agent.server.data.link import IDLE_SECONDS, Link, Session
@@ -135,7 +135,7 @@ class Connector:
         if target.pin is not None and not keys.same(shown, target.pin):
             made.close()
             raise WireError(
-                f"the server at {target.shown} shows the public key {keys.short(shown)}, but "
+                f"the server at {target.shown} {marks.ANOTHER_KEY} {keys.short(shown)}, but "
                 f"destinationPublicKey is {keys.short(target.pin)}: nothing was sent. If its key was "
                 "replaced on purpose, create the destination anew with the new one; if not, somebody is in "
                 "between"

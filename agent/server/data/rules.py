@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.jetstream import marks
 from agent.server.data.wire import Json, WireError
 
 
@@ -45,11 +46,11 @@ class Rules:
             return
         if peer_key is None:
             raise UnauthorizedError(
-                f"{self.server} receives from authorized senders only, and a session that is not encrypted "
+                f"{self.server} {marks.NOT_AUTHORIZED}, and a session that is not encrypted "
                 "shows no key; ask for minCipher 2 or better"
             )
         raise UnauthorizedError(
-            f"{self.server} receives from authorized senders only; have this sender's key {peer_key} added "
+            f"{self.server} {marks.NOT_AUTHORIZED}; have this sender's key {peer_key} added "
             "there: recv.addAuthorizedClient, or --authorized-client"
         )
 
