@@ -19,6 +19,7 @@ import pytest
 
 _CLONE_NEWNS = 0x20000
 _SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN
+_FIBMAP = 1
 _WITHOUT_LOG = 2  # nothing is written any more, not even the journal that is in memory
 _DONE, _SKIPPED, _FAILED = 0, 77, 1
 
@@ -119,6 +120,25 @@ class Disk:
         self.unmount()
         self.mount()
 
+    def lose(self, path: Path) -> Callable[[], None]:
+        """Read only from now on, and from the middle of a file on nothing can be read: the system reports
+        errors of the device. Returns what makes all of it readable again."""
+        self.sync()
+        places = _blocks(path)
+        self.unmount()
+        _call("mount", "-o", "loop,ro,noload", self.image, self.place)
+        with self.image.open("r+b") as image:
+            image.seek(sorted(places)[len(places) // 2] * _block_size(self.image))
+            at, lost = image.tell(), image.read()
+            image.truncate(at)
+
+        def back() -> None:
+            with self.image.open("r+b") as image:
+                image.seek(at)
+                image.write(lost)
+
+        return back
+
     def clear(self) -> None:
         """Remove everything, for good."""
         for path in self.place.iterdir():
@@ -132,3 +152,18 @@ class Disk:
     def free(self) -> int:
         found = os.statvfs(self.place)
         return found.f_bavail * found.f_frsize
+
+
+def _block_size(image: Path) -> int:
+    """Of an ext4 file system, from its superblock."""
+    with image.open("rb") as file:
+        file.seek(1024 + 24)
+        return 1024 << int.from_bytes(file.read(4), "little")
+
+
+def _blocks(path: Path) -> list[int]:
+    """Where a file lies on its device, block by block."""
+    with path.open("rb") as file:
+        count = -(-os.fstat(file.fileno()).st_size // os.fstatvfs(file.fileno()).f_bsize)
+        asked = (fcntl.ioctl(file, _FIBMAP, number.to_bytes(4, "little")) for number in range(count))
+        return [int.from_bytes(found, "little") for found in asked]

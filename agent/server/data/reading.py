@@ -80,6 +80,8 @@ def read_small(path: bytes, sources: Sources = WHOLE, limit: int = PACK_FILE_SIZ
             content = os.pread(fd, before.size + 1, 0)
             if len(content) == before.size and unchanged(fd, before):
                 return content, before
+            if len(content) < before.size:
+                os.pread(fd, 1, len(content))  # what cut it short: an error of the disk, or a new end
             time.sleep(0.002)
         raise UnreadableError(changed_message(path))
     except OSError as error:
