@@ -17,7 +17,7 @@ SENDFILE = "sendfile loop"
 RSYNC, RSYNC_SSH, SCP, RCLONE = "rsync daemon", "rsync over ssh", "scp", "rclone, WebDAV"
 XRDCP, GRIDFTP = "xrdcp", "GridFTP, two streams"
 PEERS = (RSYNC, RSYNC_SSH, SCP, RCLONE, XRDCP, GRIDFTP)
-SLOW = (RSYNC_SSH, SCP, RCLONE)
+SLOW = (RSYNC_SSH, SCP, RCLONE, XRDCP)
 
 
 def _peers(stack: ExitStack, work: Path, received: Path) -> dict[str, others.Send | None]:

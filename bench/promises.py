@@ -14,6 +14,7 @@ from bench.wan import BBR, CUBIC, SMALL, lost
 from bench.wan import table as wan_table
 from bench.wan_peers import IPERF, IPERF_8, LANESYNC
 
+MET, NOT_MET, UNKNOWN = "✓ met", "✗ **not met**", "not measured"
 ACT_SECONDS = 0.2
 Tables = Mapping[str, Result]
 """The tables of one workload, by name."""
@@ -37,19 +38,30 @@ class Promise:
 
 def table(records: Records) -> list[str]:
     """All promises, each met or not, as far as it was measured."""
-    lines = ["## What we promise ourselves", "", "| work | target | seen | |", "|---|---|---|---|"]
-    for promise in PROMISES:
-        seen, mark = "", "not measured"
-        if record := records.get(promise.workload):
-            found = promise.look({result.name: result for result in record.results})
-            seen, mark = (found.figures, _mark(found, record)) if found else (seen, mark)
-        work = f"[{promise.work}](#{promise.workload})" if promise.workload in records else promise.work
-        lines.append(f"| {work} | {promise.target} | {seen} | {mark} |")
-    return lines
+    rows = [_row(promise, records) for promise in PROMISES]
+    met, missed = (sum(mark in row for row in rows) for mark in (MET, NOT_MET))
+    return [
+        "## What we promise ourselves",
+        "",
+        f"Of {met + missed} promises that were measured {met} are met, and {missed} not.",
+        "",
+        "| work | target | seen | |",
+        "|---|---|---|---|",
+        *rows,
+    ]
+
+
+def _row(promise: Promise, records: Records) -> str:
+    seen, mark, work = "", UNKNOWN, promise.work
+    if record := records.get(promise.workload):
+        work = f"[{work}](#{promise.workload})"
+        if found := promise.look({result.name: result for result in record.results}):
+            seen, mark = found.figures, _mark(found, record)
+    return f"| {work} | {promise.target} | {seen} | {mark} |"
 
 
 def _mark(seen: Seen, record: Record) -> str:
-    mark = "**met**" if seen.met else "**not met**"
+    mark = MET if seen.met else NOT_MET
     return mark if record.scale == "record" else f"{mark}, at {record.scale} sizes"
 
 
@@ -68,7 +80,7 @@ def _ahead(name: str, own: str, others: Sequence[str], times: float) -> Callable
         rival = best(there, key=result.median)
         mine, its = result.median(own), result.median(rival)
         ratio = its / mine if result.unit == SECONDS else mine / its
-        figures = f"{told(mine, result.unit)}; {rival} {told(its, result.unit)}: {ratio:.2f} ×"
+        figures = f"{ratio:.2f} ×: {told(mine, result.unit)}, {rival} {told(its, result.unit)}"
         return Seen(figures, ratio >= times)
 
     return look
@@ -121,7 +133,7 @@ def _cheaper(name: str, own: str, other: str, size: str, each: float) -> Callabl
             return None
         part = result.facts[size] / each
         mine, its = (statistics.median(result.cpu[row]) / part for row in (own, other))
-        return Seen(f"{mine:.2f} s; {other} {its:.2f} s: {its / (mine or 1e-9):.2f} ×", mine <= its)
+        return Seen(f"{its / (mine or 1e-9):.2f} ×: {mine:.2f} s, {other} {its:.2f} s", mine <= its)
 
     return look
 
@@ -155,7 +167,7 @@ def _small_over_line(loss: float) -> Callable[[Tables], Seen | None]:
         mine = small_files.median(LANESYNC)
         if not best:
             return None
-        return Seen(f"{mine:,.0f} Mbit/s; iperf3 {best:,.0f}: {mine / best:.2f} ×", mine >= 0.5 * best)
+        return Seen(f"{mine / best:.2f} ×: {mine:,.0f} Mbit/s, iperf3 {best:,.0f}", mine >= 0.5 * best)
 
     return look
 
@@ -284,7 +296,7 @@ PROMISES: tuple[Promise, ...] = (
         "delta",
         "1 GiB file, 1 % of its blocks changed",
         "≤ 3 % of the bytes on the wire",
-        _at_most(delta.NAME, _wire_part, 3.0, "{:.2f} %"),
+        _at_most(delta.NAME, _wire_part, 3.0, "{:.2f} % of them"),
     ),
     Promise(
         "delta",

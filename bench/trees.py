@@ -29,15 +29,15 @@ def make_file(path: Path, size: int) -> None:
         file.truncate(size)
 
 
-def make_tree(root: Path, files: int, seed: int = 1) -> None:
-    """`files` files of 1 to 16 KiB, a hundred in a directory."""
+def make_tree(root: Path, files: int, seed: int = 1, largest: int = 16 << 10) -> None:
+    """`files` files of 1 KiB to `largest` bytes, a hundred in a directory."""
     chance = random.Random(seed)
     pool = chance.randbytes(BLOCK)
     for number in range(files):
         folder = root / f"d{number // FILES_PER_DIRECTORY:04}"
         if number % FILES_PER_DIRECTORY == 0:
             folder.mkdir(parents=True)
-        size = chance.randint(1 << 10, 16 << 10)
+        size = chance.randint(1 << 10, largest)
         start = chance.randrange(BLOCK - size)
         (folder / f"f{number:06}.bin").write_bytes(pool[start : start + size])
 

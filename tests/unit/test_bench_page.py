@@ -35,22 +35,26 @@ def _line_of(records: record.Records, words: str) -> str:
 def test_a_promise_is_met_or_not_by_the_numbers_alone() -> None:
     """Ahead is met, behind is not, and what was not measured is said to be so."""
     words = "ahead of lsyncd with rsync"
-    assert "1.50 × | **met**" in _line_of({"burst": _burst(2.0, 3.0)}, words)
-    assert "0.50 × | **not met**" in _line_of({"burst": _burst(2.0, 1.0)}, words)
+    assert "1.50 ×: 2.000 s, lsyncd with rsync, delay 0 3.000 s | ✓ met |" in _line_of(
+        {"burst": _burst(2.0, 3.0)}, words
+    )
+    assert "0.50 ×: 2.000 s, lsyncd with rsync, delay 0 1.000 s | ✗ **not met** |" in _line_of(
+        {"burst": _burst(2.0, 1.0)}, words
+    )
     assert _line_of({}, words).endswith("not measured |")
 
 
 def test_figures_of_small_sizes_are_not_passed_off_as_those_of_record() -> None:
     """The mark says at which sizes."""
     small = Record("burst", "quick", "python -m bench burst", MACHINE, 1.0, _burst(2.0, 3.0).results)
-    assert "**met**, at quick sizes" in _line_of({"burst": small}, "ahead of lsyncd")
+    assert "✓ met, at quick sizes" in _line_of({"burst": small}, "ahead of lsyncd")
 
 
 def test_the_best_of_several_peers_is_the_one_to_beat() -> None:
     """Being ahead of all but one is not enough."""
     result = Result("large", "x", PUBLISHED, series={PUBLISHED: [2.0], "scp": [9.0], "xrdcp": [1.0]})
     line = _line_of({"large": _record("large", result)}, "ahead of every file peer")
-    assert "xrdcp 1.000 s: 0.50 × | **not met**" in line
+    assert "0.50 ×: 2.000 s, xrdcp 1.000 s | ✗ **not met**" in line
 
 
 def test_rates_are_better_when_they_are_higher() -> None:
@@ -58,7 +62,9 @@ def test_rates_are_better_when_they_are_higher() -> None:
     series = {LANESYNC: [95.0], IPERF: [90.0], IPERF_8: [100.0]}
     result = Result(wan.table(wan.BBR, 0.01), "x", LANESYNC, series=series, unit=RATE)
     assert result.ratio(IPERF_8) == 0.95
-    assert "0.95 × | **met**" in _line_of({"wan": _record("wan", result)}, " 1 % lost, BBR]")
+    assert "0.95 ×: 95.0 Mbit/s, iperf3, 8 streams 100 Mbit/s | ✓ met" in _line_of(
+        {"wan": _record("wan", result)}, " 1 % lost, BBR]"
+    )
     result.series[IPERF_8] = [101.0]
     assert "**not met**" in _line_of({"wan": _record("wan", result)}, " 1 % lost, BBR]")
 
