@@ -17,6 +17,8 @@ from typing import Any
 
 from servers import eventually
 
+from agent.cli.client import running
+
 SPECS = """
 apiVersion: lanesync/v1
 kind: Server
@@ -135,6 +137,10 @@ class World:
         return found
 
     def status(self) -> dict[str, Any]:
+        """As `lanesync status` has it; a running agent is asked on its socket, without a process."""
+        client = running(str(self.state)) if self.agent is not None and self.agent.poll() is None else None
+        if client is not None:
+            return client.get("/api/v1/status")
         answer = self.call("status", "--output", "json")
         assert answer.stdout, answer.stderr
         document: dict[str, Any] = json.loads(answer.stdout)

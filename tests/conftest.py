@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import compileall
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -11,6 +13,13 @@ from hypothesis import settings
 # A busy machine makes no law untrue.
 settings.register_profile("lanesync", deadline=None)
 settings.load_profile("lanesync")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Thousands of interpreters are started: none compiles what another has compiled, even where
+    PYTHONDONTWRITEBYTECODE keeps each from leaving it to the next."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(Path(__file__).parent.parent / "agent", quiet=2)
 
 
 @pytest.fixture(autouse=True)
