@@ -14,6 +14,7 @@ from agent.model.observed import FileOutcome, FileResult, ObservedTransfer, Tran
 from agent.model.outcome import NotFoundError
 from agent.model.paths import is_below, parent
 from agent.model.plan import Action, DeletePaths, TrashPaths
+from agent.model.spec import Key, Kind
 from agent.planning.pruning import mapping_roots
 from agent.reconcile.audit import attempt_over, note_deletions, note_results
 from agent.reconcile.context import Connected, Context
@@ -34,6 +35,7 @@ class Collected:
     delivered: int = 0
     failures: list[str] = field(default_factory=list)  # "path: why", or why a whole attempt ended
     ended: bool = False  # an attempt ended; what it did not deliver must be looked at again
+    lost: bool = False  # the server forgot one: what it did and did not do, only a whole look can tell
     deleting: int = 0  # deletions on their way
     emptied: list[str] = field(default_factory=list)  # directories that deletions left empty and in place,
     # and what a renaming did not do: to be looked at again
@@ -88,9 +90,17 @@ def _collect_transfer(context: Context, connected: Connected, attempt: Attempt, 
     elif transfer.state is TransferState.COMPLETE:
         _take_all(context, attempt, found)
     if not transfer.state.finished:
-        found.active.append(transfer)
+        found.active.append(_heirs(transfer, attempt))
         return
     _close(context, connected, attempt, transfer, found)
+
+
+def _heirs(transfer: ObservedTransfer, attempt: Attempt) -> ObservedTransfer:
+    """Whose it is our record says; the tag on the server says whose it was when it began."""
+    key = str(Key(Kind.MAPPING, attempt.mapping))
+    if transfer.tag is None or transfer.tag.spec == key or transfer.tag.attempt != attempt.number:
+        return transfer
+    return replace(transfer, tag=replace(transfer.tag, spec=key))
 
 
 def _take_results(context: Context, connected: Connected, attempt: Attempt, found: Collected) -> None:
@@ -109,6 +119,7 @@ def _settle(
     delivered = {r.path: r for r in results if r.outcome in (FileOutcome.DELIVERED, FileOutcome.SKIPPED)}
     vanished = [r.path for r in results if r.outcome is FileOutcome.VANISHED]
     with context.state.transaction():
+        attempt = context.state.attempts.get(attempt.number) or attempt  # it may have been handed over
         context.state.uncertain.note(attempt.number, vanished, context.clock.time())
         planned = context.state.attempts.settle(
             attempt.number, [(r.path, r.path in delivered) for r in results], cursor
@@ -153,6 +164,7 @@ def _close(
     if transfer.state is TransferState.ERROR and not found.failures:
         found.failures.append(transfer.error or "the transfer failed and gave no reason")
     if transfer.state is TransferState.LOST:
+        found.lost = True
         log.warning("transfer lost", transfer=transfer.id, mapping=attempt.mapping)
     context.state.attempts.finish(attempt.number, str(transfer.state), transfer.error, context.clock.time())
     attempt_over(context, attempt, str(transfer.state), transfer.error)
@@ -193,7 +205,7 @@ def _collect_deletion(context: Context, connected: Connected, attempt: Attempt, 
     except NotFoundError:
         # The server was restarted and forgot: what is still there will be planned again.
         context.state.attempts.finish(attempt.number, "lost", "", context.clock.time())
-        found.ended = True
+        found.ended = found.lost = True
         return
     if not deletion.done:
         found.deleting += 1

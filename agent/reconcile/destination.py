@@ -146,13 +146,16 @@ def _sweep(
 
 
 def _stray(context: Context, transfer: ObservedTransfer, destination: str) -> bool:
-    """Ours, of a mapping that is still wanted, and of no attempt that is open."""
+    """Ours, of no attempt that is open, and over or of a mapping that is still wanted: what a mapping left
+    behind by `onRemove: orphan` goes on to its end."""
     if transfer.tag is None:
         return False
     attempt = context.state.attempts.get(transfer.tag.attempt)
     if attempt is not None and attempt.destination == destination:
         return False
-    return transfer.tag.spec in {str(Key(Kind.MAPPING, name)) for name in context.desired.mappings}
+    return transfer.state.finished or transfer.tag.spec in {
+        str(Key(Kind.MAPPING, name)) for name in context.desired.mappings
+    }
 
 
 def _describe(

@@ -215,7 +215,7 @@ class Mappings:
         sweep_orphans(self.context, connected, spec.name, delivery.destination.name)
         delivery.collected = collect(self.context, connected, spec.name, delivery.destination.name)
         self._note_failures(spec, delivery)
-        memory.pending |= hints_for(spec, delivery.collected.emptied)
+        memory.pending |= WHOLE if delivery.collected.lost else hints_for(spec, delivery.collected.emptied)
         execute(delivery.live_scene, Plan(delivery.collected.follow_up))
         if delivery.collected.ended or delivery.collected.delivered:
             memory.pending |= memory.waiting

@@ -85,6 +85,7 @@ def hand_over_receipts(context: Context, old: str, new: str, destination: str) -
     """The histories of a mapping that has another name now go on under it."""
     if context.state.receipts.hand_over(old, new, destination):
         context.state.ledger.hand_over(owner_name(old), owner_name(new), destination)
+        context.state.attempts.hand_over(owner_name(old), owner_name(new), destination)
 
 
 class _Keeper:

@@ -1,6 +1,7 @@
 """A mapping that left the specs: carry out the `onRemove` of its last applied version, then forget it.
 
-A renamed mapping hands over what it delivered, so that nothing is sent again and nothing of it is deleted.
+A renamed mapping hands over what it delivered and what is on its way, so that nothing is sent again and
+nothing of it is deleted.
 """
 
 from __future__ import annotations
@@ -174,10 +175,19 @@ def _hand_over(context: Context, old: MappingSpec, new: MappingSpec) -> None:
     moved = [
         destination
         for destination in old.destinations
-        if destination in new.destinations and context.state.ledger.hand_over(old.name, new.name, destination)
+        if destination in new.destinations and _hand_over_at(context, old.name, new.name, destination)
     ]
     if moved:
         context.state.roots.hand_over(old.name, new.name)
-        for destination in moved:
-            hand_over_receipts(context, old.name, new.name, destination)
         log.info("handed over", mapping=old.name, to=new.name, destinations=moved)
+
+
+def _hand_over_at(context: Context, old: str, new: str, destination: str) -> bool:
+    """What is delivered, and what is on its way: the transfers go on, and what they bring is the heir's."""
+    state = context.state
+    with state.transaction():
+        if state.attempts.of(new, destination) or not state.ledger.hand_over(old, new, destination):
+            return False
+        state.attempts.hand_over(old, new, destination)
+        hand_over_receipts(context, old, new, destination)
+    return True

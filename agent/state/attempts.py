@@ -203,6 +203,15 @@ class Attempts:
                 (_HISTORY_ROWS,),
             )
 
+    def hand_over(self, old: str, new: str, destination: str) -> None:
+        """What one mapping has on its way is another's from now on, which has nothing there."""
+        with self._db.transaction():
+            for table in ("attempts", "in_flight", "failures"):
+                self._db.execute(
+                    f"UPDATE OR REPLACE {table} SET mapping=? WHERE mapping=? AND destination=?",  # noqa: S608
+                    (new, old, destination),
+                )
+
     def ended(self) -> dict[tuple[str, str], int]:
         """How many this process has closed, by operation and outcome."""
         return dict(self._ended)

@@ -258,10 +258,8 @@ class Trial(Bench):
             assert self.status(key).ready, f"{key} does not converge: {self.status(key).conditions}"
         plan = preview(self.agent.context, self.desired())
         assert plan.empty, f"there is still something to do: {plan.actions}"
-        if self.mapping is not None:
-            state = self.engine.observe(self.agent.context.state.agent_id)
-            left = [t.id for t in state.transfers if t.tag is not None and t.tag.spec == str(self.key)]
-            assert left == [], "finished transfers are left"
+        left = [t.id for t in self.engine.observe(self.agent.context.state.agent_id).transfers]
+        assert left == [], "finished transfers are left"
         self._compare()
 
     def _compare(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from unit.reconcile_bench import Bench
+from unit.reconcile_bench import MAPPING, Bench
 
 from agent.model.outcome import Wait
 from agent.model.spec import RetryPolicy
@@ -49,3 +49,36 @@ def test_a_retry_that_is_due_and_has_nothing_to_send_is_not_asked_for_at_once_ag
         assert isinstance(outcome, Wait) and outcome.next_in == RETRY_SECONDS
     early = judge(found, 98.0)
     assert isinstance(early, Wait) and early.next_in == pytest.approx(2.0)
+
+
+def test_what_the_server_forgot_is_begun_again_at_once(b: Bench) -> None:
+    """Somebody removed the transfer there: the file is not said to be in sync, and does not wait for the next
+    whole look."""
+    (b.source / "a").write_text("a")
+    b.settle()
+    (forgotten,) = b.transfers()
+    b.engine.lose(forgotten)
+    b.agent.context.queue.add(MAPPING)
+    b.settle()
+    assert not b.status().ready
+    b.pass_time(1.0)
+    b.pass_time(1.0)
+    assert set(b.at_destination) == {"/a"} and b.status().ready
+
+
+def test_a_deletion_that_the_server_forgot_is_begun_again_at_once(b: Bench) -> None:
+    """It was restarted before it told what became of it."""
+    b.change(prune=True)
+    for name in "ab":
+        (b.source / name).write_text(name)
+    b.converge()
+    (b.source / "a").unlink()
+    b.touch("a")
+    b.clock.now += 1.0  # it is no half of a renaming
+    b.settle()
+    (number,) = b.engine.asked
+    b.engine._far.asked.pop(number)
+    for _ in range(3):
+        b.agent.context.queue.add(MAPPING)
+        b.pass_time(1.0)
+    assert set(b.at_destination) == {"/b"} and b.status().ready
