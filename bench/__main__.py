@@ -24,7 +24,7 @@ examples:
   python -m bench                        every workload at quick sizes, printed (make bench)
   python -m bench large wan              two of them
   python -m bench --record               everything at full size, into docs/benchmarks.md
-  python -m bench wan --record           one of them, in place of its section of the page
+  python -m bench wan-bbr --record       one of them, in place of its section of the page
   python -m bench --page                 the page again from what has been measured
 """
 
@@ -64,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     names = ", ".join(workload.name for workload in catalogue.WORKLOADS)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"workload; all when none is named: {names}")
     sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument("--record", action="store_true", help="full sizes, written to the page (45 minutes)")
+    sizes.add_argument(
+        "--record", action="store_true", help="full sizes, written to the page (three quarters of an hour)"
+    )
     sizes.add_argument("--page", action="store_true", help="measure nothing: write the page again")
     sizes.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)  # whether everything works
     parser.add_argument(

@@ -25,7 +25,7 @@ class Workload:
     leaves: bool = False  # its many files stay on disk to the end of the run, see `Target`
 
 
-def _one(module: str, **options: str) -> Run:
+def _one(module: str, **options: str | bool) -> Run:
     """A module that gives one table. It is imported late: what it wants may not be installed."""
 
     def run(work: Path, scale: Scale) -> list[Result]:
@@ -34,9 +34,9 @@ def _one(module: str, **options: str) -> Run:
     return run
 
 
-def _several(module: str) -> Run:
+def _several(module: str, **options: str) -> Run:
     def run(work: Path, scale: Scale) -> list[Result]:
-        found: list[Result] = import_module(f"bench.{module}").run(work, scale)
+        found: list[Result] = import_module(f"bench.{module}").run(work, scale, **options)
         return found
 
     return run
@@ -58,16 +58,18 @@ def _estimate(quick: float, record: float) -> dict[str, float]:
 WORKLOADS: tuple[Workload, ...] = (
     Workload("large", _one("large"), _estimate(40, 330)),
     Workload("delta", _one("delta"), _estimate(20, 70)),
-    Workload("small-memory", _one("small", name="small-memory"), _estimate(45, 260), memory=True),
-    Workload("nochange", _nochange, _estimate(35, 540), leaves=True),
+    Workload("small-memory", _one("small", name="small-memory"), _estimate(45, 330), memory=True),
+    Workload("nochange", _nochange, _estimate(35, 480), leaves=True),
     Workload("changed", _one("changed"), _estimate(30, 100), leaves=True),
-    Workload("reaction", _one("reaction"), _estimate(45, 150), leaves=True),
-    Workload("burst", _one("burst"), _estimate(60, 180), leaves=True),
-    Workload("small-disk", _one("small", name="small-disk"), _estimate(45, 360), leaves=True),
-    Workload("lanes", _several("lanes"), _estimate(75, 200), memory=True),
+    Workload("reaction", _one("reaction"), _estimate(45, 130), leaves=True),
+    Workload("burst", _one("burst"), _estimate(60, 100), leaves=True),
+    Workload("small-disk", _one("small", name="small-disk", slowest=False), _estimate(45, 240), leaves=True),
+    Workload("lanes", _several("lanes"), _estimate(75, 160), memory=True),
+    Workload("wan-bbr", _several("wan", kind="bbr"), _estimate(70, 580), memory=True),
+    Workload("wan-cubic", _several("wan", kind="cubic"), _estimate(55, 300), memory=True),
+    Workload("wan-small", _several("wan", kind="small"), _estimate(20, 60), memory=True),
     Workload("many", _one("many"), _estimate(60, 300), leaves=True),
-    Workload("wan", _several("wan"), _estimate(120, 960), memory=True),
-    Workload("fts3", _one("fts3"), _estimate(30, 150), memory=True),
+    Workload("fts3", _one("fts3"), _estimate(30, 50), memory=True),
 )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench import processes
 from bench.measure import Result, say
+from bench.memory import AGENT
 from bench.ours import LANESYNC
 from bench.workload import Scale
 
@@ -72,6 +73,7 @@ def run(work: Path, scale: Scale) -> Result:
             time.sleep(STILL_SECONDS)
             result.add({STILL: _cpu(agent) - before})
             result.add({EDIT: _edit(work, scale, turn, options, log)})
+    result.facts[AGENT] = memory / 1024
     result.notes.append(
         f"The first delivery of all took {first:.0f} s. In sync, the agent had taken {memory // 1024} MB of "
         f"memory at most, and had {threads} threads."

@@ -34,7 +34,6 @@ def run(work: Path, scale: Scale, files: int) -> Result:
         "transfer servers, compares specs with what the servers report, and ends them again."
     )
     small.apply()
-    trees.check(agent.target, wanted)
 
     contenders = [
         Contender(lambda: {APPLY: agent.apply()}),

@@ -15,8 +15,9 @@ TAR, RSYNC, RSYNC_SSH, RCLONE = "tar through a socket", "rsync daemon", "rsync o
 FILES = "files"
 
 
-def run(work: Path, scale: Scale, name: str) -> Result:
-    """A tree of small files, a hundred in a directory; the source is in the page cache."""
+def run(work: Path, scale: Scale, name: str, *, slowest: bool = True) -> Result:
+    """A tree of small files, a hundred in a directory; the source is in the page cache. Without `slowest`
+    those stay away who take minutes."""
     source, received, log = work / "source", work / "received", work / "peers.log"
     target = Target(received, keep=True)
     trees.make_tree(source, scale.small_files)
@@ -47,10 +48,14 @@ def run(work: Path, scale: Scale, name: str) -> Result:
         if ssh is not None:
             over = theirs(RSYNC_SSH, lambda: ssh.rsync(f"{source}/", target.name), scale.slow_rounds)
             contenders.append(over)
-        if ssh is not None and peers.present("rclone"):
-            slowest = theirs(RCLONE, lambda: ssh.rclone(str(source), target.name), scale.slowest_rounds)
-            contenders.append(slowest)
-        absent = {"rsync": daemon is None, "sshd": ssh is None, "rclone": not peers.present("rclone")}
+        if ssh is not None and peers.present("rclone") and slowest:
+            rclone = theirs(RCLONE, lambda: ssh.rclone(str(source), target.name), scale.slowest_rounds)
+            contenders.append(rclone)
+        absent = {
+            "rsync": daemon is None,
+            "sshd": ssh is None,
+            "rclone": slowest and not peers.present("rclone"),
+        }
         result.missing += [program for program, gone in absent.items() if gone]
         alternate(result, contenders, scale.rounds)
     result.notes += NOTES

@@ -62,23 +62,23 @@ class Course:
         return rate
 
 
-def run(work: Path, scale: Scale) -> list[Result]:
-    """One large file with BBR and with cubic alone, and small files with BBR, each with every loss."""
+def run(work: Path, scale: Scale, kind: str) -> list[Result]:
+    """One large file with BBR or with cubic alone, or small files with BBR, each with every loss."""
     if reason := missing():
         raise RuntimeError(f"a long line cannot be made here: {reason}")
-    large, small = _large(work, scale.wan_bytes), _small(work / "small", scale.wan_files)
     names = [name for name in CONTENDERS if usable(name)]
+    source = _small(work / "small", scale.wan_files) if kind == SMALL else _large(work, scale.wan_bytes)
     found = []
-    for cubic in (False, True):
-        with only_cubic() if cubic else nullcontext():
-            for loss in scale.wan_losses:
-                course = Course(Shape(loss=loss), work, large, scale.wan_seconds, cubic)
+    with only_cubic() if kind == CUBIC else nullcontext():
+        for loss in scale.wan_losses:
+            course = Course(Shape(loss=loss), work, source, scale.wan_seconds, kind == CUBIC)
+            if kind == SMALL:
+                movers = [name for name in names if name in (LANESYNC, RSYNC)]
+                found.append(_small_files(course, movers, scale))
+            else:
                 found.append(_large_file(course, names))
-    for loss in scale.wan_losses:
-        course = Course(Shape(loss=loss), work, small, scale.wan_seconds, cubic=False)
-        found.append(_small_files(course, [name for name in names if name in (LANESYNC, RSYNC)], scale))
     found[0].missing = [name for name in CONTENDERS if name not in names]
-    found[0].notes += NOTES
+    found[0].notes += NOTES if kind == CUBIC else NOTES[:-1]
     return found
 
 

@@ -63,10 +63,10 @@ def test_rates_are_better_when_they_are_higher() -> None:
     result = Result(wan.table(wan.BBR, 0.01), "x", LANESYNC, series=series, unit=RATE)
     assert result.ratio(IPERF_8) == 0.95
     assert "0.95 ×: 95.0 Mbit/s, iperf3, 8 streams 100 Mbit/s | ✓ met" in _line_of(
-        {"wan": _record("wan", result)}, " 1 % lost, BBR]"
+        {"wan-bbr": _record("wan-bbr", result)}, " 1 % lost, BBR]"
     )
     result.series[IPERF_8] = [101.0]
-    assert "**not met**" in _line_of({"wan": _record("wan", result)}, " 1 % lost, BBR]")
+    assert "**not met**" in _line_of({"wan-bbr": _record("wan-bbr", result)}, " 1 % lost, BBR]")
 
 
 def test_every_promise_is_about_a_workload_that_exists() -> None:
