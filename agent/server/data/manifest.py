@@ -21,14 +21,15 @@ KIND_LINK = 2
 
 @dataclass(slots=True)
 class Entry:
-    """One file (kind 0), empty directory (1) or link (2) to send. `size` is a hint, -1 when unknown."""
+    """One file (kind 0), empty directory (1) or link (2) to send. `size` is a hint, -1 when unknown. Made of
+    the columns of a row, in their order."""
 
     seq: int
     dest: bytes
     src: bytes
     kind: int
     size: int
-    executable: bool
+    executable: int
     mtime_us: int | None
     attempts: int = 0
 
@@ -94,7 +95,7 @@ class Manifest:
             self.exhausted = len(rows) < PAGE
             if rows:
                 self._after = rows[-1][0]
-            found = [_entry(row) for row in rows if not self._is_done(row[0])]
+            found = [Entry(*row) for row in rows if not self._is_done(row[0])]
             if found:
                 return found
         return []
@@ -103,15 +104,10 @@ class Manifest:
         """Entries by number."""
         statement = f"SELECT {_COLUMNS} FROM manifest_files WHERE manifest_id=? AND seq=?"  # noqa: S608
         rows = (self._db.execute(statement, (self._id, seq)).fetchone() for seq in seqs)
-        return [_entry(row) for row in rows if row is not None]
+        return [Entry(*row) for row in rows if row is not None]
 
     def _is_done(self, seq: int) -> bool:
         return seq < len(self._done) and self._done[seq] == 1
 
     def close(self) -> None:
         self._db.close()
-
-
-def _entry(row: tuple[int, bytes, bytes, int, int, int, int | None]) -> Entry:
-    seq, dest, src, kind, size, executable, mtime_us = row
-    return Entry(seq, bytes(dest), bytes(src), kind, size, bool(executable), mtime_us)

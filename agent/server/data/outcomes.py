@@ -52,17 +52,23 @@ class Outcomes:
 
     def record_all(self, found: Iterable[tuple[int, Outcome]]) -> None:
         """Likewise of many files."""
+        last, page = -1, None  # most of them are neighbours
         with self._lock:
             for seq, outcome in found:
                 if seq >= MAX_SEQ:
                     raise WireError(f"seq {seq} is out of range")
                 number, at = divmod(seq, PAGE)
-                page = self._pages.get(number)
-                if page is None:
-                    if not self._memory.take():
-                        continue
-                    page = self._pages[number] = bytearray(PAGE)
-                page[at] = outcome
+                if number != last:
+                    last, page = number, self._page(number)
+                if page is not None:
+                    page[at] = outcome
+
+    def _page(self, number: int) -> bytearray | None:
+        """None where there is no memory for another one."""
+        page = self._pages.get(number)
+        if page is None and self._memory.take():
+            page = self._pages[number] = bytearray(PAGE)
+        return page
 
     def runs(self) -> list[tuple[int, int, int]]:
         """(first seq, count, outcome) of what is final. Cut off when there are too many."""

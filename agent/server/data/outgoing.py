@@ -95,16 +95,21 @@ class Transfer:
         small = min(limit, PACK_FILE_SIZE)
         if self.queue[0].size > small and self.queue[0].kind == 0:
             return OpenWork(self.queue.popleft()), 0
-        entries: list[Entry] = []
-        total = 0
-        while self.queue and len(entries) < PACK_FILES:
-            entry = self.queue[0]
-            size = max(0, min(UNKNOWN_SIZE, limit) if entry.size < 0 else entry.size)
+        return self._claim_pack(small, limit)
+
+    def _claim_pack(self, small: int, limit: int) -> tuple[Work, int]:
+        """Entries from the front of the queue, at least one."""
+        queue, entries, total, folder = self.queue, list[Entry](), 0, None
+        while queue and len(entries) < PACK_FILES:
+            entry = queue[0]
+            size = entry.size if entry.size >= 0 else min(UNKNOWN_SIZE, limit)
             if (entry.size > small and entry.kind == 0) or (entries and total + size > limit):
                 break
-            if total * 4 > limit and _folder(entry) != _folder(entries[-1]):
-                break  # a new directory is published faster as a whole
-            entries.append(self.queue.popleft())
+            if total * 4 > limit:
+                folder = folder or _folder(entries[-1])
+                if _folder(entry) != folder:
+                    break  # a new directory is published faster as a whole
+            entries.append(queue.popleft())
             total += size + ENTRY_COST
             if total >= limit:
                 break

@@ -32,25 +32,22 @@ class PackedFile(NamedTuple):
 
 def encode(files: list[PackedFile]) -> bytes:
     parts: list[bytes | memoryview] = []
-    for file in files:
-        parts.append(RECORD.pack(file.seq, file.flags, len(file.path), len(file.content), file.mtime_ns))
-        parts.append(file.path)
-        parts.append(file.content)
+    for seq, flags, path, mtime_ns, content in files:
+        parts += (RECORD.pack(seq, flags, len(path), len(content), mtime_ns), path, content)
     return b"".join(parts)
 
 
 def decode(payload: memoryview) -> Iterator[PackedFile]:
     """The files of a pack; contents are views into `payload`. WireError when the lengths do not add up."""
-    at, end, count = 0, len(payload), 0
-    while at < end:
+    start, size, count = 0, len(payload), 0
+    while start < size:
         count += 1
-        if end - at < RECORD.size or count > PACK_FILES:
+        named = start + RECORD.size
+        if named > size or count > PACK_FILES:
             raise WireError("a pack is malformed")
-        seq, flags, path_length, length, mtime_ns = RECORD.unpack_from(payload, at)
-        at += RECORD.size
-        if end - at < path_length + length:
+        seq, flags, path_length, length, mtime_ns = RECORD.unpack_from(payload, start)
+        filled = named + path_length
+        start = filled + length
+        if start > size:
             raise WireError("a pack is malformed")
-        path = bytes(payload[at : at + path_length])
-        at += path_length
-        yield PackedFile(seq, flags, path, mtime_ns, payload[at : at + length])
-        at += length
+        yield PackedFile(seq, flags, payload[named:filled].tobytes(), mtime_ns, payload[filled:start])

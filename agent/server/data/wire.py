@@ -42,6 +42,7 @@ CHUNK_SIZE = 1 << 20  # most content of one frame; the unit of checksum and of r
 PACK_FILES = 512  # most files of one pack
 PACK_FILE_SIZE = 256 * 1024  # largest file that travels in a pack
 MAX_PACK = 4 << 20  # content plus names
+USUAL_PAYLOAD = CHUNK_SIZE + (256 << 10)  # most packs are shorter, names and all
 MAX_JSON = 8 << 20  # of lists
 MAX_NOTE = 64 << 10  # of JSON that says one thing; the longest path fits, escaped as it may be
 MAX_VALUES = 500_000  # commas and brackets of one frame: what bounds the memory of what is parsed
@@ -234,7 +235,7 @@ class Stream:
         if self.admit is not None:
             self.admit(header)
         if header.length > len(self._payload):
-            self._payload = bytearray(max(header.length, CHUNK_SIZE))
+            self._payload = bytearray(max(header.length, USUAL_PAYLOAD))
         view = memoryview(self._payload)[: header.length]
         self._fill(view)
         if not self._sound(header, view):
@@ -250,8 +251,8 @@ class Stream:
 
     def tidy(self) -> None:
         """Keep no more memory than usual frames need. The payload of the last one is gone by this."""
-        if len(self._payload) > CHUNK_SIZE:
-            self._payload = bytearray(CHUNK_SIZE)
+        if len(self._payload) > USUAL_PAYLOAD:
+            self._payload = bytearray(USUAL_PAYLOAD)
 
     def receive_preamble(self) -> None:
         got = bytearray(len(PREAMBLE))
