@@ -6,6 +6,7 @@ resolve the spec → (embedded) child runs as specified → engine connects → 
 from __future__ import annotations
 
 import os
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from agent.model.outcome import (
     Wait,
 )
 from agent.model.spec import DestinationSpec, EngineKind, Key, Kind, MappingSpec, ServerSpec
+from agent.planning.backoff import delay
 from agent.planning.receipts import mapping_name
 from agent.reconcile.context import Connected, Context
 from agent.reconcile.embedded import EmbeddedServer, Listening
@@ -36,6 +38,7 @@ from agent.state.attempts import Attempt
 log = structlog.get_logger(__name__)
 
 INTERVAL = 30.0
+FIRST_RETRY = 0.5
 
 PERSON_AFTER = 3
 """Starts of our own child that fail in a row, after which a person is asked to look, while trying goes on."""
@@ -100,7 +103,9 @@ class Servers:
             self._disconnected(name)
             self._failures[name] = count = self._failures.get(name, 0) + 1
             if count >= PERSON_AFTER and spec.engine is EngineKind.EMBEDDED:
-                return Stalled(Reason.SERVER_FAILED, f"{error}; trying on", INTERVAL)
+                log.warning("transfer server does not start", server=name, failures=count, why=str(error))
+                after = delay(count, FIRST_RETRY, INTERVAL, random.random())  # noqa: S311
+                return Stalled(Reason.SERVER_FAILED, f"{error}; trying on", after)
             raise
         self._failures.pop(name, None)
         if self._context.connected(name) is None:

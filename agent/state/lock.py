@@ -11,12 +11,14 @@ import fcntl
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 
 from agent.model.outcome import PermanentError
 
 LOCK_NAME = "agent.lock"
 _POLL_SECONDS = 0.02
+_MAX_LINE = 80
 
 
 class StateLockedError(PermanentError):
@@ -25,6 +27,39 @@ class StateLockedError(PermanentError):
     def __init__(self, message: str, pid: int) -> None:
         super().__init__(message)
         self.pid = pid
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who took the lock, as the lock file tells. Only the lock itself tells whether it is still held."""
+
+    pid: int = 0  # 0 = unknown
+    since: float | None = None  # Unix seconds
+    began: int | None = None  # of the process, see `_began`
+
+    def line(self) -> bytes:
+        return f"{self.pid} {self.since or 0.0:.0f} {self.began or 0}\n".encode()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Owner:
+        """Of any version's file: earlier ones hold the pid alone."""
+        words = data.split()
+        if not words or not all(word.isdigit() for word in words):
+            return cls()
+        pid, since, began = (*map(int, words[:3]), 0, 0)[:3]
+        return cls(pid, float(since) or None, began or None)
+
+    @property
+    def alive(self) -> bool:
+        """This very process; another one may have its pid by now."""
+        return _exists(self.pid) and self.began in (None, _began(self.pid))
+
+    def __str__(self) -> str:
+        if not self.pid:
+            return "another process"
+        if self.since is None:
+            return f"process {self.pid}"
+        return f"process {self.pid}, since {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(self.since))},"
 
 
 class StateLock:
@@ -53,7 +88,7 @@ class StateLock:
         try:
             self._acquire(clock() + wait, clock, sleep)
             os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+            os.pwrite(self._fd, Owner(os.getpid(), time.time(), _began(os.getpid())).line(), 0)
         except BaseException:
             os.close(self._fd)
             self._fd = -1
@@ -73,13 +108,14 @@ class StateLock:
                 return
 
     def _refusal(self) -> StateLockedError:
-        pid = _parse_pid(os.pread(self._fd, 32, 0))
-        if pid and not _alive(pid):
-            what = f"children of process {pid}, which is gone, are still ending; try again in a moment"
+        owner = Owner.parse(os.pread(self._fd, _MAX_LINE, 0))
+        if owner.pid and not owner.alive:
+            what = f"children of process {owner.pid}, which is gone, are still ending; try again in a moment"
         else:
-            who = f"process {pid}" if pid else "another process"
-            what = f"{who} is using it; stop it first, or name another directory with --state-dir"
-        return StateLockedError(f"the state directory {os.path.dirname(self.path)} is locked: {what}", pid)
+            what = f"{owner} is using it; stop it first, or name another directory with --state-dir"
+        return StateLockedError(
+            f"the state directory {os.path.dirname(self.path)} is locked: {what}", owner.pid
+        )
 
     def fileno(self) -> int:
         """The descriptor to hand to children (`pass_fds`), which then hold the lock too."""
@@ -109,19 +145,24 @@ def holder(state_dir: str) -> int | None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return _parse_pid(os.pread(fd, 32, 0))
+        return Owner.parse(os.pread(fd, _MAX_LINE, 0)).pid
     else:
         return None
     finally:
         os.close(fd)
 
 
-def _parse_pid(data: bytes) -> int:
-    text = data.strip()
-    return int(text) if text.isdigit() else 0
+def _began(pid: int) -> int | None:
+    """When the process was started, in clock ticks since the machine was: with it a pid is of one process.
+    None when there is no such process, or nobody tells."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read(4096).rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
-def _alive(pid: int) -> bool:
+def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

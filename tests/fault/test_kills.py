@@ -3,6 +3,7 @@ no partial file left."""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -79,6 +80,20 @@ def processes(w: World, what: str) -> list[int]:
     return found
 
 
+def ready(w: World, what: str) -> list[int]:
+    """Those that have begun to work: a control process tells where it listens. One that is killed before that
+    again and again is a server that cannot be started, which is another matter."""
+    found = processes(w, what)
+    server, _, role = what.partition(" ")
+    if role != "control":
+        return found
+    try:
+        told = json.loads((w.state / "servers" / server / "address.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return []
+    return found if told["pid"] in found else []
+
+
 @pytest.mark.parametrize(
     "victim",
     ["sender control", "receiver control", "sender worker", "receiver worker"],
@@ -89,7 +104,7 @@ def test_killed_server_processes_lose_and_tear_nothing(w: World, victim: str) ->
     w.start()
     with Observer(w) as observer:
         for chance in rounds(4):
-            eventually(lambda: processes(w, victim), what=f"a {victim}")
+            eventually(lambda: ready(w, victim), seconds=60, what=f"a {victim}")
             threading.Event().wait(chance.uniform(0.05, 0.8))  # the instant is the random part of the test
             for pid in processes(w, victim):
                 os.kill(pid, signal.SIGKILL)

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from unit.reconcile_bench import MAPPING, Bench
 
-from agent.model.outcome import Wait
-from agent.model.spec import RetryPolicy
+from agent.model.outcome import RetryableError, Stalled, Wait
+from agent.model.spec import EngineKind, RetryPolicy, ServerSpec, key_of
 from agent.reconcile.delivery import RETRY_SECONDS, Findings, judge
+from agent.reconcile.embedded import EmbeddedServer, Listening
+from agent.reconcile.report import Report
+from agent.reconcile.servers import INTERVAL, PERSON_AFTER
 from agent.state.attempts import Failures
 
 
@@ -82,3 +85,29 @@ def test_a_deletion_that_the_server_forgot_is_begun_again_at_once(b: Bench) -> N
         b.agent.context.queue.add(MAPPING)
         b.pass_time(1.0)
     assert set(b.at_destination) == {"/b"} and b.status().ready
+
+
+def test_a_server_that_does_not_start_is_tried_ever_less_often(
+    b: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the third failure on a person is asked to look; a short storm of failures is over in seconds all
+    the same, and one that lasts costs a try every half a minute."""
+
+    def fail(_self: EmbeddedServer) -> Listening:
+        raise RetryableError("the port is taken")
+
+    monkeypatch.setattr(EmbeddedServer, "start", fail)
+    monkeypatch.setattr("agent.reconcile.servers.random.random", lambda: 0.9)
+    spec = ServerSpec("own", EngineKind.EMBEDDED, "127.0.0.1", 0)
+    b.agent.context.desired.servers["own"] = spec
+    waits = []
+    for number in range(12):
+        if number < PERSON_AFTER - 1:
+            with pytest.raises(RetryableError):
+                b.agent.servers.reconcile("own", Report(key_of(spec)))
+            continue
+        outcome = b.agent.servers.reconcile("own", Report(key_of(spec)))
+        assert isinstance(outcome, Stalled) and "the port is taken" in outcome.message
+        waits.append(outcome.next_in or 0.0)
+    assert waits[0] < 2.0
+    assert waits == sorted(waits) and INTERVAL * 0.9 < waits[-1] <= INTERVAL

@@ -1,11 +1,10 @@
-"""The small stores: locks, specs, approvals, overrides, roots, status, events."""
+"""The small stores: specs, approvals, overrides, roots, status, events."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from agent.model.spec import Key, Kind
 from agent.state.codec import from_json, kind_of, to_json
 from agent.state.db import State as Opened
 from agent.state.db import open_state
-from agent.state.lock import StateLock, StateLockedError, holder
+from agent.state.lock import StateLock
 
 KEY = Key(Kind.MAPPING, "dailies")
 
@@ -35,36 +34,6 @@ def state(tmp_path: Path) -> Iterator[Opened]:
     opened = open_state(str(tmp_path))
     yield opened
     opened.close()
-
-
-# -- the lock
-
-
-def test_a_second_owner_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:
-    """The error names the process that holds the directory."""
-    with StateLock(str(tmp_path)), pytest.raises(StateLockedError, match=f"process {os.getpid()}") as refused:
-        StateLock(str(tmp_path))
-    assert refused.value.pid == os.getpid()
-    assert holder(str(tmp_path)) is None
-    StateLock(str(tmp_path)).release()
-
-
-def test_the_lock_is_held_until_the_last_child_is_gone(tmp_path: Path) -> None:
-    """A child that inherited the descriptor keeps the directory after its parent let go."""
-    lock = StateLock(str(tmp_path))
-    child = subprocess.Popen(
-        [sys.executable, "-c", "import sys; sys.stdin.read()"],
-        stdin=subprocess.PIPE,
-        pass_fds=[lock.fileno()],
-    )
-    lock.release()
-    try:
-        assert holder(str(tmp_path)) == os.getpid()
-        with pytest.raises(StateLockedError):
-            StateLock(str(tmp_path))
-    finally:
-        child.communicate(b"")
-    StateLock(str(tmp_path), wait=5).release()
 
 
 def test_a_state_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
