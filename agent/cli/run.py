@@ -43,8 +43,8 @@ PAUSE = 0.05
 PACE = 10.0
 """And never for longer than a tenth of the time: of ten thousand objects it takes a while."""
 SAVE_SECONDS = 60.0
-SAVE_PACE = 300.0
-"""What `status` says after a kill is kept so seldom that it takes a few thousandths of the time at most."""
+SAVE_PACE = 1000.0
+"""What `status` says after a kill is kept so seldom that it takes a thousandth of the time at most."""
 NAME_HELP = "Name by which browsers reach the HTTP face, beside this machine's own; may be given again."
 HOOK_HELP = "Secret that a repository's host signs its push hook with (POST /api/v1/reconcile)."
 LEVEL_HELP = "While it runs SIGUSR1 changes it to debug, SIGUSR2 back."

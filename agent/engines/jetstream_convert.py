@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from agent.engines.port import Entry, ReceiverCredentials
@@ -140,7 +141,13 @@ def _route(structure: Structure) -> Route | None:
 
 def lanes_of(lanes: Mapping[str, Any]) -> tuple[Lane, ...]:
     """In the server's order, which is the order they were set in."""
-    return tuple(Lane(str(name), float(share)) for name, share in lanes.items())
+    return _lanes(tuple(lanes.items()))
+
+
+@lru_cache(maxsize=256)
+def _lanes(pairs: tuple[tuple[Any, Any], ...]) -> tuple[Lane, ...]:
+    """Many destinations have the same ones, and each look is told of all destinations."""
+    return tuple(Lane(str(name), float(share)) for name, share in pairs)
 
 
 def _defaults(found: Any) -> ObservedDefaults:

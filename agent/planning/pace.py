@@ -6,11 +6,14 @@ they may take: each is looked at less often, instead of all of them together tak
 
 from __future__ import annotations
 
-WHOLE_SHARE = 0.01
+WHOLE_SHARE = 0.003
 """What whole looks at sources may take together, where changes are told by a watch anyway."""
 
-DRIFT_SHARE = 0.005
+DRIFT_SHARE = 0.0015
 """What looks at destinations may take together, of the agent's own time."""
+
+COMPARE_SHARE = 0.002
+"""What comparing watched roots with those that were armed may take."""
 
 LONGEST = 6 * 3600.0
 """However many mappings there are, each is looked at so often."""

@@ -13,7 +13,7 @@ import structlog
 import agent
 from agent.model.condition import Reason
 from agent.model.outcome import LaneSyncError, PolicyError
-from agent.model.spec import DesiredState, EngineKind, Key, Kind, key_of
+from agent.model.spec import DesiredState, EngineKind, Key, Kind
 from agent.model.units import format_duration
 from agent.reconcile.alerts import AlertRunner, Seen
 from agent.reconcile.audit import note_revision
@@ -290,14 +290,17 @@ class Agent:
         """The plain answer. Objects that were not looked at yet make it converging."""
         if self.git is not None and (waiting := self.git.waiting()):
             return Overall(State.BLOCKED if self.git.problems() else State.CONVERGING, waiting)
-        statuses = self.statuses() if statuses is None else statuses
-        seen = {status.key for status in statuses}
-        wanted = (*self.context.desired.all_keys(), *(key_of(s) for s in self.context.removing()))
-        missing = [key for key in wanted if key not in seen]
-        found = overall(statuses, self._problems())
-        if missing and found.state is not State.CONVERGING:
-            return Overall(State.CONVERGING, f"{missing[0]} has not been looked at yet")
+        found = overall(self._notable() if statuses is None else statuses, self._problems())
+        if found.state is not State.CONVERGING:
+            desired = self.context.desired
+            missing = self.context.board.first_missing(desired, self._state.specs.other_than(desired))
+            if missing is not None:
+                return Overall(State.CONVERGING, f"{missing} has not been looked at yet")
         return found
+
+    def _notable(self) -> list[ObjectStatus]:
+        invalid = self._invalid_keys()
+        return with_invalid(self.context.board.notable(invalid), invalid, self._clock.time())
 
     def statuses(self) -> list[ObjectStatus]:
         found = self.context.board.all()

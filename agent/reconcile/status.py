@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from agent.model.condition import Condition, ConditionType, Reason, merge
-from agent.model.spec import Key, Kind
+from agent.model.spec import DesiredState, Key, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,12 @@ class ObjectStatus:
     @property
     def stalled(self) -> Condition | None:
         return self.condition(ConditionType.STALLED)
+
+    @property
+    def plain(self) -> bool:
+        """In sync, and nothing more to say: `overall` is the same with it and without it."""
+        true = [condition.type for condition in self.conditions if condition.status]
+        return true == [ConditionType.READY]
 
     def why_not_ready(self) -> Condition | None:
         return self.stalled or next((c for c in self.conditions if c.type is ConditionType.READY), None)
@@ -75,7 +81,7 @@ def overall(statuses: Iterable[ObjectStatus], problems: tuple[str, ...] = ()) ->
     if waiting:
         # Nothing moves and nothing is stalled: what they wait for is suspended, or is a sentinel, and only
         # somebody else ends that.
-        by_others = any(s.suspended or _reason(s) is Reason.AWAITING_SENTINEL for s in statuses)
+        by_others = any(s.suspended for s in statuses) or any(map(_awaits_sentinel, waiting))
         state = State.BLOCKED if by_others else State.CONVERGING
         return Overall(state, _first_reason(waiting, len(waiting)))
     return Overall(State.IN_SYNC, _in_sync_text(statuses))
@@ -93,6 +99,10 @@ def _in_sync_text(statuses: list[ObjectStatus]) -> str:
 
 def _waits_for_other(status: ObjectStatus) -> bool:
     return _reason(status) in (Reason.DEPENDENCY_NOT_READY, Reason.AWAITING_SENTINEL)
+
+
+def _awaits_sentinel(status: ObjectStatus) -> bool:
+    return _reason(status) is Reason.AWAITING_SENTINEL
 
 
 def _reason(status: ObjectStatus) -> Reason | None:
@@ -115,6 +125,7 @@ class Board:
     def __init__(self, changed: Callable[[ObjectStatus], None] = lambda _status: None) -> None:
         self._lock = threading.Condition()
         self._statuses: dict[Key, ObjectStatus] = {}
+        self._notable: dict[Key, ObjectStatus] = {}  # those that are not plain
         self._order: list[Key] | None = None  # of the keys, sorted; None = to be sorted again
         self._changed = changed
         self._version = 0
@@ -136,7 +147,7 @@ class Board:
             )
             if before is None:
                 self._order = None
-            self._statuses[status.key] = now
+            self._put(now)
             self._version += 1
             self._lock.notify_all()
         self._changed(now)
@@ -148,13 +159,22 @@ class Board:
             for key in keys:
                 found = self._statuses.get(key)
                 if found is not None:
-                    self._statuses[key] = replace(found, revision=revision)
+                    self._put(replace(found, revision=revision))
             self._version += 1
             self._lock.notify_all()
+
+    def _put(self, status: ObjectStatus) -> None:
+        """Under the lock."""
+        self._statuses[status.key] = status
+        if status.plain:
+            self._notable.pop(status.key, None)
+        else:
+            self._notable[status.key] = status
 
     def remove(self, key: Key) -> None:
         with self._lock:
             self._statuses.pop(key, None)
+            self._notable.pop(key, None)
             self._order = None
             self._version += 1
             self._lock.notify_all()
@@ -168,6 +188,23 @@ class Board:
             if self._order is None:
                 self._order = sorted(self._statuses)
             return [self._statuses[key] for key in self._order]
+
+    def notable(self, others: Iterable[Key] = ()) -> list[ObjectStatus]:
+        """All that are not plain, and these: what the answer to "in sync?" depends on. Of many objects they
+        are few."""
+        with self._lock:
+            wanted = {*self._notable, *others}
+            return [self._statuses[key] for key in sorted(wanted) if key in self._statuses]
+
+    def first_missing(self, desired: DesiredState, others: Iterable[Key] = ()) -> Key | None:
+        """The first object, of these or others, that nothing is said of yet."""
+        with self._lock:
+            known = self._statuses
+            for kind in Kind:
+                lacking = [name for name in desired.of_kind(kind) if (kind, name) not in known]
+                if lacking:
+                    return Key(kind, min(lacking))
+            return next((key for key in others if key not in known), None)
 
     def wait_change(self, version: int, timeout: float) -> int:
         """Block until something changed since `version`, or the time is over; returns the version now."""

@@ -44,25 +44,25 @@ class MountTable:
         except OSError:
             self._file = None
 
-    def changed(self) -> bool:
-        """Whether something was mounted or unmounted since the last call."""
+    def changed(self) -> frozenset[str]:
+        """Where something was mounted or unmounted since the last call."""
         if self._file is None or not self._poller.poll(0):
-            return False
-        self._mounts = None
-        return True
+            return frozenset()
+        before, self._mounts = self._mounts, read_mounts()
+        return frozenset(mount.place for mount in {*(before or ())} ^ {*self._mounts})
 
     def around(self, path: str) -> tuple[Mount, ...]:
-        """The mount that holds a path, first, and those below the path. Empty when it cannot be told."""
+        """The mount that holds a path without links, first, and those below the path. Empty when it cannot
+        be told."""
         if self._mounts is None:
             self._mounts = read_mounts()
-        target = os.path.realpath(path)
         holds: Mount | None = None
         below = []
         for mount in self._mounts:
-            inside = target == mount.place or target.startswith(mount.place.rstrip("/") + "/")
+            inside = is_at_or_below(path, mount.place)
             if inside and (holds is None or len(mount.place) >= len(holds.place)):
                 holds = mount  # a later mount at the same place hides the earlier
-            elif mount.place.startswith(target.rstrip("/") + "/"):
+            elif is_at_or_below(mount.place, path):
                 below.append(mount)
         return () if holds is None else (holds, *below)
 
@@ -70,6 +70,10 @@ class MountTable:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def is_at_or_below(path: str, place: str) -> bool:
+    return path == place or path.startswith(place.rstrip("/") + "/")
 
 
 def read_mounts() -> tuple[Mount, ...]:

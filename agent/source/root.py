@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat as st
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from agent.model.condition import Reason
@@ -14,7 +14,7 @@ from agent.model.units import format_duration
 from agent.source import mounts
 from agent.source.appearing import Appearing
 from agent.source.inotify import EventReader
-from agent.source.mounts import Mount, MountTable
+from agent.source.mounts import Mount, MountTable, is_at_or_below
 from agent.source.settle import Touch
 from agent.source.subscription import Subscription, WatchState
 from agent.source.tree import TreeWatch
@@ -46,7 +46,9 @@ class Root:
         self.subscriptions: tuple[Subscription, ...] = ()
         self._timing = timing
         self._table = mount_table
+        self._real = path  # without links, when it was armed
         self._mounts: tuple[Mount, ...] = ()
+        self._network: Mount | None = None  # the one of them that is on the network
         self._notify = notify
         self._tree: TreeWatch | None = None
         self._appearing: Appearing | None = None
@@ -84,7 +86,9 @@ class Root:
         self._next_arm = now + self._timing.rearm
         if self._next_poll <= now:
             self._next_poll = now + self._poll
-        self._mounts = self._table.around(self.path)
+        self._real = os.path.realpath(self.path)
+        self._mounts = self._table.around(self._real)
+        self._network = mounts.network_mount(self._mounts)
         old, self._tree = self._tree, None
         self._identity, self._limit = None, reader_error
         try:
@@ -139,6 +143,12 @@ class Root:
         passing = self._disturbed is not None and now < self._disturbed_until
         return not (self._missing or self._rearm or self._lost or self._polled or passing)
 
+    def well(self, now: float) -> bool:
+        """The same root as the one armed, watched whole, and its consumers know."""
+        tree = self._tree
+        whole = tree is not None and tree.limit is None and self._told.reason is None
+        return whole and self.settled(now) and not self._replaced()
+
     def care(
         self, reader: EventReader | None, reader_error: OSError | None, now: float, *, compare: bool
     ) -> None:
@@ -166,7 +176,7 @@ class Root:
 
     @property
     def _polled(self) -> bool:
-        return self._limit is not None or mounts.network_mount(self._mounts) is not None
+        return self._limit is not None or self._network is not None
 
     @property
     def _poll(self) -> float:
@@ -174,9 +184,18 @@ class Root:
         bounds."""
         return min([self._timing.poll, *(subscription.interval for subscription in self.subscriptions)])
 
+    def is_near(self, places: Iterable[str]) -> bool:
+        """One of them is the root, or lies above or below it. (What a link on the way to it leads through is
+        found by comparing.)"""
+        return any(
+            is_at_or_below(path, place) or is_at_or_below(place, path)
+            for place in places
+            for path in (self.path, self._real)
+        )
+
     def mounts_changed(self) -> None:
-        """Something was mounted or unmounted somewhere: arm anew if it was here, and tell of it."""
-        if self._table.around(self.path) != self._mounts:
+        """Something was mounted or unmounted near: arm anew if it was here, and tell of it."""
+        if self._table.around(os.path.realpath(self.path)) != self._mounts:
             self._rearm, self._next_arm = True, 0.0
 
     def _replaced(self) -> bool:
@@ -256,10 +275,9 @@ class Root:
         every = f"scanning every {format_duration(self._poll)}"
         if self._limit is not None:
             return Reason.WATCH_LIMIT, f"{mounts.limit_message(self._limit)}; {every} instead"
-        network = mounts.network_mount(self._mounts)
-        if network is not None:
-            where = self.path if network is self._mounts[0] else network.place
-            text = f"{where} is on {network.type}, where changes made by other hosts are not announced"
+        if self._network is not None:
+            where = self.path if self._network is self._mounts[0] else self._network.place
+            text = f"{where} is on {self._network.type}, where changes made by other hosts are not announced"
             return Reason.NETWORK_FILE_SYSTEM, f"{text}; also {every}"
         if self._disturbed is not None and now < self._disturbed_until:
             return self._disturbed

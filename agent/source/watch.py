@@ -17,6 +17,7 @@ from collections.abc import Callable
 import structlog
 
 from agent.model.spec import Symlinks, Trigger
+from agent.planning.pace import COMPARE_SHARE, stretched
 from agent.source.canary import Canary
 from agent.source.filters import EVERYTHING, Filter
 from agent.source.inotify import EventReader
@@ -224,22 +225,31 @@ class Watcher:
                 self._open_reader()
             mounted = self._mounts.changed()
             everybody = now >= self._next_round
-            if everybody:
-                self._next_round = now + self._timing.identity
             with self._changed:
                 asked = [root for root in self._restless if self._roots.get(root.path) is root]
-                roots = list(self._roots.values()) if everybody or died or mounted else asked
+                everyone = list(self._roots.values())
                 self._restless.clear()
+            near = {root for root in everyone if root.is_near(mounted)} if mounted else set()
+            unwell = self._unwell(everyone, now) if everybody else asked
+            roots = everyone if died else [*{*unwell, *near}]
             for root in roots:
                 if self._stopping:
                     return
                 if died:
                     root.reader_died(died, now)
-                if mounted:
+                if root in near:
                     root.mounts_changed()
                 self._care_for(root, everybody, now)
         for root in roots:
             self._tell_state(root)
+
+    def _unwell(self, roots: list[Root], now: float) -> list[Root]:
+        """Compares all with what was armed; the more there are, the later it is done again."""
+        begun = time.thread_time()
+        found = [root for root in roots if not root.well(now)]
+        cost = (time.thread_time() - begun) / max(1, len(roots))
+        self._next_round = now + stretched(self._timing.identity, len(roots), cost, COMPARE_SHARE)
+        return found
 
     def _care_for(self, root: Root, compare: bool, now: float) -> None:
         try:

@@ -62,7 +62,7 @@ def test_a_watch_that_does_not_tell_everything_any_more_brings_the_look_forward(
     b: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     b.settle()
-    assert _every(b) == 1000.0
+    assert _every(b) == 10.0 / WHOLE_SHARE
     trouble = [(Reason.WATCHER_DIED, "the reader ended")]
     monkeypatch.setattr(type(b.agent.sources), "degraded", lambda *_: trouble)
     b.agent.context.queue.add(MAPPING)

@@ -16,6 +16,7 @@ from unit.watching import QUICK, Told, watch
 from agent.model.condition import Reason
 from agent.source.inotify import EventReader, InotifyEvent
 from agent.source.mounts import Mount, MountTable
+from agent.source.root import Root
 from agent.source.watch import Watcher, WatchState
 
 
@@ -113,6 +114,27 @@ def test_a_removed_root_is_reported_and_waited_for(watcher: Watcher, root: Path,
     assert told.until(lambda: told.whole > before and told.reasons[-1] is None)
 
 
+def test_the_longer_comparing_roots_takes_the_less_often_it_is_done(
+    root: Path, tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second comparison is a day away; what the kernel tells of a root is as quick as ever."""
+    monkeypatch.setattr("agent.source.watch.COMPARE_SHARE", 1e-9)
+    compared = threading.Event()
+    monkeypatch.setattr(Root, "well", lambda *_: compared.set() or True)
+    watcher = Watcher(timing=QUICK)
+    try:
+        watch(watcher, root, told)
+        assert compared.wait(20)
+        compared.clear()
+        (root / "file").write_text("x")
+        assert told.until(lambda: "file" in told.paths)
+        root.rename(tmp_path / "moved")
+        assert told.until(lambda: told.whole >= 1)
+        assert not compared.is_set()
+    finally:
+        watcher.stop()
+
+
 def test_an_overflow_is_visible_and_covered_by_a_scan(root: Path, told: Told) -> None:
     """Lost events become `whole` and a state for a while; directories made meanwhile are watched."""
     stall = threading.Event()
@@ -172,6 +194,7 @@ Path("/proc/sys/user/max_inotify_watches").write_text("3")
 from agent.source.look import scan_paths
 from agent.source.root import Timing
 from agent.source.scan import scan_tree
+from agent.source.root import Root
 from agent.source.watch import Watcher
 root = Path(sys.argv[1])
 told = []

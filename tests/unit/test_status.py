@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from agent.cli.text import status_lines
 from agent.model.condition import Condition, ConditionType, Reason
-from agent.model.spec import Key, Kind
+from agent.model.spec import DesiredState, Key, Kind, MappingSpec
 from agent.reconcile.status import Board, ObjectStatus, State, overall
 
 
@@ -106,6 +109,52 @@ def test_since_is_kept_while_type_status_and_reason_stay() -> None:
     board.write(ObjectStatus(key, (first,)))
     _, now = board.write(ObjectStatus(key, (second,)))
     assert (now.conditions[0].message, now.conditions[0].since) == ("20 %", 1.0)
+
+
+_REASONS = [
+    Reason.IN_SYNC,
+    Reason.TRANSFERRING,
+    Reason.DEPENDENCY_NOT_READY,
+    Reason.AWAITING_SENTINEL,
+    Reason.INVALID_SPEC,
+]
+_MORE = st.lists(
+    st.tuples(
+        st.sampled_from([t for t in ConditionType if t is not ConditionType.READY]),
+        st.booleans(),
+        st.sampled_from(_REASONS),
+        st.just("text"),
+    ),
+    max_size=2,
+)
+_READY = st.tuples(st.just(ConditionType.READY), st.booleans(), st.sampled_from(_REASONS), st.just("text"))
+_STATUSES = st.dictionaries(st.sampled_from("abcdef"), st.tuples(_READY, _MORE), max_size=6).map(
+    lambda found: [status(Kind.MAPPING, name, ready, *more) for name, (ready, more) in found.items()]
+)
+
+
+@given(_STATUSES, _STATUSES, st.sets(st.sampled_from("abcdef")))
+def test_the_answer_hangs_on_what_is_notable_alone(
+    before: list[ObjectStatus], now: list[ObjectStatus], removed: set[str]
+) -> None:
+    """Whatever was said earlier, of ten thousand objects that are well none has to be asked."""
+    board = Board()
+    for each in (*before, *now):
+        board.write(each)
+    for name in removed:
+        board.remove(Key(Kind.MAPPING, name))
+    assert overall(board.notable()) == overall(board.all())
+
+
+def test_what_nothing_is_said_of_yet_is_missing() -> None:
+    """The first one, in the order in which objects depend on each other."""
+    board = Board()
+    board.write(status(Kind.MAPPING, "a", READY))
+    desired = DesiredState("r", mappings={name: MappingSpec(name, (), ()) for name in "cab"})
+    assert board.first_missing(desired) == Key(Kind.MAPPING, "b")
+    for name in "bc":
+        board.write(status(Kind.MAPPING, name, READY))
+    assert board.first_missing(desired) is None
 
 
 def test_text_fits_its_width_and_tells_trouble_to_the_end() -> None:
