@@ -18,6 +18,8 @@ from agent.model.outcome import PermanentError
 
 LOCK_NAME = "agent.lock"
 _POLL_SECONDS = 0.02
+RUNNING_SECONDS = 2.0
+"""Granted to an owner that runs: it may be about to end, and most often it is not."""
 _MAX_LINE = 80
 
 
@@ -63,7 +65,8 @@ class Owner:
 
 
 class StateLock:
-    """Takes the lock when made. `wait` seconds are granted to a predecessor's children to end.
+    """Takes the lock when made. `wait` seconds are granted to a predecessor's children to end,
+    RUNNING_SECONDS of them to a predecessor that runs.
 
     Raises StateLockedError when it is held, PermanentError when the directory cannot be used.
     """
@@ -86,7 +89,7 @@ class StateLock:
                 "make it writable for this user or name another with --state-dir"
             ) from error
         try:
-            self._acquire(clock() + wait, clock, sleep)
+            self._acquire(wait, clock, sleep)
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, Owner(os.getpid(), time.time(), _began(os.getpid())).line(), 0)
         except BaseException:
@@ -94,21 +97,26 @@ class StateLock:
             self._fd = -1
             raise
 
-    def _acquire(self, deadline: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+    def _acquire(self, wait: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        begun = clock()
         while True:
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                     raise PermanentError(f"cannot lock {self.path}: {error.strerror}") from error
-                if clock() >= deadline:
+                granted = min(wait, RUNNING_SECONDS) if self._owner().alive else wait
+                if clock() - begun >= granted:
                     raise self._refusal() from error
                 sleep(_POLL_SECONDS)
             else:
                 return
 
+    def _owner(self) -> Owner:
+        return Owner.parse(os.pread(self._fd, _MAX_LINE, 0))
+
     def _refusal(self) -> StateLockedError:
-        owner = Owner.parse(os.pread(self._fd, _MAX_LINE, 0))
+        owner = self._owner()
         if owner.pid and not owner.alive:
             what = f"children of process {owner.pid}, which is gone, are still ending; try again in a moment"
         else:

@@ -51,6 +51,26 @@ def test_the_lock_is_held_until_the_last_child_is_gone(tmp_path: Path) -> None:
     StateLock(str(tmp_path), wait=5).release()
 
 
+@pytest.mark.parametrize(
+    ("runs", "waited", "told"), [(True, 2.0, "is using it"), (False, 10.0, "are still ending")]
+)
+def test_an_owner_that_runs_is_not_waited_for_as_the_children_of_one_that_is_gone(
+    tmp_path: Path, runs: bool, waited: float, told: str
+) -> None:
+    """They end within moments; who runs refuses the next one soon."""
+    with StateLock(str(tmp_path)) as held:
+        if not runs:
+            Path(held.path).write_bytes(Owner(os.getpid(), 1.0, 1).line())
+        now = [0.0]
+
+        def sleep(seconds: float) -> None:
+            now[0] += seconds
+
+        with pytest.raises(StateLockedError, match=told):
+            StateLock(str(tmp_path), wait=10.0, clock=lambda: now[0], sleep=sleep)
+        assert now[0] == pytest.approx(waited, abs=0.1)
+
+
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     """What it wrote into the file stays there and says nothing any more."""
     owner = subprocess.Popen(
