@@ -193,8 +193,10 @@ def transfer(structure: Structure) -> ObservedTransfer:
 
 
 def _done_bytes(structure: Structure, total: int) -> int:
-    """How far it is, for people: what was sent. What is acknowledged is counted by whole files."""
-    return min(total, int(structure.get("bytesSent") or 0))
+    """How far it is, for people: what was sent, or did not have to be. What is acknowledged is counted by
+    whole files."""
+    blocks = int(structure.get("blocksSent") or 0) * int(structure.get("blockSize") or 0)
+    return min(total, max(blocks, int(structure.get("bytesSent") or 0)))
 
 
 def lost_transfer(transfer_id: str, reason: str) -> ObservedTransfer:

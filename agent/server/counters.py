@@ -25,6 +25,7 @@ class Counters:
     packets_recv: int = 0  # frames of the receiver about it
     bytes_recv: int = 0  # of those frames
     blocks_resent: int = 0  # presumed lost: damaged, or not there after a break
+    bytes_matched: int = 0  # content that the receiver had in an older version of the file
 
     def told(self) -> dict[str, int]:
         """As they go with a message."""

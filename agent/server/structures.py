@@ -132,6 +132,11 @@ def file_mappings(entries: Iterable[Entry]) -> list[Structure]:
     ]
 
 
+def _blocks_sent(counters: Counters) -> int:
+    """With what did not have to cross the wire: holes, and content that the destination had already."""
+    return blocks(max(counters.bytes_sent + counters.bytes_matched, counters.bytes_done))
+
+
 def transfer(row: Transfer, counters: Counters, clock: Clock, user_data: dict[str, str]) -> Structure:
     return {
         "transferId": str(row.id),
@@ -149,7 +154,7 @@ def transfer(row: Transfer, counters: Counters, clock: Clock, user_data: dict[st
         "bytesRecv": counters.bytes_recv,
         "bytesAcked": counters.bytes_done,
         "blockSize": BLOCK_SIZE,
-        "blocksSent": blocks(max(counters.bytes_sent, counters.bytes_done)),  # holes are sent by name only
+        "blocksSent": _blocks_sent(counters),
         "blocksAcked": blocks(counters.bytes_done),
         "blocksRetransmitted": counters.blocks_resent,
         "packetsSent": counters.packets_sent,

@@ -229,6 +229,9 @@ def test_packs_whose_sums_do_not_fit_end_the_stream(w: World, records: bytes, wh
         {"mtimeNs": 1 << 63},
         {"mtimeNs": float("nan")},
         {"flags": None},
+        {"seed": -1},
+        {"seed": 1 << 64},
+        {"seed": [1]},
     ],
     ids=repr,
 )
@@ -323,6 +326,34 @@ def test_a_sender_that_says_no_hello_is_refused_before_it_says_much(w: World) ->
     stream = Stream(socket.create_connection(("127.0.0.1", w.port), 20))
     stream.sock.sendall(wire.PREAMBLE + wire.HEADER.pack(Kind.HELLO, 0, 0, 0, 0, 1 << 20, 0, 0))
     assert "the limit is" in ending(stream)
+
+
+@pytest.mark.parametrize(
+    ("offset", "payload", "why"),
+    [
+        (0, b"", "malformed"),
+        (0, struct.pack(">I", 4097) + bytes(8), "digest for each block"),
+        (0, struct.pack(">I", 1 << 31) + bytes(2048), "digest for each block"),
+        (8000, struct.pack(">I", 4096) + bytes(8), "does not have"),
+        (1 << 63, struct.pack(">I", 4096) + bytes(8), "does not have"),
+    ],
+)
+def test_digests_that_make_no_sense_end_the_stream_in_words(
+    w: World, offset: int, payload: bytes, why: str
+) -> None:
+    stream = opened(w, "digests")
+    value = {"path": "/digests", "identity": [8192, 1, 1, 1], "flags": 0, "mtimeNs": 1, "seed": 5}
+    stream.send_json(Header(Kind.FILE, generation=1, handle=1, seq=1), value)
+    assert expect(stream, Kind.BASE)[0].offset == 0
+    stream.send(Header(Kind.SUMS, 0, 1, 1, 1, 0, offset), payload)
+    assert why in ending(stream)
+
+
+def test_digests_are_answered_for_files_alone_that_were_announced_so(w: World) -> None:
+    stream = opened(w, "unasked")
+    announce(stream, "/unasked", 4096)
+    stream.send(Header(Kind.SUMS, 0, 1, 1, 1), struct.pack(">I", 4096) + bytes(8))
+    assert "SUMS" in ending(stream)
 
 
 # --- memory ---------------------------------------------------------------------------------------------

@@ -178,6 +178,12 @@ POLITE: dict[str, Reply] = {
         _frame(Kind.NAK, seq=1, generation=1, offset=1 << 60, digest=1 << 60)
     ),
     "damage without end": _opened_then(_frame(Kind.NAK)),
+    "an older version that nobody asked for": _opened_then(
+        _frame(Kind.BASE, seq=1, generation=1, offset=1 << 63)
+    ),
+    "what it wants of what it was not offered": _opened_then(
+        _frame(Kind.WANT, struct.pack(">II", 0, 1 << 31), seq=1, generation=1, offset=1 << 63)
+    ),
     "a checkpoint before it was asked for": _opened_then(_frame(Kind.CHECKPOINTED, flags=1)),
     "closed before it was asked for": _opened_then(_frame(Kind.CLOSED)),
     "answers to nobody": _opened_then(_frame(Kind.REMOTE_RESULT, b'{"results":[]}', offset=12345)),
@@ -195,6 +201,7 @@ WAITING = {
     ),
     *("outcomes that there are not", "damage without end", "a checkpoint before it was asked for"),
     *("closed before it was asked for", "an endless HELLO"),
+    *("an older version that nobody asked for", "what it wants of what it was not offered"),
 }
 """What the sender passes over, and goes on waiting as it has to."""
 

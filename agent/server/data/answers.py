@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from agent.server.data import pack, wire
+from agent.server.data import delta_sending, pack, wire
 from agent.server.data.outgoing import Transfer
 from agent.server.data.wire import Header, Kind, Stream, WireError
 
@@ -73,6 +73,10 @@ class Answers:
                 transfer.chunk_damaged(header.seq, header.generation, header.offset, header.digest)
             else:
                 transfer.pack_damaged(header.offset)
+        elif header.kind == Kind.BASE:
+            delta_sending.based(transfer, header)
+        elif header.kind == Kind.WANT:
+            delta_sending.wanted(transfer, header, payload)
         else:
             raise WireError(f"a {Kind(header.kind).name} frame is not for a sender")
         self._link.progressed(transfer)

@@ -17,7 +17,7 @@ from agent.server.data.order import Order
 from agent.server.data.reading import ATTEMPTS, changed_message
 from agent.server.data.wire import CHUNK_SIZE, DISCARD, FINAL, MAX_GENERATION, PACK_FILE_SIZE, PACK_FILES
 from agent.server.data.work import (
-    ChunkWork,
+    ENTRY_COST,
     KnownPartial,
     LargeFile,
     OpenWork,
@@ -29,7 +29,6 @@ from agent.server.data.work import (
 from agent.server.results import RECORD, Outcome, Record
 
 UNKNOWN_SIZE = 64 * 1024  # what an entry of unknown size counts for in a pack
-ENTRY_COST = 64  # bytes on the wire beside the content
 MAX_OPEN = 256  # large files sent and not yet confirmed
 
 _attempts = itertools.count(1)
@@ -56,9 +55,10 @@ class Transfer:
         self.first_error = ""
         done = manifest.totals
         before = order.counters
-        sent = max(before.bytes_sent, done.bytes)
+        matched = before.bytes_matched
+        sent = max(before.bytes_sent, done.bytes - matched)
         self.counters = replace(before, bytes_sent=sent, bytes_done=done.bytes, files_done=done.files)
-        self.on_the_way = sent - done.bytes - before.blocks_resent * BLOCK_SIZE
+        self.on_the_way = sent + matched - done.bytes - before.blocks_resent * BLOCK_SIZE
         """Bytes that an earlier worker sent of files that are not final: what is not there is sent again."""
         self.unsent: dict[int, int] = {}  # bytes of files that were under way when the session was lost
         self.told: tuple[int, ...] = ()
@@ -82,8 +82,11 @@ class Transfer:
         """The next piece of work of about `limit` bytes, and the bytes to account for. None when there is
         nothing to do just now."""
         for file in self.files.values():
-            if file.todo and not file.changed:
-                return self._claim_chunk(file, limit)
+            if file.ready:
+                work = file.claim(limit)
+                self.reading += 1
+                file.busy += 1
+                return work, work.cost
         if not self.queue:
             self.queue.extend(self.manifest.page())
         if self._waits_for_recheck():
@@ -115,22 +118,11 @@ class Transfer:
                 break
         return PackWork(entries), total
 
-    def _claim_chunk(self, file: LargeFile, limit: int) -> tuple[Work, int]:
-        start, end, hole = file.todo.popleft()
-        if not hole:
-            stop = min(end, start + max(1, min(limit, CHUNK_SIZE)))
-            if stop < end:
-                file.todo.appendleft((stop, end, False))
-            end = stop
-        self.reading += 1
-        file.busy += 1
-        return ChunkWork(file, start, end, hole), ENTRY_COST if hole else end - start
-
     def has_work(self) -> bool:
         """Whether `claim` would give something."""
         if not self.opened or self.stopping:
             return False
-        if any(file.todo and not file.changed for file in self.files.values()):
+        if any(file.ready for file in self.files.values()):
             return True
         if self._waits_for_recheck():
             return True
@@ -273,7 +265,10 @@ class Transfer:
         if file.damaged[piece] > ATTEMPTS:
             self.fail(seq, _damaged(file.entry))
         else:
-            file.todo.append((start, start + size, False))
+            if file.seed is None:
+                file.todo.append((start, start + size, False))
+            else:
+                file.wanted.append((start, start + size))  # not to be compared
             file.left += size
             self.lost(size)
 
@@ -341,7 +336,8 @@ class Transfer:
         self.sent.clear()
         self.packs.clear()
         for seq, file in self.files.items():
-            self.unsent[seq] = file.left
+            if file.comparing is None:  # else what was compared would count as sent
+                self.unsent[seq] = file.left
             self.queue.appendleft(file.entry)
             file.close()
         self.files.clear()

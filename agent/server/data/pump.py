@@ -12,7 +12,7 @@ import xxhash
 
 from agent.lanes.scheduler import Grant
 from agent.lanes.shares import Wait
-from agent.server.data import pack, reading
+from agent.server.data import delta, delta_sending, pack, reading
 from agent.server.data.digesting import ContentDigest, worth_it
 from agent.server.data.manifest import KIND_DIRECTORY, KIND_LINK, Entry
 from agent.server.data.order import too_old
@@ -212,8 +212,15 @@ class Pump:
             self._link.begun(transfer)
             empty = not file.todo
             file.busy += empty
+            if not empty and transfer.order.reads and self._asks(source.identity):
+                file.ask()
         if empty:
             self._put_down(transfer, file)
+        elif file.seed is not None:
+            self._announce(transfer, file)
+
+    def _asks(self, identity: Identity) -> bool:
+        return delta_sending.worth_asking(self._session.features, identity, sealed=self._stream.sealed)
 
     def _send_chunk(self, transfer: Transfer, work: ChunkWork) -> None:
         file = work.file
@@ -242,14 +249,18 @@ class Pump:
         view = memoryview(self._buffer if transfer.order.reads else _ZEROS)[:size]
         if transfer.order.reads and reading.read_into(file.fd, view, work.start, file.entry.src) != size:
             return False
-        counted = file.digest.offer(work.start, view)
+        counted = work.again or file.digest.offer(work.start, view)
         self._announce(transfer, file)
-        self._send(transfer, header._replace(digest=xxhash.xxh3_64_intdigest(view)), view, size)
+        if work.compare:
+            self._send(transfer, header._replace(kind=Kind.SUMS), delta.encode_sums(view, file.seed or 0))
+        else:
+            self._send(transfer, header._replace(digest=xxhash.xxh3_64_intdigest(view)), view, size)
         if not counted:
             file.digest.add(work.start, view)
-        with self._link.changed:
-            file.left -= size
-            file.sent += size
+        if not work.compare:
+            with self._link.changed:
+                file.left -= size
+                file.sent += size
         return True
 
     def _announce(self, transfer: Transfer, file: LargeFile) -> None:
@@ -264,7 +275,8 @@ class Pump:
                 "identity": file.identity,
                 "flags": pack.EXECUTABLE if entry.executable else 0,
                 "mtimeNs": _mtime(entry, file.identity.mtime_ns),
-            },
+            }
+            | ({} if file.seed is None else {"seed": file.seed}),
         )
         with self._link.changed:
             transfer.counters.packets_sent += 1
@@ -275,9 +287,9 @@ class Pump:
         while True:
             with self._link.changed:
                 if file.changed:
-                    file.todo.clear()
+                    file.forget_todo()
                 naks = file.naks
-                last = file.busy == 1 and not file.todo and not file.over
+                last = file.busy == 1 and file.all_claimed and not file.over
                 if not last or not (file.changed or file.answered != naks):
                     file.busy -= 1
                     if file.over:

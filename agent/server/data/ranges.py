@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_left, bisect_right
 
 Range = tuple[int, int]
@@ -50,6 +51,13 @@ class RangeSet:
         if start < end:
             found.append((start, end))
         return found
+
+    def largest(self, count: int) -> list[Range]:
+        """So many at most, in order."""
+        found = self.ranges()
+        if len(found) <= count:
+            return found
+        return sorted(heapq.nlargest(count, found, key=lambda span: span[1] - span[0]))
 
     def ranges(self) -> list[Range]:
         return list(zip(self._starts, self._ends, strict=True))

@@ -6,6 +6,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from agent.server.confine import FileError, reason, shown
 from agent.server.data.inplace import place_of
 from agent.server.data.outcomes import Memory, Outcomes
 from agent.server.data.publish import Policy
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_OPEN_FILES = 1024  # of a transfer; senders have fewer on their way
 MAX_RANGES = 512  # of a file; what is sent in order has a few for each stream
+MAX_COMPARED = 8192  # of one that is compared with an older version: what is wanted of it comes later
 MAX_DOUBTED = 3  # pieces of one file that are asked for again; senders give up at more than five
 
 Identity = tuple[int, int, int, int]
@@ -44,11 +46,18 @@ class ReceivedFile:
         self.publishing = False
         self.stored = True  # else its content is only checked
         self.in_place = False
+        self.seed: int | None = None  # of block digests, where the sender asks for an older version
+        self.base = -1  # descriptor of that
+        self.base_size = 0
         self.doubted: list[Range] = []  # what an earlier session wrote and somebody may have changed since
 
     @property
     def size(self) -> int:
         return self.identity[0]
+
+    @property
+    def max_ranges(self) -> int:
+        return MAX_RANGES if self.seed is None else MAX_COMPARED
 
     @property
     def whole(self) -> bool:
@@ -93,6 +102,16 @@ class ReceivedFile:
         finally:
             self.unpin()
 
+    def why(self, error: OSError | FileError) -> str:
+        """What to tell of a file that cannot be written."""
+        if isinstance(error, FileError):
+            text = str(error)
+        else:
+            text = f"{shown(self.path)}: {reason(error)} at the destination"
+        if not self.in_place:
+            return text
+        return f"{text}; it was being written in place and is not whole: send it again"
+
     def pin(self) -> int:
         """The descriptor, kept open until `unpin`; -1 when the file is closed."""
         with self.lock:
@@ -116,6 +135,9 @@ class ReceivedFile:
         if self.closed and self.pins == 0 and self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+            if self.base >= 0:
+                os.close(self.base)
+                self.base = -1
 
 
 class ReceivedTransfer:
@@ -127,6 +149,7 @@ class ReceivedTransfer:
         self.lock = threading.Lock()
         self.policy = Policy()
         self.destination = b""
+        self.may_look = False  # whether its sender may learn what is there
         self.total_size = 0
         self.session: Session | None = None
         self.handle = 0  # in that session
@@ -163,7 +186,7 @@ class ReceivedTransfer:
         for file in files:
             with file.lock:
                 if file.stored and not file.closed and not file.publishing:
-                    ranges = tuple(file.ranges.ranges())
+                    ranges = tuple(file.ranges.largest(MAX_RANGES))
                     place = place_of(file.fd) if file.in_place else None
                     found.append(Partial(file.seq, file.generation, file.identity, ranges, file.name, place))
         return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.jetstream.constants import PERMISSION_UPLOAD
+from agent.jetstream.constants import PERMISSION_DOWNLOAD, PERMISSION_UPLOAD
 from agent.server.confine import Directories, FileError, reason
 from agent.server.data import proof, remote, wire
 from agent.server.data.fullness import is_full
@@ -181,6 +181,8 @@ class Serving:
             writer.chunk(transfer, header, payload)
         elif header.kind == Kind.FILE:
             writer.file(transfer, header, wire.decode_json(payload))
+        elif header.kind == Kind.SUMS:
+            writer.sums(transfer, header, payload)
         elif header.kind == Kind.HOLE:
             writer.hole(transfer, header)
         elif header.kind == Kind.END:
@@ -261,6 +263,7 @@ class Serving:
             return {"error": f"the destination cannot take files: {reason(error)}"}
         transfer.destination, transfer.policy = b"/".join(place.parts), wanted.policy
         transfer.total_size = wanted.total
+        transfer.may_look = bool(grant.permissions & PERMISSION_DOWNLOAD)
         partials = [
             [partial.seq, partial.generation, partial.identity, partial.ranges]
             for partial in transfer.snapshot()

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 PREAMBLE = b"LSDATA/1\n"
 PROTOCOL = 1
 SEALED = "sealed"
-FEATURES = ("delete", "discard", "holes", "links", "list", "ping", "rename", SEALED, "sets", "strict")
+DELTA = "delta"
+FEATURES = ("delete", DELTA, "discard", "holes", "links", "list", "ping", "rename", SEALED, "sets", "strict")
 
 HEADER = struct.Struct(">BBHIIIQQ")
 SEAL_SIZE = 8  # bytes behind the header on a sealed stream
@@ -46,6 +47,8 @@ USUAL_PAYLOAD = CHUNK_SIZE + (256 << 10)  # most packs are shorter, names and al
 MAX_JSON = 8 << 20  # of lists
 MAX_NOTE = 64 << 10  # of JSON that says one thing; the longest path fits, escaped as it may be
 MAX_VALUES = 500_000  # commas and brackets of one frame: what bounds the memory of what is parsed
+DELTA_BLOCK = 4096  # content that one digest of SUMS stands for
+MAX_WANTED = 64  # ranges of one WANT
 MAX_SEQ = 1 << 24  # manifests are bounded, so that what the receiver remembers per file is
 MAX_GENERATION = 0xFFFF
 HANDSHAKE_SECONDS = 10.0
@@ -67,6 +70,7 @@ class Kind(IntEnum):
     CHECKPOINT = 16
     CLOSE = 17
     REMOTE = 18
+    SUMS = 19
     # receiver to sender
     OPENED = 30
     DONE = 31
@@ -75,16 +79,30 @@ class Kind(IntEnum):
     CHECKPOINTED = 34
     CLOSED = 35
     REMOTE_RESULT = 36
+    BASE = 37
+    WANT = 38
 
 
 LIMITS: dict[int, int] = {
     Kind.PACK: MAX_PACK,
     Kind.CHUNK: CHUNK_SIZE,
     Kind.DONE: MAX_PACK,
+    Kind.SUMS: 4 + CHUNK_SIZE // DELTA_BLOCK * 8,
+    Kind.WANT: MAX_WANTED * 8,
     **dict.fromkeys((Kind.HELLO, Kind.ERROR, Kind.OPEN, Kind.FILE), MAX_NOTE),
     **dict.fromkeys((Kind.REMOTE, Kind.OPENED, Kind.FAILED, Kind.REMOTE_RESULT), MAX_JSON),
     **dict.fromkeys(
-        (Kind.HOLE, Kind.END, Kind.CHECKPOINT, Kind.CLOSE, Kind.NAK, Kind.CHECKPOINTED, Kind.CLOSED), 0
+        (
+            Kind.HOLE,
+            Kind.END,
+            Kind.CHECKPOINT,
+            Kind.CLOSE,
+            Kind.NAK,
+            Kind.CHECKPOINTED,
+            Kind.CLOSED,
+            Kind.BASE,
+        ),
+        0,
     ),
 }
 """Longest payload by kind; a kind that is not here is unknown."""

@@ -9,7 +9,9 @@ from collections.abc import Callable
 import xxhash
 
 from agent.server.confine import Directories, FileError, Names, Parts, reason, shown
-from agent.server.data import pack, symlink
+from agent.server.data import delta, delta_receiving, pack, symlink
+from agent.server.data.announcing import announced
+from agent.server.data.delta_receiving import Comparer
 from agent.server.data.fullness import is_full, pass_on
 from agent.server.data.inplace import make_executable, open_in_place, place_of, require_there, write_zeros
 from agent.server.data.naming import Naming
@@ -17,7 +19,8 @@ from agent.server.data.newfiles import unlink, write_all, write_new
 from agent.server.data.newfolders import NewFolders
 from agent.server.data.pack import PackedFile
 from agent.server.data.publish import keeps_existing
-from agent.server.data.received import MAX_OPEN_FILES, MAX_RANGES, Identity, ReceivedFile, ReceivedTransfer
+from agent.server.data.ranges import Range
+from agent.server.data.received import MAX_OPEN_FILES, ReceivedFile, ReceivedTransfer
 from agent.server.data.staging import Partial
 from agent.server.data.strict import StrictBatch, Unnamed
 from agent.server.data.syncer import Syncer
@@ -38,6 +41,7 @@ class Writer:
         self._directories = directories
         self._syncer = syncer
         self._naming = Naming(directories, syncer)
+        self._comparer = Comparer()
 
     def pack(self, transfer: ReceivedTransfer, header: Header, payload: memoryview) -> None:
         """Publish every file of a pack, and answer with what became of each. OSError when storage is full."""
@@ -168,7 +172,7 @@ class Writer:
                 return
             if len(transfer.files) >= MAX_OPEN_FILES:
                 raise WireError(f"more than {MAX_OPEN_FILES} files were begun at once")
-            file = _announced(seq, generation, value)
+            file = announced(seq, generation, value)
             try:
                 transfer.files[seq] = file
                 skipped = self._prepare(transfer, file)
@@ -193,9 +197,11 @@ class Writer:
             self._failed(header.handle, failure)
         elif skipped:
             self._done(transfer, header.handle, seq, Outcome.SKIPPED)
-        self._ask_again(header.handle, file)
+        self._answer(header.handle, file)
 
-    def _ask_again(self, handle: int, file: ReceivedFile) -> None:
+    def _answer(self, handle: int, file: ReceivedFile) -> None:
+        if file.seed is not None:
+            self._stream.send(Header(Kind.BASE, 0, file.generation, handle, file.seq, 0, file.base_size))
         for start, end in file.doubted:
             self._stream.send(Header(Kind.NAK, 0, file.generation, handle, file.seq, 0, start, end - start))
 
@@ -239,6 +245,8 @@ class Writer:
             file.open_in_place(fd, kept)
         else:
             file.open(transfer.staging, kept)
+        if file.seed is not None and transfer.may_look:
+            delta_receiving.find(file, self._directories, *path)
 
     def chunk(self, transfer: ReceivedTransfer, header: Header, payload: memoryview) -> None:
         file = self._current(transfer, header)
@@ -269,11 +277,38 @@ class Writer:
         except OSError as error:
             pass_on(error)  # what is here of the file is kept
             transfer.drop(file.seq)
-            self._failed(header.handle, [(file.seq, _why(file, error))])
+            self._failed(header.handle, [(file.seq, file.why(error))])
             return False
         finally:
             file.unpin()
         return True
+
+    def sums(self, transfer: ReceivedTransfer, header: Header, payload: memoryview) -> None:
+        """Digests in the place of content: what the older version of the file has is taken from there, the
+        rest is asked for."""
+        file = self._current(transfer, header)
+        if file is None:
+            return
+        start, (size, theirs) = header.offset, delta.decode_sums(payload)
+        if file.seed is None or not file.stored or start + size > file.size:
+            raise WireError("a SUMS frame is about what its file does not have")
+        wanted: list[Range] = []
+
+        def take(fd: int) -> None:
+            wanted.extend(self._comparer.copy(file, fd, start, size, theirs))
+
+        if not self._write(transfer, header, file, take):
+            return
+        with file.lock:
+            file.naks += bool(wanted)
+        answer = Header(Kind.WANT, 0, file.generation, header.handle, file.seq, 0, start)
+        self._stream.send(answer, delta.encode_wanted(wanted))
+
+        def taken() -> None:
+            for low, high in delta.between(wanted, size):
+                file.ranges.add(start + low, start + high)
+
+        self._arrived(transfer, header.handle, file, taken)
 
     def hole(self, transfer: ReceivedTransfer, header: Header) -> None:
         """A range without content. A partial file was made empty, so that there is nothing to write."""
@@ -311,8 +346,8 @@ class Writer:
             if file.closed or file.publishing:
                 return
             note()
-            if len(file.ranges) > MAX_RANGES:
-                raise WireError(f"{shown(file.path)} arrives in more than {MAX_RANGES} separate pieces")
+            if len(file.ranges) > file.max_ranges:
+                raise WireError(f"{shown(file.path)} arrives in more than {file.max_ranges} separate pieces")
             if not file.whole:
                 return
             file.publishing = True
@@ -322,7 +357,7 @@ class Writer:
             file.publishing = False
             pass_on(error)  # it is whole, and gets its name when there is room
             transfer.drop(file.seq)
-            self._failed(handle, [(file.seq, _why(file, error))])
+            self._failed(handle, [(file.seq, file.why(error))])
             return
         with transfer.lock:
             transfer.files.pop(file.seq, None)
@@ -355,29 +390,3 @@ class Writer:
     def _failed(self, handle: int, failed: list[tuple[int, str]]) -> None:
         if failed:
             self._stream.send_json(Header(Kind.FAILED, handle=handle), {"files": failed})
-
-
-def _announced(seq: int, generation: int, value: Json) -> ReceivedFile:
-    try:
-        size, mtime, ctime, inode = (int(part) for part in value["identity"])
-        identity: Identity = (size, mtime, ctime, inode)
-        path, flags, mtime_ns = os.fsencode(str(value["path"])), int(value["flags"]), int(value["mtimeNs"])
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise WireError("a FILE frame is malformed") from error
-    numbers = (mtime, ctime, mtime_ns)
-    if not 0 <= size < 1 << 63 or not 0 <= inode < 1 << 64 or max(map(abs, numbers)) >= 1 << 63:
-        raise WireError("a FILE frame announces an impossible size or time")
-    file = ReceivedFile(seq, generation, identity, path, flags)
-    file.mtime_ns = mtime_ns
-    return file
-
-
-def _why(file: ReceivedFile, error: OSError | FileError) -> str:
-    text = (
-        str(error)
-        if isinstance(error, FileError)
-        else f"{shown(file.path)}: {reason(error)} at the destination"
-    )
-    if not file.in_place:
-        return text
-    return f"{text}; it was being written in place and is not whole: send it again"

@@ -90,7 +90,11 @@ CREATE TABLE sandboxes(user TEXT NOT NULL, name TEXT NOT NULL, mapping TEXT NOT 
 CREATE TABLE authorized_clients(public_key TEXT PRIMARY KEY, added_us INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-_STEPS = (_TABLES, _ACCESS)
+_DELTA = """
+ALTER TABLE transfers ADD COLUMN bytes_matched INTEGER NOT NULL DEFAULT 0;
+"""
+
+_STEPS = (_TABLES, _ACCESS, _DELTA)
 """What makes each version out of the one before; an empty database is version 0."""
 
 SCHEMA_VERSION = len(_STEPS)

@@ -54,6 +54,7 @@ class Transfer:
     packets_recv: int = 0
     bytes_recv: int = 0
     blocks_resent: int = 0
+    bytes_matched: int = 0
 
     @property
     def active(self) -> bool:
