@@ -13,7 +13,7 @@ import click
 from agent.cli import logs
 from agent.cli.client import Client, running
 from agent.cli.options import Duration, output, policy, select, state_dir
-from agent.cli.plan import FORMAT, ask, plan_of, plan_text, read, stale
+from agent.cli.plan import FORMAT, ask, plan_of, plan_text, read, refuse_invalid, stale
 from agent.cli.problems import PENDING, FailedError
 from agent.cli.run import Runner
 from agent.cli.status import CODES, POLL_SECONDS
@@ -67,10 +67,9 @@ def command(
         return _follow(client, timeout, output)
     agent = Agent(options)
     try:
-        document = plan_of(agent)
-        _agree(document, saved, yes)
-        # The person has seen what this revision removes.
-        agent.context.state.approvals.add(REVISION_KEY, document["revision"], "apply", time.time())
+        revision = _agreed_revision(agent, saved, yes)
+        # The person has seen what this revision removes, or said yes to whatever it is.
+        agent.context.state.approvals.add(REVISION_KEY, revision, "apply", time.time())
         agent.start()
         return Runner(agent, once=True, timeout=timeout, output=output).run()
     finally:
@@ -91,6 +90,17 @@ def _saved_plan(paths: tuple[str, ...]) -> Document | None:
             f"{paths[0]} is not a plan that this version can read; make it again with `plan --out`"
         )
     return document
+
+
+def _agreed_revision(agent: Agent, saved: Document | None, yes: bool) -> str:
+    """What may be carried out. Nobody waits for a plan that nobody is shown: the sources are walked once."""
+    if yes and saved is None:
+        loaded = agent.prepare_plan()
+        refuse_invalid(loaded)
+        return loaded.valid.revision
+    document = plan_of(agent)
+    _agree(document, saved, yes)
+    return str(document["revision"])
 
 
 def _agree(document: Document, saved: Document | None, yes: bool) -> None:
