@@ -15,7 +15,7 @@ from agent.reconcile.kept import without_kept
 from agent.reconcile.names import possible_renames, sendable
 from agent.reconcile.queue import WHOLE, Hints
 from agent.reconcile.renames import find_renames
-from agent.reconcile.survey import delivers, source_directory_exists
+from agent.reconcile.survey_places import delivers, source_directory_exists
 from agent.reconcile.suspension import Suspension
 from agent.reconcile.tombstones import came_back, gone_since
 

@@ -48,7 +48,8 @@ from agent.reconcile.release import Releases
 from agent.reconcile.removal import leave_destinations, remove_mapping
 from agent.reconcile.report import Report
 from agent.reconcile.sources import Sources
-from agent.reconcile.survey import Survey, hints_for
+from agent.reconcile.survey_gathered import Survey
+from agent.reconcile.survey_places import hints_for
 from agent.reconcile.suspension import delivery_suspension
 from agent.reconcile.tombstones import next_look
 from agent.reconcile.trash import deleted_files

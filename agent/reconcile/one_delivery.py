@@ -9,7 +9,7 @@ from agent.model.spec import DestinationSpec
 from agent.reconcile.act import Scene
 from agent.reconcile.collect import Collected
 from agent.reconcile.delivery import Findings, Memory
-from agent.reconcile.survey import Survey
+from agent.reconcile.survey_gathered import Survey
 
 
 @dataclass(slots=True)

@@ -40,7 +40,7 @@ from agent.reconcile.one_delivery import Delivery
 from agent.reconcile.pace import Pace
 from agent.reconcile.queue import Hints
 from agent.reconcile.report import Report
-from agent.reconcile.survey import hints_for
+from agent.reconcile.survey_places import hints_for
 from agent.reconcile.verify import Verifications
 
 log = structlog.get_logger(__name__)

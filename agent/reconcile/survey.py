@@ -10,36 +10,33 @@ rests where that is reached, and goes on from there when there is room again.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import structlog
 
 from agent.model.change import (
-    Change,
-    ChangeSet,
-    Deletion,
     FileStat,
     NameProblem,
     Suspect,
     SuspectReason,
 )
 from agent.model.paths import destination_prefixes, is_below, join, parent
-from agent.model.spec import MappingSpec, PathMapping, Publish, Symlinks
-from agent.planning.changes import compare
+from agent.model.spec import MappingSpec, PathMapping, Publish
 from agent.planning.names import MOST_TOLD, collisions
-from agent.planning.safety import ancestors, judge_root
+from agent.planning.safety import judge_root
 from agent.planning.sentinel import Unsealed
 from agent.reconcile.context import Context
-from agent.reconcile.queue import WHOLE, Hints
-from agent.reconcile.released import everything_released, without_released
+from agent.reconcile.queue import Hints
 from agent.reconcile.sentinels import Sentinels, sentinels_of
 from agent.reconcile.sets import as_one, is_bounded, links_left_out
+from agent.reconcile.survey_compare import Comparison, Sources
+from agent.reconcile.survey_gathered import Gathered, Survey
+from agent.reconcile.survey_places import hints_for
 from agent.source.filters import Filter
 from agent.source.look import Found, RootState, look_at_root, scan_paths
 from agent.source.scan import Listing, scan_tree
-from agent.state.ledger import Directories
 
 log = structlog.get_logger(__name__)
 
@@ -48,69 +45,6 @@ SMALL = 64
 
 MAX_HINTS = 10_000
 """So many dirty paths are looked up one by one; more ask for a whole survey."""
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    changes: ChangeSet = ChangeSet()
-    again: Hints = Hints()  # changed under the walk, or a moment before it: to be looked at soon
-    sliced: bool = False  # one of several that make up a whole look
-    missed: bool = False  # there was more than room for it: only another whole look finds the rest
-    unsealed: Unsealed | None = None  # with a sentinel: what waits for one, of what was looked at …
-    looked: tuple[str, ...] | None = None  # … namely these source paths; None = all
-    left_out: dict[str, str] = field(default_factory=dict)  # links, by path, and why
-
-
-@dataclass(slots=True)
-class _Gathered:
-    """What is found for one destination while the sources are walked."""
-
-    name: str
-    changes: list[Change] = field(default_factory=list)
-    deletions: dict[str, Deletion] = field(default_factory=dict)
-    suspects: list[Suspect] = field(default_factory=list)
-    waiting: list[str] = field(default_factory=list)
-    again: set[tuple[str, str]] = field(default_factory=set)
-    digests: dict[str, bytes] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
-    names: list[NameProblem] = field(default_factory=list)
-    room: int | None = None  # so many changes may still be gathered; None = any number
-    cut: bool = False  # there were more in the directory that was just compared
-    missed: bool = False  # there were more elsewhere: only another whole look finds them
-    still: bool = False  # nothing is in flight, and nothing will be while the walk goes on
-    small: Directories | None = None  # of a small delivery, while the walk goes on without a rest
-
-    @property
-    def full(self) -> bool:
-        return self.room is not None and self.room <= 0
-
-    def take(self, changes: list[Change]) -> None:
-        if self.room is not None:
-            self.cut = self.cut or len(changes) > self.room
-            changes = changes[: self.room]
-            self.room -= len(changes)
-        self.changes += changes
-
-    def survey(self, partial: bool, unfinished: bool = False) -> Survey:
-        changes = ChangeSet(
-            tuple(self.changes),
-            tuple(self.deletions.values()),
-            tuple(self.suspects),
-            tuple(self.waiting),
-            partial,
-            tuple(self.names),
-            unfinished,
-        )
-        return Survey(changes, Hints(paths=frozenset(self.again)), missed=self.missed)
-
-    def handed_over(self) -> None:
-        """What was gathered is dealt with, but for deletions: those are decided together."""
-        self.changes, self.waiting, self.again, self.digests = [], [], set(), {}
-        self.left_out = {}
-
-
-Sources = dict[str, tuple[str, FileStat]]
-"""Destination path -> (source path, version)."""
 
 
 def survey(
@@ -124,64 +58,10 @@ def begin(
     context: Context, spec: MappingSpec, destinations: list[str], hints: Hints, *, keep: bool = True
 ) -> Walk:
     """A survey of which nothing has been looked at yet."""
-    gathered = [_Gathered(name) for name in destinations]
+    gathered = [Gathered(name) for name in destinations]
     whole = hints.whole or len(hints.paths) > MAX_HINTS
     now = context.clock.time()
     return Walk(context, spec, gathered, keep, now, hints, whole, sentinels_of(context, spec))
-
-
-def hints_for(spec: MappingSpec, paths: Iterable[str]) -> Hints:
-    """Destination paths as hints: which source root, and where below it."""
-    found: set[tuple[str, str]] = set()
-    for path in paths:
-        place = next(
-            (
-                (entry.source, path[len(prefix.rstrip("/")) :].lstrip("/"))
-                for entry, prefix in zip(spec.paths, destination_prefixes(spec), strict=True)
-                if is_below(path, prefix)
-            ),
-            None,
-        )
-        if place is None:
-            return WHOLE  # of an entry that the spec does not have any more
-        found.add(place)
-    return Hints(paths=frozenset(found))
-
-
-def delivers(spec: MappingSpec, path: str, source: str) -> bool:
-    """Whether the mapping, as it is now, takes this source file to this destination path."""
-    for entry, prefix in zip(spec.paths, destination_prefixes(spec), strict=True):
-        if is_below(path, prefix):
-            relative = path[len(prefix.rstrip("/")) :].lstrip("/")
-            same = source == (os.path.join(entry.source, relative) if relative else entry.source)
-            return same and Filter(entry.include, entry.exclude).includes(relative, False)
-    return False
-
-
-def source_directory_exists(spec: MappingSpec, path: str) -> bool:
-    """Whether the directory that this destination path stands for is in the source, and counts there."""
-    for entry, prefix in zip(spec.paths, destination_prefixes(spec), strict=True):
-        if path == prefix or path.startswith(prefix.rstrip("/") + "/"):
-            relative = path[len(prefix.rstrip("/")) :].lstrip("/")
-            return _counts(spec, entry, relative)
-        if prefix.startswith(path.rstrip("/") + "/"):
-            return True  # above an entry of the mapping: not ours to remove
-    return False
-
-
-def _counts(spec: MappingSpec, entry: PathMapping, relative: str) -> bool:
-    """Whether a first delivery would make this directory: one that is filtered out is as good as gone."""
-    path, filter_ = entry.source, Filter(entry.include, entry.exclude)
-    for part in [*reversed(list(ancestors("/" + relative))), "/" + relative] if relative else []:
-        path = entry.source + part
-        ignored = spec.symlinks is not Symlinks.COPY_CONTENTS and os.path.islink(path)
-        if ignored or filter_.prunes(part[1:]):
-            return False
-    if not os.path.isdir(path):
-        return False
-    if filter_.includes(relative, True):
-        return True
-    return any(listing.entries for listing in scan_tree(entry.source, filter_, spec.symlinks, relative))
 
 
 @dataclass(slots=True)
@@ -190,7 +70,7 @@ class Walk:
 
     context: Context
     spec: MappingSpec
-    gathered: list[_Gathered]
+    gathered: list[Gathered]
     keep: bool
     now: float  # Unix seconds
     hints: Hints
@@ -199,7 +79,11 @@ class Walk:
     looked: list[str] = field(default_factory=list)  # source paths, of a hinted walk
     done: bool = False
     rested: bool = False
+    comparison: Comparison = field(init=False)
     _steps: Iterator[None] | None = None
+
+    def __post_init__(self) -> None:
+        self.comparison = Comparison(self.context, self.spec, self.keep, self.sentinels)
 
     @property
     def may_rest(self) -> bool:
@@ -287,8 +171,8 @@ class Walk:
         """A root that is not believed holds back every deletion below it."""
         believed = True
         for gathered in self.gathered:
-            owned = self._owned(gathered, prefix)
-            if not seen and owned and self._all_released(gathered, prefix):
+            owned = self.comparison.owned(gathered, prefix)
+            if not seen and owned and self.comparison.all_released(gathered, prefix):
                 owned = 0
             reason = judge_root(root.exists, root.readable, root.device, known_device, seen, owned)
             if reason is not None:
@@ -297,21 +181,6 @@ class Walk:
                 gathered.suspects.append(Suspect(prefix, entry.source, reason, detail))
         if believed and self.keep and root.exists:
             self.context.state.roots.remember(self.spec.name, entry.source, root.device, root.inode)
-
-    def _all_released(self, gathered: _Gathered, prefix: str) -> bool:
-        return everything_released(self.context, (self.spec.name, gathered.name), prefix)
-
-    def _owned(self, gathered: _Gathered, prefix: str) -> int:
-        """How many rows there are at and below a path."""
-        small = gathered.small
-        if small is None or parent(prefix) in small:  # that one may hold the row of a single file
-            return self.context.state.ledger.count(self.spec.name, gathered.name, prefix)
-        return sum(files for path, (files, _) in small.items() if is_below(path, prefix))
-
-    def _digest_of(self, gathered: _Gathered, directory: str) -> bytes | None:
-        if gathered.small is None:
-            return self.context.state.ledger.digest_of(self.spec.name, gathered.name, directory)
-        return gathered.small.get(directory, (0, None))[1]
 
     def _listing(self, entry: PathMapping, prefix: str, listing: Listing) -> None:
         directory = join(prefix, listing.directory)
@@ -326,13 +195,13 @@ class Walk:
         fresh: set[str] = set()
         alike: list[NameProblem] = []
         for gathered in self.gathered:
-            if self._digest_of(gathered, directory) == listing.digest:
+            if self.comparison.digest_of(gathered, directory) == listing.digest:
                 continue
             if sources is None:
                 sources = dict(_sources(entry.source, prefix, listing))
                 fresh = {path for path, (_, stat) in sources.items() if self._fresh(stat)}
                 alike = collisions(directory, (*listing.entries, *listing.subdirectories))
-            self._directory(gathered, directory, sources, listing, fresh)
+            self.comparison.directory(gathered, directory, sources, listing, fresh)
             if alike:  # to be found again by the next look
                 gathered.digests.pop(directory, None)
                 gathered.names += alike[: max(0, MOST_TOLD - len(gathered.names))]
@@ -341,52 +210,6 @@ class Walk:
         """Changed so short a while ago that it may be being written. (A time to come says nothing.)"""
         age = self.now - stat.mtime_ns / 1e9
         return self.sentinels is None and -1.0 < age < self.spec.trigger.settle
-
-    def _directory(
-        self, gathered: _Gathered, directory: str, sources: Sources, listing: Listing, fresh: set[str]
-    ) -> None:
-        """One directory against the ledger; one that needs nothing is remembered by its digest."""
-        single = "" in listing.entries  # the root is a file: its row lies in the directory above
-        ledger, attempts = self.context.state.ledger, self.context.state.attempts
-        if single:
-            known = ledger.entry(self.spec.name, gathered.name, directory)
-            rows: Mapping[str, FileStat] = {} if known is None else {directory: known}
-            flying = attempts.in_flight(self.spec.name, gathered.name, [directory])
-        else:
-            rows = ledger.directory(self.spec.name, gathered.name, directory)
-            flying = {}
-            if not gathered.still:
-                flying = attempts.in_flight_directory(self.spec.name, gathered.name, directory)
-        in_flight = {path: stat for path, (stat, _) in flying.items()}
-        if fresh:
-            gathered.again |= hints_for(self.spec, fresh).paths
-            sources = {path: found for path, found in sources.items() if path not in fresh}
-            rows = {path: stat for path, stat in rows.items() if path not in fresh}
-            in_flight = {path: stat for path, stat in in_flight.items() if path not in fresh}
-        clean = self._compare(gathered, sources, rows, in_flight)
-        if clean and not fresh and not single:
-            gathered.digests[directory] = listing.digest
-
-    def _compare(
-        self,
-        gathered: _Gathered,
-        sources: Sources,
-        rows: Mapping[str, FileStat],
-        flying: Mapping[str, FileStat | None],
-    ) -> bool:
-        """Adds what differs; True when nothing does and nothing is in flight."""
-        changes, deletions, waiting = compare(sources, rows, flying)
-        names = (self.spec.name, gathered.name)
-        changes, deletions = without_released(
-            self.context, names, sources, rows, changes, deletions, keep=self.keep
-        )
-        clean = not (changes or deletions or waiting or flying)
-        if self.sentinels is not None:
-            changes, deletions = self.sentinels.sift(gathered.name, changes, deletions)
-        gathered.take(changes)
-        gathered.deletions.update({deletion.path: deletion for deletion in deletions})
-        gathered.waiting += waiting
-        return clean
 
     def _unreadable(self, entry: PathMapping, directory: str, listing: Listing) -> None:
         """No opinion about this subtree. One that vanished while the walk was on is no cause for alarm."""
@@ -403,50 +226,18 @@ class Walk:
         """Directories we know of that the walk did not meet: all of theirs is gone. Of what lies below a
         directory that could not be read, whatever the reason, nothing is known."""
         for gathered in self.gathered:
-            below = self._known_directories(gathered, prefix)
+            below = self.comparison.known_directories(gathered, prefix)
             for directory in [d for d in below if d not in walked and d != parent(prefix)]:
                 if not any(is_below(directory, known) for known in unknown):
-                    self._gone_directory(gathered, directory)
-
-    def _known_directories(self, gathered: _Gathered, prefix: str) -> Iterator[str]:
-        """Those with something delivered, then those with nothing but what is on its way."""
-        names, state = (self.spec.name, gathered.name), self.context.state
-        flying: dict[str, None] = {}
-        if not gathered.still:
-            flying = dict.fromkeys(state.attempts.in_flight_directories(*names, prefix))
-        known: Iterable[str]
-        if gathered.small is None:
-            known = state.ledger.directories_below(*names, prefix)
-        else:
-            known = [path for path, (files, _) in gathered.small.items() if files and is_below(path, prefix)]
-        for directory in known:
-            flying.pop(directory, None)
-            yield directory
-        yield from flying
-
-    def _gone_directory(self, gathered: _Gathered, directory: str) -> None:
-        rows = self.context.state.ledger.directory(self.spec.name, gathered.name, directory)
-        flying = self.context.state.attempts.in_flight_directory(self.spec.name, gathered.name, directory)
-        self._compare(gathered, {}, rows, {path: stat for path, (stat, _) in flying.items()})
+                    self.comparison.gone_directory(gathered, directory)
 
     def unmapped(self) -> None:
         """What was delivered below entries that the spec does not have any more."""
         prefixes = destination_prefixes(self.spec)
         for gathered in self.gathered:
-            for directory in self._known_directories(gathered, "/"):
+            for directory in self.comparison.known_directories(gathered, "/"):
                 if not any(is_below(directory, prefix) for prefix in prefixes):
-                    self._stray_rows(gathered, directory, prefixes)
-
-    def _stray_rows(self, gathered: _Gathered, directory: str, prefixes: tuple[str, ...]) -> None:
-        """A directory above a single-file entry holds that entry's row, which is none of ours here."""
-        rows = self.context.state.ledger.directory(self.spec.name, gathered.name, directory)
-        flying = self.context.state.attempts.in_flight_directory(self.spec.name, gathered.name, directory)
-        self._compare(
-            gathered,
-            {},
-            {path: stat for path, stat in rows.items() if path not in prefixes},
-            {path: stat for path, (stat, _) in flying.items() if path not in prefixes},
-        )
+                    self.comparison.stray_rows(gathered, directory, prefixes)
 
     # -- single paths
 
@@ -518,19 +309,13 @@ class Walk:
         elif entry.source and self._emptied(entry):
             # The last file may be gone because the disk is: a whole survey judges that.
             for gathered in self.gathered:
-                if not self._all_released(gathered, prefix):
+                if not self.comparison.all_released(gathered, prefix):
                     gathered.suspects.append(Suspect(prefix, entry.source, SuspectReason.EMPTIED))
         for gathered in self.gathered:
-            self._one(gathered, path, sources)
+            self.comparison.one(gathered, path, sources)
             if found.absent:
-                for directory in self._known_directories(gathered, path):
-                    self._gone_directory(gathered, directory)
-
-    def _one(self, gathered: _Gathered, path: str, sources: Sources) -> None:
-        known = self.context.state.ledger.entry(self.spec.name, gathered.name, path)
-        flying = self.context.state.attempts.in_flight(self.spec.name, gathered.name, [path])
-        rows = {} if known is None else {path: known}
-        self._compare(gathered, sources, rows, {path: stat for path, (stat, _) in flying.items()})
+                for directory in self.comparison.known_directories(gathered, path):
+                    self.comparison.gone_directory(gathered, directory)
 
     def _emptied(self, entry: PathMapping) -> bool:
         root = look_at_root(entry.source)
@@ -543,12 +328,12 @@ class Walk:
 
     # -- bookkeeping
 
-    def survey(self, gathered: _Gathered, whole: bool) -> Survey:
+    def survey(self, gathered: Gathered, whole: bool) -> Survey:
         found = self._found_so_far(gathered, whole)
         changes, again = as_one(self.spec, found.changes, found.again, hints_for)
         return replace(found, changes=changes, again=again, left_out=gathered.left_out)
 
-    def _found_so_far(self, gathered: _Gathered, whole: bool) -> Survey:
+    def _found_so_far(self, gathered: Gathered, whole: bool) -> Survey:
         if self.sentinels is None:
             partial = not whole or not self.done or gathered.missed
             found = gathered.survey(partial, unfinished=whole and partial)

@@ -29,7 +29,7 @@ from agent.reconcile.listing import Listing
 from agent.reconcile.one_delivery import Delivery
 from agent.reconcile.origins import look_up
 from agent.reconcile.queue import WHOLE
-from agent.reconcile.survey import hints_for
+from agent.reconcile.survey_places import hints_for
 from agent.state.audit import FileAct
 from agent.state.uncertain import Uncertain
 
