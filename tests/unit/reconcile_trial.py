@@ -14,16 +14,20 @@ from unit.reconcile_bench import Bench
 from agent.engines.memory import MemoryEngine
 from agent.engines.memory_transfer import Directory
 from agent.model.condition import Reason
-from agent.model.observed import FileOutcome, FileResult
+from agent.model.observed import Capabilities, FileOutcome, FileResult
 from agent.model.outcome import LaneSyncError, UnreachableError
 from agent.model.spec import (
     TRASH,
     Deletions,
     DesiredState,
     DestinationSpec,
+    Drift,
+    DriftPolicy,
     Key,
     Kind,
     MappingSpec,
+    PathMapping,
+    Trigger,
 )
 from agent.reconcile.preview import preview
 from agent.reconcile.queue import Hints
@@ -36,6 +40,8 @@ VERBS = (
     " set_defaults start_transfer transfer results suspend resume cancel set_priority"
     " set_transfer_rate forget start_deletion deletion start_renaming renaming start_inventory inventory"
 ).split()
+
+FIRST = "/first"
 
 Version = tuple[int, int]
 """Size and modification time: tells every content of a trial from every other."""
@@ -56,6 +62,10 @@ class TrialEngine(MemoryEngine):
         self.calls = 0
         for verb in VERBS:
             setattr(self, verb, self._faulty(getattr(self, verb)))
+
+    def connect(self) -> Capabilities:
+        """Sets, too; here their files appear one by one."""
+        return replace(super().connect(), sets=True)
 
     def fault(self, after: int, kind: str, *, done: bool) -> None:
         self._fault = (self.calls + after, kind, done)
@@ -104,13 +114,19 @@ class TrialEngine(MemoryEngine):
 
 
 class Trial(Bench):
-    """One mapping at up to two destinations. `mapping` None: it left the specs."""
+    """One mapping at up to two destinations. `mapping` None: it left the specs. Another one, `first`, that
+    it may depend on, delivers to a place of its own below the same root."""
 
     engine: TrialEngine
     mapping: MappingSpec | None  # type: ignore[assignment]
 
     def __init__(self, directory: Path) -> None:
         self.second = DestinationSpec("e", "second", 1, server="s")
+        self.first = MappingSpec(
+            "first", ("d",), (PathMapping(FIRST, str(directory / "first")),), drift=Drift(DriftPolicy.IGNORE)
+        )
+        (directory / "first").mkdir()
+        (directory / "first" / "x").write_text("0")
         self.removed_second = False
         self.edits = 0
         self.unnoticed = False  # the source was edited, and nobody told the agent
@@ -128,8 +144,8 @@ class Trial(Bench):
 
     def desired(self) -> DesiredState:
         found = super().desired()
-        if self.mapping is not None:
-            found = replace(found, mappings={self.mapping.name: self.mapping})
+        mappings = (self.first, *([] if self.mapping is None else [self.mapping]))
+        found = replace(found, mappings={mapping.name: mapping for mapping in mappings})
         if not self.removed_second:
             found = replace(found, destinations={**found.destinations, "e": self.second})
         return found
@@ -211,7 +227,9 @@ class Trial(Bench):
         return {
             path: (there.size, there.mtime_ns)
             for path, there in tree.items()
-            if path not in theirs and not path.startswith("/" + TRASH) and not isinstance(there, Directory)
+            if path not in theirs
+            and not path.startswith(("/" + TRASH, FIRST))
+            and not isinstance(there, Directory)
         }
 
     def missing(self, name: str, but: set[str]) -> dict[str, Version]:
@@ -246,8 +264,9 @@ class Trial(Bench):
     def converge_for_good(self) -> None:
         """When faults stop, a person approves what is held, and time passes."""
         self.engine.heal()
-        self.destination = replace(self.destination, suspend=False, send_rate_max=None)
-        self.respec(replace(self.mapping, suspend=False) if self.mapping is not None else None)
+        self.destination = replace(self.destination, suspend=False, send_rate_max=None, windows=())
+        ends = {"suspend": False, "trigger": Trigger()}  # what nobody seals would wait for ever
+        self.respec(replace(self.mapping, **ends) if self.mapping is not None else None)  # type: ignore[arg-type]
         for seconds in [0.5] * 8 + [5.0] * 4 + [80.0] * 5 + [700.0] * 5:
             self.settle()
             self._approve()
@@ -260,6 +279,9 @@ class Trial(Bench):
         assert plan.empty, f"there is still something to do: {plan.actions}"
         left = [t.id for t in self.engine.observe(self.agent.context.state.agent_id).transfers]
         assert left == [], "finished transfers are left"
+        content = (self.directory / "first" / "x").read_text()
+        there = self.engine.tree("d").get(FIRST + "/x")
+        assert there is not None and there.size == len(content), "what another mapping delivers is touched"
         self._compare()
 
     def _compare(self) -> None:

@@ -17,7 +17,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from unit.reconcile_trial import PLACES, Trial
 
 from agent.model.observed import FileOutcome, FileResult
-from agent.model.spec import Deletions, Drift, DriftPolicy, OnRemove
+from agent.model.spec import (
+    Deletions,
+    Drift,
+    DriftPolicy,
+    Key,
+    Kind,
+    OnRemove,
+    Overrun,
+    Publish,
+    Ready,
+    Trigger,
+    Window,
+)
+from agent.reconcile.queue import Hints
 
 FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """States are written often; where they lie is not what is tried."""
@@ -38,6 +51,9 @@ SPECS = st.fixed_dictionaries(
         "prune": st.booleans(),
         "suspend": st.booleans(),
         "on_remove": st.sampled_from(list(OnRemove)),
+        "publish": st.sampled_from(list(Publish)),
+        "depends_on": st.sampled_from([(), ("first",)]),
+        "trigger": st.sampled_from([Trigger(), Trigger(ready=Ready.SENTINEL, sentinel=".done")]),
         "drift": st.sampled_from([Drift(DriftPolicy.IGNORE), Drift(DriftPolicy.CORRECT, 60.0)]),
         "deletions": st.builds(
             Deletions,
@@ -47,6 +63,17 @@ SPECS = st.fixed_dictionaries(
             trash=st.booleans(),
         ),
     },
+)
+DAY = tuple(range(7))
+MINUTE = 13 * 60 + 47
+"""When the time of a trial begins, in UTC."""
+WINDOWS = st.sampled_from(
+    [
+        (),
+        (Window(DAY, MINUTE, MINUTE + 10, pause=True),),
+        (Window(DAY, MINUTE + 1, MINUTE + 2, pause=True, overrun=Overrun.FINISH),),
+        (Window(DAY, MINUTE, MINUTE + 5, send_rate_max=8.0),),
+    ]
 )
 EXCLUDES = st.sampled_from([(), ("*.tmp",), ("d/",), ("a",)])
 
@@ -129,10 +156,27 @@ class Laws(RuleBasedStateMachine):
             self.kept = self.t.mapping
             self.t.respec(None)
 
-    @rule(rate=st.sampled_from([None, 1.0, 40.0]), suspend=st.booleans())
-    def edit_the_destination(self, rate: float | None, suspend: bool) -> None:
-        self.t.destination = replace(self.t.destination, send_rate_max=rate, suspend=suspend and rate is None)
+    @rule(rate=st.sampled_from([None, 1.0, 40.0]), suspend=st.booleans(), windows=WINDOWS)
+    def edit_the_destination(self, rate: float | None, suspend: bool, windows: tuple[Window, ...]) -> None:
+        suspend = suspend and rate is None
+        changed = replace(self.t.destination, send_rate_max=rate, suspend=suspend, windows=windows)
+        self.t.destination = changed
         self.t.respec(self.t.mapping)
+
+    @rule(name=st.sampled_from([".done", "d/.done", "k/.done"]), seen=st.booleans())
+    def seal(self, name: str, seen: bool) -> None:
+        """Whatever else it is for, it is a file like others where no sentinel is asked for."""
+        if (self.t.source / name).parent.is_dir():
+            self.write(name, seen)
+
+    @rule(seen=st.booleans())
+    def the_first_has_something_new(self, seen: bool) -> None:
+        path = self.t.directory / "first" / "x"
+        path.write_text(path.read_text() + "0")
+        if seen:
+            hints = Hints(paths=frozenset({(str(path.parent), "x")}))
+            self.t.agent.context.queue.add(Key(Kind.MAPPING, "first"), hints=hints)
+            self.t.settle()
 
     # -- trouble
 
