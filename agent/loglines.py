@@ -16,11 +16,29 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TextIO
 
-import structlog
-from structlog.typing import EventDict, WrappedLogger
+
+@contextmanager
+def _without_rich() -> Iterator[None]:
+    """structlog takes what it would show tracebacks with, values of variables among it. We never do, and it
+    is a quarter of the start of a worker."""
+    modules: dict[str, Any] = sys.modules
+    hidden = "rich" not in modules
+    if hidden:
+        modules["rich"] = None
+    try:
+        yield
+    finally:
+        if hidden:
+            del modules["rich"]
+
+
+with _without_rich():
+    import structlog
+    from structlog.typing import EventDict, WrappedLogger
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 

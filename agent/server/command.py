@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+import agent.loglines  # noqa: F401 - the first that imports structlog does it without what nobody needs
 from agent.jetstream.constants import DEFAULT_CHECKPOINT_FREQUENCY_SECONDS
 from agent.server import options
 from agent.server.errors import StartError

@@ -201,3 +201,9 @@ def test_an_entry_that_is_too_large_for_the_journal_goes_to_stderr(tmp_path: Pat
         listener.bind(str(tmp_path / "socket"))
         event = {"event": "large", **{f"field{number}": "x" * MAX_VALUE for number in range(100)}}
         assert Journal(str(tmp_path / "socket")).processor(None, "info", event) == event
+
+
+@pytest.mark.parametrize("module", ["agent.server.worker", "agent.server.command"])
+def test_servers_start_without_what_draws_tracebacks_which_others_may_still_use(module: str) -> None:
+    look = f"import sys, {module}; assert not any(name.split('.')[0] == 'rich' for name in sys.modules)"
+    subprocess.run([sys.executable, "-c", f"{look}; import rich.console"], check=True)
