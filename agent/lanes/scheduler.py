@@ -242,9 +242,11 @@ class LaneScheduler:
             limit = min(limit, bucket.tokens, bucket.chunk)
         return Grant(flow.name, int(limit))
 
-    def sent(self, flow: str, nbytes: int, now: float) -> None:
+    def sent(self, flow: str, nbytes: int, now: float, turn: int = 0) -> None:
         """Account for `nbytes` of `flow`, headers included. More than was granted is paid back over time.
-        A flow that was removed meanwhile still counts against the total. Raises ValueError if negative."""
+        `turn`: as how many bytes it counts among the lanes, if those are more, because it kept the machine
+        busy as long. A flow that was removed meanwhile still counts against the total. Raises ValueError if
+        negative."""
         if nbytes < 0:
             raise ValueError(f"cannot have sent {nbytes} bytes")
         total = self._total
@@ -258,7 +260,7 @@ class LaneScheduler:
         lane.sent += nbytes
         if lane.inverse:
             self._clock = max(self._clock, lane.clock)
-            lane.clock += nbytes * lane.inverse
+            lane.clock += max(nbytes, turn) * lane.inverse
             if self._clock > REBASE:
                 self._rebase()
         bucket = served.bucket

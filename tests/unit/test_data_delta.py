@@ -133,6 +133,7 @@ def test_content_beyond_the_end_of_the_older_version_is_sent_as_it_is() -> None:
     works = [file.claim(MIB) for _ in range(3)]
     assert [(work.start, work.compare) for work in works] == [(0, True), (MIB, False), (2 * MIB, False)]
     assert works[0].cost < 4096 and works[1].cost == MIB
+    assert works[0].turn == MIB, "among the lanes it counts as what it takes to compare"
 
 
 def test_a_piece_is_no_larger_than_what_may_cross_the_wire() -> None:

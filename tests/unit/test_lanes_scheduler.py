@@ -255,6 +255,21 @@ def test_paused_flow_keeps_its_rate() -> None:
     assert step.until == pytest.approx(0.075, abs=0.001)
 
 
+def test_what_takes_longer_than_its_bytes_counts_among_lanes_alone() -> None:
+    """A lane that compares has its share of the machine, while limits have what crosses the wire."""
+    scheduler = busy([("Compares", 0.5), ("Sends", 0.5)], rate=8_000.0)
+    turns = {"Compares": 0, "Sends": 0}
+    for _ in range(100):
+        step = scheduler.next(0.0)
+        if isinstance(step, Idle):
+            break
+        turns[step.flow] += 1
+        scheduler.sent(step.flow, 100 if step.flow == "Compares" else 1000, 0.0, turn=1000)
+    assert abs(turns["Compares"] - turns["Sends"]) <= 1 and sum(turns.values()) > 10
+    assert scheduler.lane_bytes() == {"Compares": turns["Compares"] * 100, "Sends": turns["Sends"] * 1000}
+    assert isinstance(scheduler.next(1.0), Grant)
+
+
 def test_what_is_refused() -> None:
     """Unknown lanes, doubled flows, impossible rates and negative counts are errors that change nothing."""
     scheduler = busy(FOUR)

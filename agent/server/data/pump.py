@@ -94,7 +94,7 @@ class Pump:
         if transfer is None or work is None:
             link.settle_flow(step.flow)
             return None
-        link.scheduler.sent(step.flow, size, now)
+        link.scheduler.sent(step.flow, size, now, work.turn if isinstance(work, ChunkWork) else 0)
         return transfer, work
 
     def _wait(self, until: float | None, now: float) -> None:
