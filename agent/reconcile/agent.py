@@ -30,7 +30,7 @@ from agent.reconcile.mapping import Mappings
 from agent.reconcile.progress import refreshed
 from agent.reconcile.queue import WorkQueue
 from agent.reconcile.removal import hand_over
-from agent.reconcile.revision import difference, held
+from agent.reconcile.revision import difference, held, state_of
 from agent.reconcile.servers import Servers
 from agent.reconcile.sources import Sources
 from agent.reconcile.status import Board, ObjectStatus, Overall, State, overall
@@ -146,17 +146,15 @@ class Agent:
 
     def prepare_plan(self, checkout: Checkout | None = None) -> Loaded:
         """Only look: connect to the servers that exist already, and read the specs. No key is reconciled."""
-        self.context.desired = before = self.last_applied()
         loaded = self.load(self.options.paths, checkout)
-        wanted = loaded.desired or DesiredState("")
-        self.context.desired = wanted
+        self.context.desired = wanted = loaded.desired or DesiredState("")
         names = [
             name
             for name, spec in wanted.servers.items()
             if spec.engine is not EngineKind.EMBEDDED or self.servers.has_run(spec)
         ]
         self.servers.start_all(names)
-        self.context.desired = before
+        self.context.desired = state_of(self.context.removing())  # of those before, all that a plan is about
         return loaded
 
     def stop(self) -> None:
@@ -178,10 +176,7 @@ class Agent:
 
     def last_applied(self) -> DesiredState:
         """What was in force when the agent last ran: what left the specs meanwhile is still removed."""
-        state = DesiredState(revision="")
-        for applied in self._state.specs.all():
-            state.of_kind(applied.key.kind)[applied.spec.name] = applied.spec
-        return state
+        return state_of(applied.spec for applied in self._state.specs.all())
 
     def reload(self) -> None:
         """Read the specs again; what is valid takes effect, object by object."""

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
+from agent.model.change import ChangeSet
 from agent.model.observed import EngineState, ObservedTransfer
 from agent.model.plan import Plan, StartTransfer, together
 from agent.model.spec import DesiredState, Key, Kind, MappingSpec
@@ -18,6 +19,9 @@ from agent.reconcile.removal import removal_plan
 from agent.reconcile.revision import difference
 from agent.reconcile.survey import survey
 from agent.reconcile.suspension import delivery_suspension
+
+_NOTHING = ChangeSet()
+"""A whole look that found the source as it was delivered."""
 
 Recent = Callable[[MappingSpec, str], int]
 """How many deletions of a mapping at a destination were carried out a short while ago."""
@@ -47,11 +51,12 @@ def _mapping(context: Context, spec: MappingSpec, recent: Recent) -> Plan:
     plan = Plan()
     for name in spec.destinations:
         destination = context.desired.destinations[name]
-        active = _active(context, spec.name, name)
+        active, changes = _active(context, spec.name, name), found[name].changes
+        if not active and changes == _NOTHING:
+            continue  # of ten thousand deliveries most are as they should be
         if active:
             plan += Plan(unwanted_transfers(context, spec, name, active))
-        suspended = delivery_suspension(context, spec, name)
-        changes, deleted = found[name].changes, recent(spec, name)
+        suspended, deleted = delivery_suspension(context, spec, name), recent(spec, name)
         plan += plan_for(context, spec, destination, changes, active, suspended, deleted, keep=False)
     return plan
 

@@ -5,9 +5,10 @@ That an invalid object keeps its last good version is decided before, where spec
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from agent.model.spec import DesiredState, Key, Kind
+from agent.model.spec import DesiredState, Key, Kind, Spec, key_of
 
 HELD_FRACTION = 0.5
 HELD_COUNT = 4
@@ -19,6 +20,14 @@ class Difference:
     added: tuple[Key, ...] = ()
     changed: tuple[Key, ...] = ()
     removed: tuple[Key, ...] = ()
+
+
+def state_of(specs: Iterable[Spec]) -> DesiredState:
+    """Objects of whatever revisions."""
+    state = DesiredState(revision="")
+    for spec in specs:
+        state.of_kind(key_of(spec).kind)[spec.name] = spec
+    return state
 
 
 def difference(before: DesiredState, after: DesiredState) -> Difference:

@@ -37,9 +37,11 @@ from agent.model.spec import (
     DEFAULT_LANES,
     DEFAULT_PRIORITY,
     Deletions,
+    MappingSpec,
     OnRemove,
     Overwrite,
     PathMapping,
+    Publish,
     TransferDefaults,
 )
 from agent.planning.batches import MAX_PATH_BYTES, batches
@@ -263,6 +265,16 @@ def test_a_mapping_rate_is_shared_by_its_transfers() -> None:
     actions = plan(desired, ChangeSet((change("/paris/in/a"),)), running).actions
     rates = [a.send_rate_max for a in actions if isinstance(a, SetTransferRate | StartTransfer)]
     assert rates == [300.0, 300.0, 300.0]
+
+
+@laws
+@given(mappings, st.sampled_from(Publish), st.booleans(), st.booleans(), st.integers(0, 10**6))
+def test_where_nothing_differs_and_nothing_runs_nothing_is_planned(
+    desired: MappingSpec, publish: Publish, prune: bool, suspended: bool, count: int
+) -> None:
+    """However it is sent: such deliveries need not be asked about any more."""
+    spec = replace(desired, publish=publish, prune=prune)
+    assert plan(spec, NOTHING, (), suspended, count) == Plan()
 
 
 def test_finished_and_foreign_transfers_are_left_alone() -> None:
