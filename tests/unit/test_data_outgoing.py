@@ -12,7 +12,7 @@ from data_world import TABLES
 
 from agent.jetstream import constants
 from agent.server import results
-from agent.server.data.manifest import Entry, Manifest
+from agent.server.data.manifest import Entry, Manifest, Reader
 from agent.server.data.order import Order
 from agent.server.data.outgoing import Transfer
 from agent.server.data.reading import ATTEMPTS, Identity
@@ -48,7 +48,7 @@ def transfer(tmp_path: Path, sizes: list[int], done: list[Record] | None = None)
         db.execute("INSERT INTO transfer_results VALUES(5, 0, ?)", (results.pack(done),))
     db.commit()
     db.close()
-    return Transfer(Order.parse(START), 1, Manifest(path, 1, 5))
+    return Transfer(Order.parse(START), 1, Manifest(Reader(path), 1, 5))
 
 
 def large(seq: int, size: int) -> LargeFile:
@@ -171,7 +171,7 @@ def test_a_vanished_source_fails_the_transfer_unless_it_is_skipped(tmp_path: Pat
     assert skip or "/src/0 does not exist" in made.first_error
     with sqlite3.connect(tmp_path / "server.db") as database:
         database.execute("INSERT INTO transfer_results VALUES(5, 0, ?)", (bytes(made.settled),))
-    again = Manifest(tmp_path / "server.db", 1, 5, skip_vanished=skip)
+    again = Manifest(Reader(tmp_path / "server.db"), 1, 5, skip_vanished=skip)
     assert [entry.seq for entry in again.page()] == ([] if skip else [0])
 
 

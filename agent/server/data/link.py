@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from agent.lanes.scheduler import LaneScheduler
@@ -26,6 +26,7 @@ from agent.server.results import RECORD
 
 IDLE_SECONDS = 60.0
 CALL_SECONDS = 10.0  # how long a call waits for a connection
+LOOK_SECONDS = 1.0  # between looks at all transfers
 MAX_UNCONFIRMED = 200_000 * RECORD.size  # bytes of records that make a checkpoint due early
 
 Frame = tuple[Header, bytes]
@@ -78,6 +79,9 @@ class Link:
         self.report = report
         self._telling = Telling(report)
         self._handles: dict[int, Transfer] = {}
+        self._ciphers: Counter[int] = Counter()  # the minCipher of the transfers
+        self._moved: dict[str, Transfer] = {}  # since the last look at times and counters
+        self._looked = 0.0  # at those of all
 
     # --- what the control process wants ------------------------------------------------------------
 
@@ -120,6 +124,7 @@ class Link:
             self.scheduler.set_ready(transfer.flow, False)
             self.transfers[order.id] = transfer
             self._handles[transfer.handle] = transfer
+            self._ciphers[order.min_cipher] += 1
             transfer.last_checkpoint = now
             transfer.disconnected_since = now
             if self.session is not None:
@@ -178,8 +183,7 @@ class Link:
 
     def asked(self) -> list[int]:
         """The minCipher of all that waits for a session or has one (under the lock)."""
-        found = [transfer.order.min_cipher for transfer in self.transfers.values()]
-        return [*found, self.call_cipher] if self.calls else found
+        return [*self._ciphers, self.call_cipher] if self.calls else list(self._ciphers)
 
     def connected(self, session: Session) -> None:
         with self.changed:
@@ -303,6 +307,7 @@ class Link:
         if transfer.order.id not in self.transfers or session is None:
             return
         self.last_used = time.monotonic()
+        self._moved[transfer.order.id] = transfer
         self.scheduler.set_ready(transfer.flow, transfer.has_work())
         if transfer.stopping:
             self._close(session, transfer)
@@ -335,13 +340,19 @@ class Link:
         self._post(session, Header(Kind.CHECKPOINT, flags, handle=transfer.handle, digest=files))
 
     def tick(self, now: float) -> list[list[str | int]]:
-        """Start checkpoints that are due, fail what waited too long; returns what to tell of progress."""
+        """Start checkpoints that are due, fail what waited too long; returns what to tell of progress. Those
+        that only wait are looked at once a second."""
         rows: list[list[str | int]] = []
         with self.changed:
             if self.session is None:
                 self.calls.refuse("the destination cannot be reached; try again", before=now - CALL_SECONDS)
-            for transfer in list(self.transfers.values()):
+            looked, self._moved = self._moved, {}
+            if now - self._looked >= LOOK_SECONDS:
+                looked, self._looked = dict(self.transfers), now
+            for ident, transfer in looked.items():
                 self._check_times(transfer, now)
+                if transfer.unconfirmed and ident in self.transfers:
+                    self._moved[ident] = transfer
                 told = transfer.counters.row()
                 if told != transfer.told and transfer.order.id in self.transfers:
                     transfer.told = told
@@ -355,7 +366,7 @@ class Link:
             return
         every = transfer.order.checkpoint_seconds
         unconfirmed = 0 if transfer.order.as_set else len(transfer.published)
-        due = every > 0 and now - transfer.last_checkpoint >= every and transfer.opened
+        due = every > 0 and now - transfer.last_checkpoint >= every and transfer.unconfirmed
         idle = transfer.checkpointing is None and not transfer.stopping
         if self.session is not None and idle and (due or unconfirmed > MAX_UNCONFIRMED):
             self._checkpoint(self.session, transfer, 0)
@@ -376,9 +387,10 @@ class Link:
 
     def _forget(self, transfer: Transfer) -> None:
         self.scheduler.remove(transfer.flow)
-        self.transfers.pop(transfer.order.id, None)
         self._handles.pop(transfer.handle, None)
+        self._moved.pop(transfer.order.id, None)
+        if self.transfers.pop(transfer.order.id, None) is not None:
+            self._ciphers -= Counter((transfer.order.min_cipher,))
         for file in transfer.files.values():
             file.close()
-        transfer.manifest.close()
         self.changed.notify_all()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agent.server import results
 from agent.server.results import Outcome
@@ -48,31 +50,54 @@ class Totals:
     failed: int = 0
 
 
+class Reader:
+    """One connection for all transfers of this process, however many wait. For any thread."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self._db: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+
+    def rows(self, statement: str, *values: int) -> list[Any]:
+        """sqlite3.Error when the database cannot be read."""
+        with self._lock:
+            return self._opened().execute(statement, values).fetchall()
+
+    def each(self, use: Callable[[bytes], None], statement: str, *values: int) -> None:
+        """The first column of each row, one after the other."""
+        with self._lock:
+            for row in self._opened().execute(statement, values):
+                use(row[0])
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._db is None:
+            uri = f"{self._database.absolute().as_uri()}?mode=ro"
+            self._db = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=_BUSY_SECONDS)
+        return self._db
+
+
 class Manifest:
     """For one thread at a time."""
 
     def __init__(
-        self, database: Path, manifest_id: int, transfer_id: int, *, skip_vanished: bool = True
+        self, reader: Reader, manifest_id: int, transfer_id: int, *, skip_vanished: bool = True
     ) -> None:
         """Raises sqlite3.Error when the database cannot be read. `skip_vanished`: sources that were gone are
         not looked for again."""
-        uri = f"{database.absolute().as_uri()}?mode=ro"
-        self._db = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=_BUSY_SECONDS)
+        self._reader = reader
         self._id = manifest_id
         self._after = -1
         self._done = bytearray()
         self._again = (Outcome.FAILED,) if skip_vanished else (Outcome.FAILED, Outcome.VANISHED)
-        row = self._db.execute("SELECT roots FROM manifests WHERE id=?", (manifest_id,)).fetchone()
-        self.sources = of_stored(None if row is None else row[0])
+        rows = reader.rows("SELECT roots FROM manifests WHERE id=?", manifest_id)
+        self.sources = of_stored(rows[0][0] if rows else None)
         self.totals = Totals()
         self.exhausted = False
-        (self.total_size,) = self._db.execute(
-            "SELECT coalesce(sum(max(size, 0)), 0) FROM manifest_files WHERE manifest_id=?", (manifest_id,)
-        ).fetchone()
-        for (data,) in self._db.execute(
-            "SELECT data FROM transfer_results WHERE transfer_id=? ORDER BY batch", (transfer_id,)
-        ):
-            self._note(data)
+        ((self.total_size,),) = reader.rows(
+            "SELECT coalesce(sum(max(size, 0)), 0) FROM manifest_files WHERE manifest_id=?", manifest_id
+        )
+        results_of = "SELECT data FROM transfer_results WHERE transfer_id=? ORDER BY batch"
+        reader.each(self._note, results_of, transfer_id)
 
     def _note(self, data: bytes) -> None:
         for record in results.unpack(data):
@@ -87,11 +112,12 @@ class Manifest:
     def page(self) -> list[Entry]:
         """The next entries that are not done, in order; empty when there are no more."""
         while not self.exhausted:
-            rows = self._db.execute(
+            rows = self._reader.rows(
                 f"SELECT {_COLUMNS} FROM manifest_files"  # noqa: S608
                 f" WHERE manifest_id=? AND seq>? ORDER BY seq LIMIT {PAGE}",
-                (self._id, self._after),
-            ).fetchall()
+                self._id,
+                self._after,
+            )
             self.exhausted = len(rows) < PAGE
             if rows:
                 self._after = rows[-1][0]
@@ -103,11 +129,7 @@ class Manifest:
     def fetch(self, seqs: Iterable[int]) -> list[Entry]:
         """Entries by number."""
         statement = f"SELECT {_COLUMNS} FROM manifest_files WHERE manifest_id=? AND seq=?"  # noqa: S608
-        rows = (self._db.execute(statement, (self._id, seq)).fetchone() for seq in seqs)
-        return [Entry(*row) for row in rows if row is not None]
+        return [Entry(*row) for seq in seqs for row in self._reader.rows(statement, self._id, seq)]
 
     def _is_done(self, seq: int) -> bool:
         return seq < len(self._done) and self._done[seq] == 1
-
-    def close(self) -> None:
-        self._db.close()

@@ -118,6 +118,11 @@ class Transfer:
                 break
         return PackWork(entries), total
 
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether there is something that a checkpoint would make durable, or tell."""
+        return self.opened and bool(self.published or self.settled or self.files or self.sent)
+
     def has_work(self) -> bool:
         """Whether `claim` would give something."""
         if not self.opened or self.stopping:

@@ -13,7 +13,7 @@ import structlog
 from agent.server.data.connecting import Connector
 from agent.server.data.governor import Governor, Portion
 from agent.server.data.link import Link
-from agent.server.data.manifest import Manifest
+from agent.server.data.manifest import Manifest, Reader
 from agent.server.data.order import Order
 from agent.server.data.outgoing import Transfer
 from agent.server.data.pacing import Pace
@@ -36,7 +36,7 @@ class Sender:
     """Carries out what the control process says; one thread calls it."""
 
     def __init__(self, options: WorkerOptions, channel: Channel) -> None:
-        self._database = options.state_dir / DATABASE
+        self._manifests = Reader(options.state_dir / DATABASE)
         self._options = options
         self._contexts = Contexts(Identities(options.state_dir))
         self._channel = channel
@@ -113,7 +113,7 @@ class Sender:
         self._known[order.id] = (order.uid, order.destination_id)
         try:
             skip = order.skips_vanished
-            manifest = Manifest(self._database, order.manifest_id, int(order.id), skip_vanished=skip)
+            manifest = Manifest(self._manifests, order.manifest_id, int(order.id), skip_vanished=skip)
             link.add(Transfer(order, next(self._handles), manifest))
         except (sqlite3.Error, ValueError) as error:
             failed: Message = {
