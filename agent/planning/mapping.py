@@ -32,7 +32,7 @@ from agent.planning.pruning import (
     without_conflicting,
     without_conflicts,
 )
-from agent.planning.safety import hold, removable_directories
+from agent.planning.safety import ancestors, hold, removable_directories
 from agent.planning.sets import in_turn, postponed
 from agent.planning.tombstones import split
 
@@ -102,7 +102,10 @@ def plan_mapping(
     if not undecided:
         held = hold(desired, destination.name, deletions, ledger_count, approved, recent_deletions)
         if held is None:
+            # What files are moved out of goes with the last of them, not before.
+            leaving = frozenset(above for old in olds for above in ancestors(old.path))
             directories = emptied(desired, changes, deletions, still_present)
+            directories = tuple(directory for directory in directories if directory not in leaving)
             actions += _delete(desired, destination.name, deletions, directories, now)
     waiting = tuple(dict.fromkeys((*changes.waiting, *blocked, *after)))
     return Plan(

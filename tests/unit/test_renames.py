@@ -435,3 +435,25 @@ def test_a_large_tree_is_renamed_in_batches(b: Bench, monkeypatch: pytest.Monkey
     assert [len(r.renames) for r in asked] == [200, 50]
     directories = [d for _, r in b.engine.asked.values() if isinstance(r, Deleting) for d in r.directories]
     assert {"/old", *(f"/old/d{number}" for number in range(5))} <= set(directories)
+
+
+def test_a_directory_that_files_are_moved_out_of_is_removed_after_them(b: Bench) -> None:
+    """Some of its files are deleted at the same time, and the receiver may come to that first: the directory
+    would not be empty yet, and be kept as somebody else's."""
+    for name in "abc":
+        put(b, f"d/{name}", name * 3)
+    b.converge()
+    (b.source / "d").rename(b.source / "e")
+    (b.source / "e" / "c").unlink()
+    b.crash()
+    b.open()
+    b.settle()  # a whole look sees both halves of it at once
+    asked = [request for _, request in b.engine.asked.values()]
+    assert sorted(renames(b)) == [("/d/a", "/e/a"), ("/d/b", "/e/b")]
+    at_once = [request for request in asked if isinstance(request, Deleting)]
+    assert [(request.files, request.directories) for request in at_once] == [(("/d/c",), ())]
+    settled(b)
+    asked = [request for _, request in b.engine.asked.values()]
+    assert "/d" in {
+        path for request in asked if isinstance(request, Deleting) for path in request.directories
+    }
