@@ -139,3 +139,31 @@ def test_a_reserve_stays_free_and_transfers_wait_for_room_above_it(tmp_path: Pat
         assert w.errors.get("1", {}) == {}
         assert contents(w.root / "in") == contents(w.source)
         assert set(os.listdir(w.root)) <= {"in", "lost+found"}
+
+
+@on_own_disks
+def test_a_reserve_stays_free_when_only_blocks_that_differ_are_sent(tmp_path: Path) -> None:
+    """What is taken from the older version of a file needs room, too."""
+    (chance,) = rounds(1)
+    disk = Disk(tmp_path / "image", tmp_path / "received", 64)
+    reserve = 10 * MIB
+    with world(tmp_path) as w:
+        w.receiving = ("--reserve", "10MiB")
+        assert w.receiver is not None
+        w.receiver.stop()
+        w.start_receiver()
+        large = w.source / "large"
+        large.write_bytes(chance.randbytes(16 * MIB))
+        w.start("1")
+        assert w.finish("1")["status"] == "complete", w.finished
+        with large.open("r+b") as file:
+            file.seek(5 * MIB)
+            file.write(chance.randbytes(9000))
+        ballast = take(disk, reserve + 5 * MIB)
+        with Lowest(disk) as lowest:
+            w.start("2")
+            wait_for(lambda: shut_out(w), "the storage is told to be full")
+            ballast.unlink()
+            assert w.finish("2")["status"] == "complete", w.finished
+        assert lowest.free > reserve - 3 * MIB
+        assert contents(w.root / "in") == contents(w.source)

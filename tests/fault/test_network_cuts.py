@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from data_world import World, contents, wait_for, world
 from hops import Hop
-from rounds import limit, rounds
+from rounds import FACTOR, limit, rounds
 
 from agent.server.data import wire
 from agent.server.data.wire import Kind
@@ -117,6 +117,23 @@ def test_a_line_that_stalls_goes_on_where_it_was(w: World, hop: Hop) -> None:
     assert w.finish("1")["status"] == "complete", w.finished
     assert_arrived(w)
     assert hop.carried < size * 1.2 and hop.connections <= 4
+
+
+@pytest.mark.skipif(FACTOR < 2, reason="takes a minute; `make soak` has it")
+def test_a_line_that_stalls_for_longer_than_a_stream_may_be_silent(w: World, hop: Hop) -> None:
+    """The sender gives the session up and makes new ones. When the line is back, what the old one had on its
+    way comes late and changes nothing."""
+    aim(w, hop.port, rate=200_000)
+    size = fill(w, random.Random(2))
+    w.start("1", checkpointSeconds=0.2)
+    reached(hop, size // 3, w, "1")
+    hop.stall()
+    threading.Event().wait(wire.SEND_SECONDS + 5)  # how long it stalls
+    assert "1" not in w.finished
+    hop.flow()
+    assert w.finish("1")["status"] == "complete", w.finished
+    assert_arrived(w)
+    assert hop.carried < size * 1.5
 
 
 def test_half_open_connections_are_taken_over(w: World, hop: Hop) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 MAX_TOLD = 500  # failures in one frame
+_WRITTEN = wire.CONTENT | {Kind.SUMS}
 
 
 class Serving:
@@ -165,8 +166,9 @@ class Serving:
                 reception.note(self._stream.overhead + header.length)
 
     def _content(self, transfer: ReceivedTransfer, header: Header, payload: memoryview) -> None:
-        if transfer.policy.write and header.kind in wire.CONTENT:
-            self._receiver.fullness.require(transfer.root, header.length)
+        if transfer.policy.write and header.kind in _WRITTEN:
+            most = wire.CHUNK_SIZE if header.kind == Kind.SUMS else header.length
+            self._receiver.fullness.require(transfer.root, most)
         try:
             self._store(self._writer(transfer.root), transfer, header, payload)
         except OSError as error:
