@@ -49,8 +49,11 @@ def draw(results: Sequence[Result]) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _title(text: str) -> str:
-    return f'<text x="12" y="24" font-size="15">{escape(text)}</text>'
+def _title(text: str, more: str = "") -> str:
+    return (
+        f'<text x="12" y="24" font-size="15">{escape(text)}'
+        f'<tspan class="faint" font-size="12">{escape(more)}</tspan></text>'
+    )
 
 
 # -- bars
@@ -61,16 +64,19 @@ def bars(result: Result) -> Panel:
     is far behind all others gets a bar that is cut, so that the others can be told apart."""
     rows = [(name, sorted(values)) for name, values in result.series.items() if values]
     scale = (WIDTH - LEFT - RIGHT) / _longest(result)
-    parts = [_title(result.title)]
+    better = "less is better" if result.unit == SECONDS else "more is better"
+    parts = [_title(result.title, f" · {better}")]
     for index, (name, values) in enumerate(rows):
         parts += _bar(HEAD + index * (BAR + GAP), name, values, scale, result)
     return Panel(HEAD + len(rows) * (BAR + GAP) + FOOT, parts)
 
 
 def _longest(result: Result) -> float:
-    """What is as long as there is room."""
+    """What is as long as there is room. A rate is never cut: it is the better for being long."""
     medians = sorted(result.median(name) for name, values in result.series.items() if values)
     most = max((percentile(values, 95) for values in result.series.values() if values), default=0.0)
+    if result.unit != SECONDS:
+        return most or 1.0
     base = result.median(result.baseline) if result.series.get(result.baseline) else most
     usual = medians[len(medians) // 2] if medians else 0.0
     return min(most, max(6 * base, 3 * usual)) or 1.0

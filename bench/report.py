@@ -132,6 +132,10 @@ def _raw(results: Sequence[Result]) -> list[str]:
             lines.append(f"  {escape(name)}: " + " ".join(_number(value, result.unit) for value in values))
         for name, values in result.cpu.items():
             lines.append(f"  {escape(name)}, processor: " + " ".join(f"{value:.2f}" for value in values))
+        for name, values in result.wire.items() if result.told_wire else ():
+            lines.append(
+                f"  {escape(name)}, bytes on the wire: " + " ".join(f"{value:.0f}" for value in values)
+            )
         for name, value in result.facts.items():
             lines.append(f"  {escape(name)}: {value:,.4g}")
     return [*lines, "</pre></details>"]
@@ -151,9 +155,11 @@ def data(target: Path) -> Path:
 
 
 def write(target: Path, records: Records) -> None:
-    """The page at `target`, its charts in images/ beside it."""
+    """The page at `target`, its charts in images/ beside it; charts of sections that are gone go, too."""
     images = target.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
+    for path in set(images.glob("bench-*.svg")) - {images / image_name(one) for one in records.values()}:
+        path.unlink()
     for record in records.values():
         (images / image_name(record)).write_text(chart.draw(record.results), encoding="utf-8")
     target.write_text(page(records), encoding="utf-8")

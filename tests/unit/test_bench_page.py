@@ -89,8 +89,10 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_workload_that_runs_again_replaces_its_own_section_alone(tmp_path: Path) -> None:
-    """The other one stays as it was, on the page and in its picture."""
+    """The other one stays as it was, on the page and in its picture; a picture that nobody shows goes."""
     target = tmp_path / "page.md"
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "bench-gone.svg").write_text("<svg/>")
     reaction = Result("reaction", "A reaction", "lanesync run", series={"lanesync run": [0.0125]})
     for one in (_record("reaction", reaction), _burst(1.0, 2.0), _burst(4.0, 2.0)):
         record.save(report.data(target), one)
