@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
 
-from agent.model.change import Change, Deletion, NameProblem, Rename, Suspect
+from agent.model.change import Change, ChangeKind, Deletion, NameProblem, Rename, Suspect
 from agent.model.spec import Lane, Overwrite, Route, TransferDefaults
 
 
@@ -64,6 +64,16 @@ class DeleteDestination:
 
 
 @dataclass(frozen=True, slots=True)
+class Outline:
+    """What a plan that is only shown tells of the changes of a transfer."""
+
+    paths: int
+    created: int
+    total_bytes: int
+    digest: str  # which paths in which versions
+
+
+@dataclass(frozen=True, slots=True)
 class StartTransfer:
     """Send `changes` from one mapping to one destination, as one attempt: at most MAX_ENTRIES, but for a
     set, which is one however large it is."""
@@ -79,9 +89,23 @@ class StartTransfer:
     preserve_executable: bool
     retry: bool = False  # sends again what an earlier attempt could not
     as_set: bool = False  # nothing is published before all of it is there
+    outline: Outline | None = None  # of all changes, where only the first are kept
+
+    @property
+    def paths(self) -> int:
+        return self.outline.paths if self.outline else len(self.changes)
+
+    @property
+    def created(self) -> int:
+        """How many of the paths are new at the destination."""
+        if self.outline:
+            return self.outline.created
+        return sum(change.kind is ChangeKind.CREATED for change in self.changes)
 
     @property
     def total_bytes(self) -> int:
+        if self.outline:
+            return self.outline.total_bytes
         return sum(change.stat.size for change in self.changes)
 
 

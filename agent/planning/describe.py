@@ -68,7 +68,7 @@ def summary(plan: Plan) -> str:
     others = len(plan.actions) - len(starts) - len(renames) - len(deletes)
     parts = []
     if starts:
-        paths = sum(len(start.changes) for start in starts)
+        paths = sum(start.paths for start in starts)
         size = format_size(sum(start.total_bytes for start in starts))
         parts.append(f"{count(paths, 'path')} ({size}) to send")
     if renames:
@@ -161,7 +161,7 @@ def _indented(lines: list[str], total: int, limit: int) -> list[str]:
 
 def _path_count(action: Action) -> int:
     if isinstance(action, StartTransfer):
-        return len(action.changes)
+        return action.paths
     if isinstance(action, DeletePaths):
         return len(action.files) + len(action.directories)
     if isinstance(action, RenamePaths):
@@ -198,12 +198,16 @@ def _action_json(action: Action, examples: int) -> dict[str, Any]:
     for field in fields(action):
         value = getattr(action, field.name)
         name = _camel(field.name)
+        if field.name == "outline":
+            continue
         if field.name in ("changes", "files", "directories", "paths", "renames", "moves"):
             found |= _some(name, value, examples)
         else:
             found[name] = _plain(value)
     if isinstance(action, StartTransfer | RenamePaths):
         found["totalBytes"] = action.total_bytes
+    if isinstance(action, StartTransfer):
+        found["changesCount"] = action.paths
     return found
 
 

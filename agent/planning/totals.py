@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent.model.change import ChangeKind
 from agent.model.plan import DeletePaths, Plan, ResumeTransfer, StartTransfer, TrashPaths
 from agent.model.units import format_duration
 from agent.planning.eta import Estimate
@@ -34,9 +33,8 @@ def totals(plan: Plan, estimates: Mapping[tuple[str, str], Estimate]) -> list[di
             continue
         total = found.setdefault((action.mapping, action.destination), _Total())
         if isinstance(action, StartTransfer):
-            created = sum(change.kind is ChangeKind.CREATED for change in action.changes)
-            total.create += created
-            total.update += len(action.changes) - created
+            total.create += action.created
+            total.update += action.paths - action.created
             total.bytes += action.total_bytes
             total.lane, total.priority = action.lane, action.priority
         elif isinstance(action, DeletePaths):

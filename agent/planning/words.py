@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
-from agent.model.change import ChangeKind
 from agent.model.plan import (
     Action,
     CancelTransfer,
@@ -78,10 +77,10 @@ def _(action: DeleteDestination) -> str:
 
 @describe.register
 def _(action: StartTransfer) -> str:
-    new = sum(change.kind is ChangeKind.CREATED for change in action.changes)
+    new = action.created
     kinds = [f"{new} new"] if new else []
-    if new < len(action.changes):
-        kinds.append(f"{len(action.changes) - new} changed")
+    if new < action.paths:
+        kinds.append(f"{action.paths - new} changed")
     rate = "" if action.send_rate_max is None else f", at most {format_rate(action.send_rate_max)}"
     return (
         f"{'~' if not new else '+'} {'retry ' if action.retry else 'send  '}  {way(action)}:"

@@ -10,11 +10,10 @@ from agent.planning.describe import EXAMPLES, plan_document
 from agent.planning.effective import effective
 from agent.planning.eta import Estimate, Flow, Link, estimate
 from agent.planning.windows import limited
-from agent.reconcile.act import change_digest
 from agent.reconcile.agent import Agent
 from agent.reconcile.context import Context
 from agent.reconcile.document import Document
-from agent.reconcile.preview import plan_digest, preview
+from agent.reconcile.preview import plan_digest, preview, sent_digest
 
 MAX_LIMIT = 100_000
 """Most paths of one list in a plan document."""
@@ -29,9 +28,9 @@ LEAST_BYTES, LEAST_SECONDS = 1 << 20, 0.05
 def planned(agent: Agent, desired: DesiredState, limit: int = 0, reasons: bool = False) -> Document:
     """`limit`: so many paths of each list, 0 = the usual few."""
     context = agent.context
-    plan = preview(context, desired, agent.mappings.recent_deletions)
-    estimates = _estimates(context, desired, plan)
     examples = min(limit, MAX_LIMIT) if limit else EXAMPLES
+    plan = preview(context, desired, agent.mappings.recent_deletions, examples)
+    estimates = _estimates(context, desired, plan)
     return {
         **plan_document(plan, examples, reasons=reasons, estimates=estimates),
         "revision": desired.revision,
@@ -46,7 +45,7 @@ def source_digest(plan: Plan) -> str:
     found = hashlib.sha256()
     for action in plan.actions:
         if isinstance(action, StartTransfer):
-            found.update(change_digest(action.changes).encode())
+            found.update(sent_digest(action).encode())
         elif isinstance(action, DeletePaths):
             found.update(repr((action.files, action.directories)).encode("utf-8", "surrogateescape"))
     return found.hexdigest()[:16]

@@ -10,6 +10,8 @@ from agent.model.change import ChangeSet
 from agent.model.observed import EngineState, ObservedTransfer
 from agent.model.plan import Plan, StartTransfer, together
 from agent.model.spec import DesiredState, Key, Kind, MappingSpec
+from agent.planning.describe import EXAMPLES
+from agent.planning.fold import Fold
 from agent.reconcile.act import change_digest
 from agent.reconcile.context import Context
 from agent.reconcile.deciding import plan_for, unwanted_transfers
@@ -17,24 +19,33 @@ from agent.reconcile.destination import preview_destination
 from agent.reconcile.queue import WHOLE
 from agent.reconcile.removal import removal_plan
 from agent.reconcile.revision import difference
-from agent.reconcile.survey import survey
+from agent.reconcile.survey import begin
 from agent.reconcile.suspension import delivery_suspension
 
 _NOTHING = ChangeSet()
 """A whole look that found the source as it was delivered."""
 
+PART = 40_000
+"""So many changes for one destination are held at once, and what else is in the directory of the last."""
+
 Recent = Callable[[MappingSpec, str], int]
 """How many deletions of a mapping at a destination were carried out a short while ago."""
 
 
-def preview(context: Context, desired: DesiredState, recent: Recent = lambda _mapping, _name: 0) -> Plan:
-    """Destinations first, then mappings, then what left. LaneSyncError when a server does not answer."""
+def preview(
+    context: Context,
+    desired: DesiredState,
+    recent: Recent = lambda _mapping, _name: 0,
+    examples: int = EXAMPLES,
+) -> Plan:
+    """Destinations first, then mappings, then what left; of what a transfer sends `examples` paths and the
+    outline. LaneSyncError when a server does not answer."""
     # The plan is that of `desired`, which need not be in force yet.
     looking = replace(context, desired=desired)
     servers = {destination.server for destination in desired.destinations.values()}
     states = {server: _observed(looking, server) for server in servers}
     parts = [preview_destination(looking, d, states[d.server]) for d in desired.destinations.values()]
-    parts += [_mapping(looking, mapping, recent) for mapping in desired.mappings.values()]
+    parts += [_mapping(looking, mapping, recent, examples) for mapping in desired.mappings.values()]
     parts += [_removal(looking, key) for key in difference(context.desired, desired).removed]
     return together(parts)
 
@@ -44,21 +55,45 @@ def _observed(context: Context, server: str) -> EngineState:
     return connected.engine.observe(context.state.agent_id) if connected else EngineState()
 
 
-def _mapping(context: Context, spec: MappingSpec, recent: Recent) -> Plan:
+def _mapping(context: Context, spec: MappingSpec, recent: Recent, examples: int) -> Plan:
     if context.refusal(spec):
         return Plan()  # its sources are not looked at
-    found = survey(context, spec, list(spec.destinations), WHOLE, keep=False)
+    active = {name: _active(context, spec.name, name) for name in spec.destinations}
+    folds = {name: Fold(examples) for name in spec.destinations}
+    walk = begin(context, spec, list(spec.destinations), WHOLE, keep=False)
+    while not walk.done:
+        found = walk.go_on(dict.fromkeys(spec.destinations, PART))
+        for name, fold in folds.items():
+            changes = _not_renamed(found[name].changes, fold.renamed)
+            if active[name] or changes != _NOTHING:  # of ten thousand deliveries most are as they should be
+                fold.add(_part(context, spec, name, changes, active[name], recent), last=walk.done)
     plan = Plan()
-    for name in spec.destinations:
-        destination = context.desired.destinations[name]
-        active, changes = _active(context, spec.name, name), found[name].changes
-        if not active and changes == _NOTHING:
-            continue  # of ten thousand deliveries most are as they should be
-        if active:
-            plan += Plan(unwanted_transfers(context, spec, name, active))
-        suspended, deleted = delivery_suspension(context, spec, name), recent(spec, name)
-        plan += plan_for(context, spec, destination, changes, active, suspended, deleted, keep=False)
+    for name, fold in folds.items():
+        plan += Plan(unwanted_transfers(context, spec, name, active[name]) if active[name] else ())
+        plan += fold.plan()
     return plan
+
+
+def _part(
+    context: Context,
+    spec: MappingSpec,
+    name: str,
+    changes: ChangeSet,
+    active: tuple[ObservedTransfer, ...],
+    recent: Recent,
+) -> Plan:
+    destination = context.desired.destinations[name]
+    suspended = delivery_suspension(context, spec, name)
+    deleted = recent(spec, name)
+    return plan_for(context, spec, destination, changes, active, suspended, deleted, keep=False)
+
+
+def _not_renamed(changes: ChangeSet, renamed: set[str]) -> ChangeSet:
+    """Without the deletions that a rename in an earlier part has made up for."""
+    if not renamed:
+        return changes
+    left = tuple(deletion for deletion in changes.deletions if deletion.path not in renamed)
+    return replace(changes, deletions=left)
 
 
 def _active(context: Context, mapping: str, destination: str) -> tuple[ObservedTransfer, ...]:
@@ -84,12 +119,17 @@ def _removal(context: Context, key: Key) -> Plan:
     return plan
 
 
+def sent_digest(action: StartTransfer) -> str:
+    """Identity of what is sent: which paths in which versions."""
+    return action.outline.digest if action.outline else change_digest(action.changes)
+
+
 def plan_digest(plan: Plan) -> str:
     """Identity of a plan: a saved one is carried out only while it is still the plan."""
     digest = hashlib.sha256()
     for action in plan.actions:
-        shown = replace(action, changes=()) if isinstance(action, StartTransfer) else action
+        shown = replace(action, changes=(), outline=None) if isinstance(action, StartTransfer) else action
         digest.update(repr(shown).encode("utf-8", "surrogateescape"))
         if isinstance(action, StartTransfer):
-            digest.update(change_digest(action.changes).encode())
+            digest.update(sent_digest(action).encode())
     return digest.hexdigest()[:16]

@@ -58,7 +58,7 @@ def begin(
     context: Context, spec: MappingSpec, destinations: list[str], hints: Hints, *, keep: bool = True
 ) -> Walk:
     """A survey of which nothing has been looked at yet."""
-    gathered = [Gathered(name) for name in destinations]
+    gathered = [Gathered(name, shown=not keep) for name in destinations]
     whole = hints.whole or len(hints.paths) > MAX_HINTS
     now = context.clock.time()
     return Walk(context, spec, gathered, keep, now, hints, whole, sentinels_of(context, spec))
@@ -121,7 +121,8 @@ class Walk:
         return found
 
     def _full(self) -> bool:
-        return bool(self.gathered) and all(gathered.full for gathered in self.gathered)
+        full = all if self.keep else any  # what is only shown is handed over without waiting for the others
+        return bool(self.gathered) and full(gathered.full for gathered in self.gathered)
 
     def _advance(self, steps: Iterator[None]) -> bool:
         """True at the end."""

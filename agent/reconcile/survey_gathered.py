@@ -34,6 +34,7 @@ class Gathered:
     digests: dict[str, bytes] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     names: list[NameProblem] = field(default_factory=list)
+    shown: bool = False  # nothing is carried out: a directory is looked at once, whatever the room
     room: int | None = None  # so many changes may still be gathered; None = any number
     cut: bool = False  # there were more in the directory that was just compared
     missed: bool = False  # there were more elsewhere: only another whole look finds them
@@ -46,8 +47,9 @@ class Gathered:
 
     def take(self, changes: list[Change]) -> None:
         if self.room is not None:
-            self.cut = self.cut or len(changes) > self.room
-            changes = changes[: self.room]
+            if not self.shown:
+                self.cut = self.cut or len(changes) > self.room
+                changes = changes[: self.room]
             self.room -= len(changes)
         self.changes += changes
 

@@ -140,6 +140,8 @@ def test_the_document_is_json_and_names_every_field() -> None:
     for action, found in zip(ONE_OF_EACH, document["actions"], strict=True):
         assert found["type"] == type(action).__name__
         for field in dataclasses.fields(action):
+            if field.name == "outline":  # said as totalBytes and changesCount
+                continue
             assert field.name.replace("_", "") in {name.lower() for name in found}
 
 
