@@ -13,6 +13,7 @@ import pytest
 import xxhash
 from data_world import World, contents, wait_for, world
 from hops import Hop
+from servers import start_server
 
 from agent.jetstream.constants import (
     OVERWRITE_IN_PLACE_ALWAYS,
@@ -125,6 +126,28 @@ def test_in_every_mode(w: World, changes: dict[str, int]) -> None:
     assert_arrived(w)
     assert w.finished["1"]["bytesSent"] < SIZE * 2 // 100
     assert (there.stat().st_ino == inode) == ("overwriteMode" in changes)
+
+
+def test_a_server_counts_as_sent_what_was_there(tmp_path: Path) -> None:
+    """By its API: the bytes are those on the wire, the blocks say how far it is."""
+    old = content(8 * MIB)
+    root = tmp_path / "received"
+    root.mkdir()
+    (root / "large").write_bytes(old)
+    with (
+        start_server(tmp_path / "s") as sender,
+        start_server(tmp_path / "r", root) as receiver,
+        sender.api() as api,
+    ):
+        (tmp_path / "large").write_bytes(scatter(old))
+        manifest = api.send.createManifest(mappings={"/large": str(tmp_path / "large")})["manifestId"]
+        found = api.send.createDestination("127.0.0.1", destinationPort=receiver.port)
+        api.send.waitForManifest(manifest)
+        transfer = api.send.createTransfer(found["destinationId"], manifest)["transferId"]
+        done = api.send.waitForTransfer(transfer)
+        assert done["status"] == "complete" and (root / "large").read_bytes() == scatter(old)
+        assert done["bytesSent"] < 8 * MIB * 2 // 100
+        assert done["blocksSent"] == done["blocksAcked"] == done["totalBlocks"] == 8 * MIB // 256
 
 
 def test_encrypted_sessions_compare_alike(tmp_path: Path) -> None:

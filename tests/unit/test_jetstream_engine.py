@@ -27,6 +27,15 @@ from agent.model.observed import FileOutcome, Tag, TransferState
 from agent.model.spec import Lane, Overwrite
 
 
+def test_what_did_not_have_to_be_sent_counts_as_done() -> None:
+    """Holes, and what the destination had in an older version; but never more than there is."""
+    sending = {"transferId": "1", "status": "sending", "totalBytes": 1000, "bytesSent": 10, "blockSize": 256}
+    assert convert.transfer(sending).done_bytes == 10
+    assert convert.transfer(sending | {"blocksSent": 3}).done_bytes == 768
+    assert convert.transfer(sending | {"blocksSent": 4}).done_bytes == 1000
+    assert convert.transfer(sending | {"bytesSent": 900, "blocksSent": 1}).done_bytes == 900
+
+
 def test_entries_need_no_look_at_the_file_system() -> None:
     """Files carry size and flags, empty directories neither, and only executables an access."""
     assert convert.to_mapping(Entry("/a", "/s", 0, False, False)) == {

@@ -108,7 +108,7 @@ def test_a_folder_that_cannot_be_made_is_a_start_error(tmp_path: Path) -> None:
 
 def test_counters_survive_messages_and_rows() -> None:
     """Names in messages are the API's; what is missing is 0."""
-    counters = Counters(1, 2, 3, 4, 5, 6, 7)
+    counters = Counters(1, 2, 3, 4, 5, 6, 7, 8)
     assert Counters.parse(counters.told()) == counters == Counters.of_row(counters.row())
     assert counters.told().keys() >= {"bytesSent", "packetsRecv", "blocksResent"}
     assert Counters.parse({"bytesSent": 9}) == Counters(bytes_sent=9)
