@@ -232,9 +232,7 @@ class Receiver:
                 if taken is not None and (taken.root, taken.uid) != (path, ident):
                     raise WireError(f"handle {handle} is another open transfer's")
                 self._root(path)
-                go_on_below(
-                    path, ((k, one.staged) for k, one in self._transfers.items() if one.staged.journaled)
-                )
+                go_on_below(path, ((k, t.staged) for k, t in self._transfers.items() if t.staged.journaled))
                 transfer = self._transfers.get((path, ident))
                 if transfer is None:
                     transfer = self._transfers[path, ident] = ReceivedTransfer(ident, path, self._memory)
