@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.e2e
 MBIT = 1000  # kbit/s
 SIZE = 64 << 20
 BURST = 2 << 20  # bytes: what may pass at once, and the headers
+_names = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def begin(pair: tuple[Server, Server], source: Path) -> Iterator[Callable[..., R
     with pair[0].api() as api:
 
         def make() -> Run:
-            runs.append(Run(api, pair[1], source, f"{len(runs)}"))
+            runs.append(Run(api, pair[1], source, f"{next(_names)}"))  # nothing is there that could be of use
             return runs[-1]
 
         yield make
