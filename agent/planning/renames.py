@@ -62,17 +62,25 @@ def pair(
     for row in known:
         if row.origin is not Origin.KEPT and row.stat.kind is FileKind.FILE:
             by_inode.setdefault(row.stat.inode, []).append(row)
-    found = []
-    for change in created:
-        rows = by_inode.get(change.stat.inode, [])
-        alike = [row for row in rows if same_file(change.stat, row.stat) and row.path != change.path]
-        name = change.path.rpartition("/")[2]
-        for row in sorted(alike, key=lambda row: (row.path.rpartition("/")[2] != name, row.path)):
-            if gone(row.path):
-                found.append(Candidate(row, change))
-                rows.remove(row)
-                break
-    return tuple(found)
+    alike = (
+        Candidate(row, change)
+        for change in created
+        for row in by_inode.get(change.stat.inode, ())
+        if same_file(change.stat, row.stat) and row.path != change.path
+    )
+    found: dict[str, Candidate] = {}  # by the new path
+    used: set[str] = set()
+    for one in sorted(alike, key=_preferred):
+        if one.change.path not in found and one.known.path not in used and gone(one.known.path):
+            found[one.change.path] = one
+            used.add(one.known.path)
+    return tuple(found.values())
+
+
+def _preferred(one: Candidate) -> tuple[bool, str, str]:
+    """The order in which candidates are taken, however they were found."""
+    old, new = one.known.path, one.change.path
+    return old.rpartition("/")[2] != new.rpartition("/")[2], new, old
 
 
 def same_file(now: FileStat, before: FileStat) -> bool:

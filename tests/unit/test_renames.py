@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,14 @@ from unit.reconcile_bench import MAPPING, Bench
 from agent.engines.memory import MemoryEngine
 from agent.engines.memory_far import Answer, Deleting, Renaming, Tree
 from agent.engines.port import ReceiverCredentials
+from agent.model.change import Change, ChangeKind, FileKind, FileStat
+from agent.model.known import Known
 from agent.model.observed import Capabilities, FileOutcome, FileResult
 from agent.model.outcome import NotFoundError, PermanentError
 from agent.model.spec import Deletions, Overwrite, PathMapping
 from agent.planning import pruning as pruning_module
 from agent.planning.batches import batches
+from agent.planning.renames import pair
 from agent.reconcile.queue import Hints
 
 
@@ -185,6 +189,17 @@ def test_one_of_several_names_of_a_file_is_renamed(b: Bench) -> None:
     b.look()
     settled(b)
     assert renames(b) == [("/a", "/c")]
+
+
+@pytest.mark.parametrize("names", permutations(["/x/1", "/x/2", "/y/old"]))
+def test_which_of_several_names_is_the_renamed_one_depends_on_no_order(names: tuple[str, ...]) -> None:
+    """The one with the same last part, else the first of the alphabet."""
+    stat = FileStat(FileKind.FILE, 5, 1_001, 2_000, 7, False)
+    created = [Change(ChangeKind.CREATED, name, f"/source{name}", stat) for name in names]
+    (found,) = pair(created, [Known("/old", stat)], lambda path: True)
+    assert found.change.path == "/y/old"
+    (found,) = pair(created, [Known("/other", stat)], lambda path: True)
+    assert found.change.path == "/x/1"
 
 
 def test_only_the_case_of_a_name_may_change(b: Bench) -> None:
