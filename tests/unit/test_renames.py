@@ -191,7 +191,7 @@ def test_one_of_several_names_of_a_file_is_renamed(b: Bench) -> None:
     assert renames(b) == [("/a", "/c")]
 
 
-@pytest.mark.parametrize("names", permutations(["/x/1", "/x/2", "/y/old"]))
+@pytest.mark.parametrize("names", list(permutations(["/x/1", "/x/2", "/y/old"])))
 def test_which_of_several_names_is_the_renamed_one_depends_on_no_order(names: tuple[str, ...]) -> None:
     """The one with the same last part, else the first of the alphabet."""
     stat = FileStat(FileKind.FILE, 5, 1_001, 2_000, 7, False)
