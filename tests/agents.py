@@ -141,6 +141,10 @@ class World:
         client = running(str(self.state)) if self.agent is not None and self.agent.poll() is None else None
         if client is not None:
             return client.get("/api/v1/status")
+        return self.told()
+
+    def told(self) -> dict[str, Any]:
+        """What the command `lanesync status` answers."""
         answer = self.call("status", "--output", "json")
         assert answer.stdout, answer.stderr
         document: dict[str, Any] = json.loads(answer.stdout)
@@ -151,7 +155,8 @@ class World:
         return found[0] if found else {}
 
     def in_sync(self, seconds: float = 60.0) -> None:
-        eventually(lambda: self.status()["inSync"], seconds=seconds, what="in sync")
+        """By the agent's answer, and then by the command's."""
+        eventually(lambda: self.status()["inSync"] and self.told()["inSync"], seconds=seconds, what="in sync")
 
     # -- trees
 

@@ -53,6 +53,7 @@ def test_a_running_agent_follows_its_policy_and_survives_a_broken_one(tmp_path: 
         before = len(list(w.target().rglob("*")))
         assert w.call("reconcile").returncode == 0
         write(w, [w.source])
+        eventually((w.target() / "late").exists, what="it is permitted again")
         w.in_sync()
         assert len(list(w.target().rglob("*"))) == before + 1
         assert w.same()
