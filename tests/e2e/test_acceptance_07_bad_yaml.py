@@ -40,6 +40,10 @@ def in_step(w: World, *names: str) -> bool:
     return all(tree(w.directory / name) == tree(w.target(name)) for name in names)
 
 
+def ready_jobs(w: World) -> set[str]:
+    return {o["name"] for o in w.status()["objects"] if o["kind"] == "Mapping" and o["ready"]}
+
+
 BROKEN = {
     "the text is no YAML": ("  paths: {/: ", "  paths: {/: [", 9),
     "a tab indents": ("  destination: archive", "\tdestination: archive", 7),
@@ -70,8 +74,7 @@ def test_a_bad_job_stalls_alone_and_validate_shows_its_line(w: World) -> None:
         job(w, "three", more="prune: true")
         (w.directory / "three" / "d000" / f"f0000{turn}.bin").unlink()
         eventually(lambda: in_step(w, *JOBS), what="all go on, and an edit of another one takes effect")
-        ready = {o["name"] for o in w.status()["objects"] if o["kind"] == "Mapping" and o["ready"]}
-        assert {"one", "three"} <= ready
+        eventually(lambda: {"one", "three"} <= ready_jobs(w), what="the others are in sync")
         job(w, "two")
         job(w, "three")
         w.in_sync()

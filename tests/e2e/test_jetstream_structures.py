@@ -321,7 +321,7 @@ def test_the_server_information_means_what_it_says(api: APIInterface, w: Documen
     configuration = api.server.getServerInfo()["configuration"]
     assert set(configuration) == {
         *("listen", "stateDir", "receiveRoot", "accounts", "superusers", "sandboxDir", "streams"),
-        *("checkpointSeconds", "garbageCollect", "sharedTokens", "APITokens"),
+        *("checkpointSeconds", "garbageCollect", "sharedTokens", "APITokens", "reserve"),
     }
     assert configuration["garbageCollect"] == api.server.getGarbageCollectSettings()
     assert configuration["receiveRoot"] == str(w.sender.receive_root)
