@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -22,6 +23,7 @@ from agent.server.data import dialing
 from agent.server.data.target import Target
 from agent.server.data.wire import WireError
 from agent.server.relay import proof, protocol, tls
+from agent.server.relay.splice import CHUNK, Splice
 
 World = tuple[Loop, LocalRelay]
 
@@ -171,6 +173,23 @@ def _visit(world: World, receiver: LocalReceiver) -> None:
 
 
 # --- life ----------------------------------------------------------------------------------------------
+
+
+def test_a_session_that_nobody_waits_for_any_more_is_closed_to_the_end() -> None:
+    """A reader that is left behind would keep the next connection with that descriptor from being heard."""
+
+    async def cancelled() -> list[int]:
+        (near, one), (other, far) = socket.socketpair(), socket.socketpair()
+        with near, far:
+            for sock in (one, other):
+                sock.setblocking(False)
+            splice = Splice(one, other, memoryview(bytearray(CHUNK)))
+            splice.over.cancel()
+            splice.close()
+            assert near.recv(1) == far.recv(1) == b""
+        return [one.fileno(), other.fileno()]
+
+    assert asyncio.run(cancelled()) == [-1, -1]
 
 
 def test_everybody_comes_back_after_a_restart_of_the_relay(world: World) -> None:

@@ -105,6 +105,7 @@ class Splice:
         self.loop = asyncio.get_running_loop()
         self._sockets = (one, other)
         self._directions = (_Direction(self, one, other), _Direction(self, other, one))
+        self._closed = False
         self.over: asyncio.Future[None] = self.loop.create_future()
         for direction in self._directions:
             direction.start()
@@ -125,10 +126,12 @@ class Splice:
 
     def close(self) -> None:
         """End it, whatever is under way. Idempotent."""
-        if self.over.done():
+        if self._closed:
             return
+        self._closed = True
         for direction in self._directions:
             direction.stop()
         for sock in self._sockets:
             sock.close()
-        self.over.set_result(None)
+        if not self.over.done():  # who waited for it may have been cancelled, and it with them
+            self.over.set_result(None)
