@@ -181,7 +181,7 @@ def test_a_session_that_nobody_waits_for_any_more_is_closed_to_the_end() -> None
     async def cancelled() -> list[int]:
         (near, one), (other, far) = socket.socketpair(), socket.socketpair()
         with near, far:
-            for sock in (one, other):
+            for sock in (near, one, other, far):
                 sock.setblocking(False)
             splice = Splice(one, other, memoryview(bytearray(CHUNK)))
             splice.over.cancel()
