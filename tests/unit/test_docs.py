@@ -40,9 +40,10 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_within_pages_lead_to_a_heading(page: Path) -> None:
-    """`#…` is a heading in lower case, without punctuation."""
+    """`#…` is a heading in lower case, without punctuation, or a place that the page names itself."""
     headings = re.findall(r"(?m)^#+ (.*)$", page.read_text())
     anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    anchors |= set(re.findall(r'<a id="([^"]+)">', page.read_text()))
     assert [link for link in re.findall(r"\]\(#([^)]+)\)", page.read_text()) if link not in anchors] == []
 
 
