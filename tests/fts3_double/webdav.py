@@ -78,8 +78,12 @@ class Tree:
         return self.do_get(request, path)
 
     def do_get(self, request: Request, path: Path) -> Answer:
-        if path.is_dir():
+        try:
+            return self._content(request, path)
+        except IsADirectoryError:  # also one that another request made just now
             return Answer(200, b"", "text/html", {**_dates(path), "X-Folder": "1"})
+
+    def _content(self, request: Request, path: Path) -> Answer:
         headers = _dates(path)
         for wanted in request.headers.get("Want-Digest", "").split(","):
             with contextlib.suppress(KeyError):

@@ -165,6 +165,7 @@ def test_a_root_that_goes_and_comes_again_and_again_is_watched(
         assert told.until(lambda: told.reasons[-1] is Reason.SOURCE_SUSPECT)
         (tmp_path / "away").rename(root)
         assert told.until(lambda: told.reasons[-1] is None)
+        assert told.until(lambda seen=seen: told.whole >= seen + 2)  # type: ignore[misc]  # gone, and back
     (root / "file").write_text("x")
     assert told.until(lambda: "file" in told.paths)
 
