@@ -41,8 +41,8 @@ class TransferResult(TypedDict):
 
 
 class ListedFile(TypedDict):
-    """`kind` is file, directory (an empty one), link or other. `digest`: xxh3_64 of the content, of a
-    link's text; empty when it was not asked for or could not be read."""
+    """`kind` is file, directory (an empty one), link or other. `digest`: xxh3_64 of the content, empty when
+    it was not asked for or could not be read; of a link's text always (older servers: when asked for)."""
 
     path: str
     kind: Literal["file", "directory", "link", "other"]

@@ -149,7 +149,7 @@ class FarFile(NamedTuple):
     kind: FileKind
     size: int
     mtime_ns: int
-    digest: str = ""  # of the content, as in FileResult; empty when it was not asked for
+    digest: str = ""  # of the content, as in FileResult; empty when it was not asked for. Of what a link says
     executable: bool = False
 
 

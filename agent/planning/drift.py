@@ -122,7 +122,8 @@ def difference(known: Known, far: FarFile, rules: Rules) -> str:
     if known.stat.size != far.size:
         return f"{far.size:,} bytes instead of {known.stat.size:,}"
     if far.kind is FileKind.SYMLINK:
-        return ""
+        turned = known.digest and far.digest and known.digest != far.digest
+        return "leads elsewhere" if turned else ""
     if rules.times and abs(known.stat.mtime_ns - far.mtime_ns) > rules.tolerance_ns:
         return "modified there" if far.mtime_ns > known.stat.mtime_ns else "has an older modification time"
     if rules.executable and known.stat.executable != far.executable:

@@ -3,7 +3,7 @@
 The ledger may have been lost, the agent or the mapping may be new. A file is taken over only when it is
 surely the source's: size and time are equal (and the content, where `verify.mode: checksum` asks for it) and
 the time is not of just now, when it could be written once more without showing. What is taken over by size
-and time alone has no digest in the ledger.
+and time alone has no digest in the ledger. A link is taken over when it says the same.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from agent.reconcile.act import Scene
 from agent.reconcile.context import Context
 from agent.reconcile.listing import Listing
 from agent.reconcile.origins import Reader, look_up
+from agent.source.links import link_digest
 from agent.state.audit import Act, FileAct
 
 log = structlog.get_logger(__name__)
@@ -45,6 +46,7 @@ class Adoption:
     listing: Listing
     reader: Reader
     files: int = 0
+    links: int = 0
     bytes: int = 0
     refusals: int = 0
     pending: deque[tuple[str, FileStat, FarFile]] = field(default_factory=deque)
@@ -113,7 +115,12 @@ def _take(
     rows: list[tuple[str, FileStat, str, int]] = []
     for far in files:
         source, found = sources.get(far.path, ("", None))
-        if found is None or found.stat is None or not _alike(found.stat, far, rules, scene.context):
+        if found is None or found.stat is None:
+            continue
+        if far.kind is FileKind.SYMLINK:
+            rows += _link(source, found.stat, far)
+            continue
+        if not _alike(found.stat, far, rules, scene.context):
             continue
         if far.kind is FileKind.FILE and adoption.listing.checksum:
             adoption.pending.append((source, found.stat, far))
@@ -122,9 +129,15 @@ def _take(
     _record(scene, spec, adoption, rows)
 
 
+def _link(source: str, stat: FileStat, far: FarFile) -> list[tuple[str, FileStat, str, int]]:
+    """Servers of an older version do not tell what a link says: it is cheap to send."""
+    if stat.kind is not FileKind.SYMLINK or not far.digest or stat.size != far.size:
+        return []
+    same = link_digest(source, stat) == far.digest
+    return [(far.path, stat, far.digest, 0)] if same else []
+
+
 def _alike(stat: FileStat, far: FarFile, rules: Rules, context: Context) -> bool:
-    if far.kind is FileKind.SYMLINK:
-        return False  # where it leads is not told, and it is cheap to send
     settled = context.clock.time() - max(RACY_SECONDS, rules.tolerance_ns / 1e9)
     if far.kind is FileKind.FILE and stat.mtime_ns / 1e9 > settled:
         return False
@@ -158,7 +171,8 @@ def _record(
         state.audit.add_files(*names, None, scene.context.desired.revision, acts, now)
         state.ledger.record(*names, rows, now, Origin.ADOPTED)
     adoption.files += sum(stat.kind is FileKind.FILE for _, stat, _, _ in rows)
-    adoption.bytes += sum(stat.size for _, stat, _, _ in rows)
+    adoption.links += sum(stat.kind is FileKind.SYMLINK for _, stat, _, _ in rows)
+    adoption.bytes += sum(stat.size for _, stat, _, _ in rows if stat.kind is FileKind.FILE)
 
 
 def finish(context: Context, spec: MappingSpec, destination: DestinationSpec, adoption: Adoption) -> bool:
@@ -173,7 +187,7 @@ def finish(context: Context, spec: MappingSpec, destination: DestinationSpec, ad
         else:
             looks.set_adopted(*names, now)
             looks.drop(*names, "adopt")
-    if adoption.files:
+    if adoption.files or adoption.links:
         _tell(context, spec, destination, adoption, now)
     return not left
 
@@ -182,9 +196,10 @@ def _tell(
     context: Context, spec: MappingSpec, destination: DestinationSpec, adoption: Adoption, now: float
 ) -> None:
     key, revision = Key(Kind.MAPPING, spec.name), context.desired.revision
-    files, size = count(adoption.files, "file"), format_size(adoption.bytes)
-    text = f"adopted {files} ({size}) that {destination.name} had already and that are like the source"
-    log.info("adopted", mapping=spec.name, destination=destination.name, files=adoption.files)
+    files, links = f"{count(adoption.files, 'file')} ({format_size(adoption.bytes)})", adoption.links
+    found = " and ".join([files] * bool(adoption.files) + [count(links, "link")] * bool(links))
+    text = f"adopted {found} that {destination.name} had already and that are like the source"
+    log.info("adopted", mapping=spec.name, destination=destination.name, files=adoption.files, links=links)
     context.state.events.tell(now, key, "Normal", "Adopted", text, revision)
     context.state.audit.add(
         Act(

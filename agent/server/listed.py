@@ -16,7 +16,7 @@ _MOST = 2**63
 
 class File(NamedTuple):
     """As it is told to who asked. `digest`: xxh3_64 of the content, empty when it was not asked for or the
-    destination could not read it."""
+    destination could not read it; of what a link says, always."""
 
     path: str
     kind: str

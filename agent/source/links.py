@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import xxhash
+
 from agent.model.change import FileKind, FileStat
 
 
@@ -20,6 +22,22 @@ def link_stat(path: str, depth: int) -> FileStat:
         raise LinkError(why)
     size = len(os.fsencode(target))
     return FileStat(FileKind.SYMLINK, size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino, False)
+
+
+def link_digest(path: str, version: FileStat) -> str:
+    """xxh3_64 of what a link says, as a transfer's results have it; empty when it is no longer of this
+    version."""
+    try:
+        target = os.fsencode(os.readlink(path))
+        info = os.lstat(path)
+    except OSError:
+        return ""
+    same = (info.st_mtime_ns, info.st_ctime_ns, info.st_ino) == (
+        version.mtime_ns,
+        version.ctime_ns,
+        version.inode,
+    )
+    return xxhash.xxh3_64_hexdigest(target) if same else ""
 
 
 def leads_out(target: str, depth: int) -> str | None:

@@ -42,7 +42,8 @@ _HIDDEN = frozenset((STAGING, TRASH))
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 Row = tuple[str, str, int, int, bool, str]
-"""path, kind, size, mtime in ns, executable, digest (xxh3_64 of the content, or of what a link says)."""
+"""path, kind, size, mtime in ns, executable, digest (xxh3_64 of the content, or of what a link says, which is
+told unasked)."""
 
 
 class StoppedError(Exception):
@@ -224,8 +225,7 @@ class Listing:
             return (path, DIRECTORY, 0, mtime, False, "") if _is_empty(level.fd, name) else None
         if stat.S_ISLNK(found.st_mode):
             target = os.readlink(name, dir_fd=level.fd)
-            digest = xxhash.xxh3_64_hexdigest(target) if self._wish.checksum else ""
-            return path, LINK, len(target), mtime, False, digest
+            return path, LINK, len(target), mtime, False, xxhash.xxh3_64_hexdigest(target)
         if not stat.S_ISREG(found.st_mode):
             return path, OTHER, 0, mtime, False, ""
         digest = ""
