@@ -244,7 +244,7 @@ class JetstreamEngine(FarVerbs, ShareVerbs):
         self._settle_state("suspendTransferAsync", transfer_id, lambda state: not state.active)
 
     def resume(self, transfer_id: str) -> None:
-        self._settle_state("resumeTransferAsync", transfer_id, lambda state: state.active)
+        self._settle_state("resumeTransferAsync", transfer_id, _goes_on)
 
     def cancel(self, transfer_id: str, reason: str) -> None:
         api = self._session.api()
@@ -293,6 +293,11 @@ class JetstreamEngine(FarVerbs, ShareVerbs):
             found = self.transfer(transfer_id)
             if not reached(found.state):
                 raise
+
+
+def _goes_on(state: TransferState) -> bool:
+    """Resumed by a call before; it may have come to its end meanwhile."""
+    return state.active or state is TransferState.COMPLETE
 
 
 def builtin_api(**tls: Any) -> Callable[[str, int], Api]:
