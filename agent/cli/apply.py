@@ -95,8 +95,8 @@ def _saved_plan(paths: tuple[str, ...]) -> Document | None:
 def _agreed_revision(agent: Agent, saved: Document | None, yes: bool) -> str:
     """What may be carried out. Nobody waits for a plan that nobody is shown: the sources are walked once."""
     if yes and saved is None:
-        loaded = agent.prepare_plan()
-        refuse_invalid(loaded)
+        with agent.preparing_plan() as loaded:
+            refuse_invalid(loaded)
         return loaded.valid.revision
     document = plan_of(agent)
     _agree(document, saved, yes)

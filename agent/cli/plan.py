@@ -17,6 +17,7 @@ from agent.cli.problems import DONE, PENDING, FailedError, InvalidSpecsError
 from agent.planning.words import count
 from agent.reconcile.agent import Agent, Options
 from agent.reconcile.planned import MAX_LIMIT, planned
+from agent.reconcile.resting import resting
 from agent.specs.git.checkout import Checkout
 from agent.specs.git.options import GitOptions
 from agent.specs.load import Loaded, load
@@ -124,9 +125,10 @@ def look(options: Options, detail: Detail = Detail(), checkout: Checkout | None 
 
 
 def plan_of(agent: Agent, detail: Detail = Detail(), checkout: Checkout | None = None) -> Document:
-    loaded = agent.prepare_plan(checkout)
-    refuse_invalid(loaded)
-    return planned(agent, loaded.valid, detail.limit, detail.reasons)
+    with agent.preparing_plan(checkout) as loaded:
+        refuse_invalid(loaded)
+        still = resting(agent.context, loaded.valid)
+    return planned(agent, loaded.valid, detail.limit, detail.reasons, still)
 
 
 def stale(saved: Document, now: Document) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -144,8 +144,10 @@ class Agent:
             found[str(running[0])] = f"has been reconciled for {format_duration(running[1])}"
         return found
 
-    def prepare_plan(self, checkout: Checkout | None = None) -> Loaded:
-        """Only look: connect to the servers that exist already, and read the specs. No key is reconciled."""
+    @contextlib.contextmanager
+    def preparing_plan(self, checkout: Checkout | None = None) -> Iterator[Loaded]:
+        """Only look: read the specs, and connect to the servers that exist already, while what needs none of
+        them is done within. No key is reconciled."""
         loaded = self.load(self.options.paths, checkout)
         self.context.desired = wanted = loaded.desired or DesiredState("")
         names = [
@@ -153,9 +155,9 @@ class Agent:
             for name, spec in wanted.servers.items()
             if spec.engine is not EngineKind.EMBEDDED or self.servers.has_run(spec)
         ]
-        self.servers.start_all(names)
+        with self.servers.starting(names):
+            yield loaded
         self.context.desired = state_of(self.context.removing())  # of those before, all that a plan is about
-        return loaded
 
     def stop(self) -> None:
         """Stop taking work, end the children, keep what is known. Transfers go on when it starts again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -161,6 +162,10 @@ class Context:
     def filter_of(self, entry: PathMapping) -> Filter:
         """The one filter of a source, for survey and watch alike. What the agent itself writes is no source:
         it would be delivered to where it is written, and delivered again."""
+        return self.filters()(entry)
+
+    def filters(self) -> Callable[[PathMapping], Filter]:
+        """`filter_of` for many sources at once, with the agent's own directories as they are now."""
         servers = self.desired.servers.values()
         embedded = [server for server in servers if server.engine is EngineKind.EMBEDDED]
         own = [self.state_dir, *map(self.receive_root, embedded)]
@@ -174,7 +179,8 @@ class Context:
         within = None
         if self.policy is not None:
             within = tuple(os.path.realpath(rule.path) for rule in self.policy.sources)
-        return Filter(entry.include, entry.exclude, KeepOut(entry.source, frozenset(identities), within))
+        own_now = frozenset(identities)
+        return lambda entry: Filter(entry.include, entry.exclude, KeepOut(entry.source, own_now, within))
 
     def removing(self) -> list[Spec]:
         """Objects that left the specs and whose removal has not been carried out yet."""

@@ -25,11 +25,17 @@ LEAST_BYTES, LEAST_SECONDS = 1 << 20, 0.05
 """Smaller and shorter ones tell nothing about a link."""
 
 
-def planned(agent: Agent, desired: DesiredState, limit: int = 0, reasons: bool = False) -> Document:
-    """`limit`: so many paths of each list, 0 = the usual few."""
+def planned(
+    agent: Agent,
+    desired: DesiredState,
+    limit: int = 0,
+    reasons: bool = False,
+    still: frozenset[str] | None = None,
+) -> Document:
+    """`limit`: so many paths of each list, 0 = the usual few; `still` as for `preview`."""
     context = agent.context
     examples = min(limit, MAX_LIMIT) if limit else EXAMPLES
-    plan = preview(context, desired, agent.mappings.recent_deletions, examples)
+    plan = preview(context, desired, agent.mappings.recent_deletions, examples, still)
     estimates = _estimates(context, desired, plan)
     return {
         **plan_document(plan, examples, reasons=reasons, estimates=estimates),

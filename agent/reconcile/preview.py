@@ -18,6 +18,7 @@ from agent.reconcile.deciding import plan_for, unwanted_transfers
 from agent.reconcile.destination import preview_destination
 from agent.reconcile.queue import WHOLE
 from agent.reconcile.removal import removal_plan
+from agent.reconcile.resting import resting
 from agent.reconcile.revision import difference
 from agent.reconcile.survey import begin
 from agent.reconcile.suspension import delivery_suspension
@@ -37,15 +38,20 @@ def preview(
     desired: DesiredState,
     recent: Recent = lambda _mapping, _name: 0,
     examples: int = EXAMPLES,
+    still: frozenset[str] | None = None,
 ) -> Plan:
     """Destinations first, then mappings, then what left; of what a transfer sends `examples` paths and the
-    outline. LaneSyncError when a server does not answer."""
+    outline. `still` are mappings that are known to have nothing to do (`resting`), where that has been asked.
+    LaneSyncError when a server does not answer."""
     # The plan is that of `desired`, which need not be in force yet.
     looking = replace(context, desired=desired)
     servers = {destination.server for destination in desired.destinations.values()}
     states = {server: _observed(looking, server) for server in servers}
     parts = [preview_destination(looking, d, states[d.server]) for d in desired.destinations.values()]
-    parts += [_mapping(looking, mapping, recent, examples) for mapping in desired.mappings.values()]
+    still = resting(looking, desired) if still is None else still
+    parts += [
+        _mapping(looking, m, recent, examples) for m in desired.mappings.values() if m.name not in still
+    ]
     parts += [_removal(looking, key) for key in difference(context.desired, desired).removed]
     return together(parts)
 

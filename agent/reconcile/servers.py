@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import random
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -247,8 +249,15 @@ class Servers:
 
     def start_all(self, names: list[str]) -> None:
         """Side by side, without the queue. Raises the first LaneSyncError."""
+        with self.starting(names):
+            pass
+
+    @contextmanager
+    def starting(self, names: list[str]) -> Iterator[None]:
+        """`start_all` beside what is done within."""
         with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
             done = pool.map(lambda name: self.reconcile(name, Report(Key(Kind.SERVER, name))), names)
+            yield
             for name, outcome in zip(names, done, strict=True):
                 if isinstance(outcome, Stalled):
                     raise PermanentError(f"Server/{name}: {outcome.message}")

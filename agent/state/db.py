@@ -22,6 +22,7 @@ from agent.state import (
     released,
     roots,
     shares,
+    small,
     specs,
     status,
     tombstones,
@@ -66,6 +67,7 @@ class State:
         self.looks = looks.Looks(db)
         self.ordered = ordered.Ordered(db)
         self.released = released.Released(db)
+        self.small = small.SmallDeliveries(db)
         self.uncertain = uncertain.Uncertainties(db)
 
     @property

@@ -13,6 +13,7 @@ from unit.reconcile_bench import Bench
 
 from agent.engines.memory import MemoryEngine
 from agent.engines.memory_transfer import Directory
+from agent.model.change import ChangeSet
 from agent.model.condition import Reason
 from agent.model.observed import Capabilities, FileOutcome, FileResult
 from agent.model.outcome import LaneSyncError, UnreachableError
@@ -30,8 +31,10 @@ from agent.model.spec import (
     Trigger,
 )
 from agent.reconcile.preview import preview
-from agent.reconcile.queue import Hints
+from agent.reconcile.queue import WHOLE, Hints
+from agent.reconcile.resting import resting
 from agent.reconcile.service import AgentService
+from agent.reconcile.survey import survey
 from agent.source.filters import Filter
 
 PLACES = {"d": ("receiver", 1), "e": ("second", 1)}
@@ -241,6 +244,7 @@ class Trial(Bench):
     def check(self) -> None:
         """At any moment."""
         self.engine.check()
+        self._check_rest()
         board, queue = self.agent.context.board, self.agent.context.queue._schedule
         for key in self.desired().all_keys():
             status = board.get(key)
@@ -260,6 +264,14 @@ class Trial(Bench):
             for name in self.mapping.destinations:
                 missing = self.missing(name, self.tampered[name])
                 assert missing == {}, f"in sync, but at {name} is missing: {missing}"
+
+    def _check_rest(self) -> None:
+        """Of what a plan takes to be at rest a survey finds nothing to do."""
+        context, desired = self.agent.context, self.desired()
+        for name in resting(context, desired):
+            spec = desired.mappings[name]
+            for found in survey(context, spec, list(spec.destinations), WHOLE, keep=False).values():
+                assert found.changes == ChangeSet(), f"{name} is not at rest: {found.changes}"
 
     def converge_for_good(self) -> None:
         """When faults stop, a person approves what is held, and time passes."""
