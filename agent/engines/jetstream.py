@@ -173,6 +173,12 @@ class JetstreamEngine(FarVerbs, ShareVerbs):
         with agent_errors():
             return bool(api.send.getDestination(destination_id).get("numTransfersQueued"))
 
+    def knock(self, destination_id: str) -> None:
+        """See agent.engines.port.Knocking."""
+        api = self._session.api()
+        with agent_errors():
+            api.send.schedulePingAsync(destination_id, 1)
+
     def set_send_rate(self, destination_id: str, send_rate_max: float | None) -> None:
         self._request("setSendRateMaxAsync", destination_id, convert.to_rate(send_rate_max))
 

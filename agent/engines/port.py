@@ -252,3 +252,11 @@ class Holding(Protocol):
     def hold(self, destination_id: str, held: bool) -> str:
         """Hold it, or let it go again. Returns what holds it, in words for a person; "" when nothing changed
         or it was let go. Setting what is already set is harmless."""
+
+
+@runtime_checkable
+class Knocking(Protocol):
+    """An engine whose server dials its destinations only when there is something to do there."""
+
+    def knock(self, destination_id: str) -> None:
+        """Have the server try whether it is let in there; `observe` tells what came of it."""

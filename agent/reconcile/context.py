@@ -28,6 +28,7 @@ from agent.reconcile.delivered import Delivered
 from agent.reconcile.dependencies import Awaited
 from agent.reconcile.doubts import Doubts
 from agent.reconcile.heartbeats import Heartbeats
+from agent.reconcile.knocks import Knocks
 from agent.reconcile.meters import Meters
 from agent.reconcile.queue import WorkQueue
 from agent.reconcile.requests import Requests
@@ -83,6 +84,7 @@ class Context:
     meters: Meters = field(default_factory=Meters)
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
     doubts: Doubts = field(default_factory=Doubts)
+    knocks: Knocks = field(default_factory=Knocks)
     orphaned: set[tuple[str, str]] = field(
         default_factory=set
     )  # (mapping, destination): transfers may run on

@@ -5,15 +5,16 @@ resolve the spec → suspended? → server reached? → observe → duplicates a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
 import structlog
 
-from agent.engines.port import Holding
+from agent.engines.port import Holding, Knocking
 from agent.model.condition import ConditionType, Reason
 from agent.model.observed import EngineState, ObservedDestination, ObservedTransfer
-from agent.model.outcome import Done, NotFoundError, Outcome, Stalled, Wait
+from agent.model.outcome import Done, NotFoundError, Outcome, PermanentError, Stalled, Wait
 from agent.model.plan import Plan
 from agent.model.spec import DestinationSpec, Key, Kind, MappingSpec, OnRemove
 from agent.planning.destination import plan_destination, plan_destination_removal
@@ -71,7 +72,10 @@ def reconcile_destination(context: Context, name: str, report: Report) -> Outcom
     _hold(context, connected, spec, observed, report)
     _wake_if_changed(context, report)
     if observed is not None and observed.refused and not observed.connected:
+        if not _works(observed, state):
+            _knock(context, connected, observed, report)
         return Stalled(Reason.AUTHENTICATION_FAILED, _refusal(observed.last_error), UNREACHABLE_INTERVAL)
+    context.knocks.over(name)
     if observed is not None and observed.full and _works(observed, state):
         report.message = f"{spec.place}: {observed.last_error}"
         return Wait(Reason.NO_SPACE, UNREACHABLE_INTERVAL)
@@ -91,6 +95,14 @@ def _next_in(spec: DestinationSpec, others: int, now: float) -> float:
 def _refusal(error: str) -> str:
     """What the server says names its own parameters; the spec has other words for them."""
     return f"{error}; the spec names it in `identity.publicKey`" if "destinationPublicKey" in error else error
+
+
+def _knock(context: Context, connected: Connected, observed: ObservedDestination, report: Report) -> None:
+    """Nothing is to be sent, so nobody else would find out that it lets us in again."""
+    engine, now = connected.engine, context.clock.monotonic()
+    if isinstance(engine, Knocking) and context.knocks.due(report.key.name, now, asked=report.asked):
+        with contextlib.suppress(PermanentError):
+            engine.knock(observed.id)
 
 
 def _unreachable(observed: ObservedDestination, state: EngineState) -> bool:
@@ -241,6 +253,7 @@ def _wake_if_changed(context: Context, report: Report) -> None:
 
 def _remove(context: Context, name: str, report: Report) -> Outcome:
     """The spec is gone: carry out the `onRemove` of its last applied version."""
+    context.knocks.over(name)
     applied = context.state.specs.get(report.key)
     spec = applied.spec if applied is not None else None
     if not isinstance(spec, DestinationSpec):

@@ -89,6 +89,7 @@ class Loop:
         report = Report(key)
         self.context.meters.begun(key, self.context.clock.monotonic())
         asked = self.context.requests.take(key)
+        report.asked = bool(asked)
         outcome = self._guarded(key, hints, report)
         self.context.meters.ended(key, outcome, self.context.clock.monotonic())
         spec = self.context.desired.get(key)

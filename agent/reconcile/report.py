@@ -20,6 +20,7 @@ class Report:
     message: str = ""  # of Ready, when all is well
     detail: dict[str, Any] = field(default_factory=dict)
     request: str = ""  # the newest that this object has acted on
+    asked: bool = False  # a person asked for this reconcile
     extra: list[tuple[ConditionType, Reason, str]] = field(default_factory=list)
 
     def add(self, kind: ConditionType, reason: Reason, message: str) -> None:

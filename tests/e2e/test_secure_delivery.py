@@ -139,6 +139,37 @@ def test_a_receiver_that_does_not_know_us_is_said_at_its_destination(w: World, t
         w.in_sync()
 
 
+def test_a_destination_that_lets_us_in_again_is_ready_though_nothing_is_to_be_sent(
+    w: World, tmp_path: Path
+) -> None:
+    """It threw us out, and a look at it is refused. Once it lets us in again that is found out without work
+    and without another look, when somebody asks."""
+    (w.source / "a").write_text("one")
+    accounts.add(tmp_path / "accounts", USER, PASSWORD, superuser=True)
+    known = {"accounts": tmp_path / "accounts", "only_authorized_clients": True, "superuser": "named"}
+    with start_server(tmp_path / "closed", **known) as closed, closed.api() as api:
+        api.server.auth(USER, PASSWORD)
+        api.server.superuser()
+        write(w, key_of(closed), closed.port)
+        text = (w.specs / "specs.yaml").read_text()
+        (w.specs / "specs.yaml").write_text(text.replace("prune: true", "drift: {policy: ignore}"))
+        w.start()
+
+        def thrown_out() -> bool:
+            return "addAuthorizedClient" in conditions(w, "Destination", "archive")
+
+        eventually(thrown_out, what="who we are")
+        own = Identities(next((w.state / "servers").iterdir())).current().public_key
+        api.recv.addAuthorizedClient(own)
+        w.in_sync()
+        api.recv.removeAuthorizedClient(own)
+        w.call("verify", "dailies")
+        eventually(thrown_out, what="the look is refused")
+        api.recv.addAuthorizedClient(own)
+        w.call("reconcile", "Destination/archive")
+        eventually(lambda: w.object("Destination", "archive")["ready"], what="it lets us in")
+
+
 def test_a_receiver_is_reached_through_a_relay(w: World, tmp_path: Path) -> None:
     """Nobody listens where the address says: the relay knows the receiver by its key."""
     (w.source / "a").write_text("one")
