@@ -77,7 +77,7 @@ def plan_mapping(
     as_set = desired.publish is Publish.SET
     if as_set and (ours or changes.waiting):
         changes = postponed(changes)
-    outdated, gone = candidates(changes, still_present)
+    outdated, gone, unsure = candidates(changes, still_present)
     renamed = desired.prune and not as_set  # a name of its own would show before its set
     moved = without_conflicting(renames, _but(gone, renames), changes.waiting) if renamed else ()
     olds = tuple(Deletion(rename.old, FileKind.FILE) for rename in moved)
@@ -107,7 +107,7 @@ def plan_mapping(
             directories = emptied(desired, changes, deletions, still_present)
             directories = tuple(directory for directory in directories if directory not in leaving)
             actions += _delete(desired, destination.name, deletions, directories, now)
-    waiting = tuple(dict.fromkeys((*changes.waiting, *blocked, *after)))
+    waiting = tuple(dict.fromkeys((*changes.waiting, *unsure, *blocked, *after)))
     return Plan(
         tuple(actions),
         () if held is None else (held,),

@@ -27,22 +27,26 @@ def mapping_roots(desired: MappingSpec) -> tuple[str, ...]:
 
 def candidates(
     changes: ChangeSet, still_present: StillPresent
-) -> tuple[tuple[str, ...], tuple[Deletion, ...]]:
-    """(ledger entries of directories that are merely not empty any more, what is really gone)."""
+) -> tuple[tuple[str, ...], tuple[Deletion, ...], tuple[str, ...]]:
+    """(ledger entries of directories that are merely not empty any more, what is really gone, directories of
+    which nobody knows before what is under way below them has ended)."""
     present = still_present if callable(still_present) else still_present.__contains__
-    growing = _above(change.path for change in changes.changes) | _above(changes.waiting)
+    growing, unsure = _above(change.path for change in changes.changes), _above(changes.waiting)
     waiting = frozenset(changes.waiting)
     forget: list[str] = []
     gone: list[Deletion] = []
+    undecided: list[str] = []
     for deletion in changes.deletions:
         if deletion.path in waiting or suppressed(deletion.path, changes.suspects):
             continue
         grown = deletion.path in growing or present(deletion.path)
         if deletion.kind is FileKind.EMPTY_DIRECTORY and grown:
             forget.append(deletion.path)
+        elif deletion.kind is FileKind.EMPTY_DIRECTORY and deletion.path in unsure:
+            undecided.append(deletion.path)
         else:
             gone.append(deletion)
-    return tuple(forget), tuple(gone)
+    return tuple(forget), tuple(gone), tuple(undecided)
 
 
 def _above(paths: Iterable[str]) -> frozenset[str]:

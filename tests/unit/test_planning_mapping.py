@@ -342,6 +342,16 @@ def test_an_empty_directory_that_fills_is_forgotten_not_deleted() -> None:
             assert not [a for a in found.actions if isinstance(a, DeletePaths)]
 
 
+def test_an_empty_directory_is_neither_forgotten_nor_deleted_while_something_below_it_is_under_way() -> None:
+    """What is under way may arrive, or be gone: forgotten now, the directory would stay for ever."""
+    empty = gone("/paris/in/d", kind=FileKind.EMPTY_DIRECTORY)
+    found = plan(changes=ChangeSet((), empty, waiting=("/paris/in/d/a",)))
+    assert not [a for a in found.actions if isinstance(a, DeletePaths | ForgetPaths)]
+    assert "/paris/in/d" in found.waiting
+    later = plan(changes=ChangeSet((), empty))
+    assert DeletePaths("dailies", "archive", (), ("/paris/in/d",)) in later.actions
+
+
 def test_what_replaces_another_kind_waits_for_the_deletion() -> None:
     """A file where a directory was (or the other way round) is sent when the old one is gone."""
     changes = ChangeSet(
