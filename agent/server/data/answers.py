@@ -10,7 +10,8 @@ from agent.server.data.outgoing import Transfer
 from agent.server.data.wire import Header, Kind, Stream, WireError
 
 if TYPE_CHECKING:
-    from agent.server.data.link import Link, Session
+    from agent.server.data.link import Link
+    from agent.server.data.session import Session
 
 
 class Answers:

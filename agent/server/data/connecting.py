@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from agent.jetstream import keys, marks
 from agent.server.data import dialing, proof, secure, wire
 from agent.server.data.answers import Answers
-from agent.server.data.link import IDLE_SECONDS, Link, Session
+from agent.server.data.link import IDLE_SECONDS, Link
 from agent.server.data.pump import Pump
 from agent.server.data.rules import UnauthorizedError
 from agent.server.data.secure import Contexts, SecureError, SecureSocket
+from agent.server.data.session import Session
 from agent.server.data.target import Target
 from agent.server.data.width import Width
 from agent.server.data.wire import Json, Kind, Stream, WireError

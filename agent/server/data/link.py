@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 
 from agent.lanes.scheduler import LaneScheduler
 from agent.server.data import calls, pacing, wire
 from agent.server.data.calls import EAVESDROPPED, Calls
 from agent.server.data.governor import Portion
+from agent.server.data.openings import Openings
 from agent.server.data.order import too_old
 from agent.server.data.outgoing import Transfer
 from agent.server.data.pacing import Pace
+from agent.server.data.session import Session
 from agent.server.data.target import required
 from agent.server.data.telling import Telling, first_failure
-from agent.server.data.wire import Header, Json, Kind, Stream
+from agent.server.data.wire import Header, Json, Kind
 from agent.server.ipc import Message
 from agent.server.results import RECORD
 
@@ -29,34 +31,7 @@ CALL_SECONDS = 10.0  # how long a call waits for a connection
 LOOK_SECONDS = 1.0  # between looks at all transfers
 MAX_UNCONFIRMED = 200_000 * RECORD.size  # bytes of records that make a checkpoint due early
 
-Frame = tuple[Header, bytes]
 Report = Callable[[Message], None]
-
-
-class Session:
-    """One connection to the receiver, of several streams. It ends as a whole and is never reused. OSError
-    when it is gone already."""
-
-    def __init__(self, streams: list[Stream], hello: Json, ident: str = "") -> None:
-        self.ident = ident  # what the receiver knows it by
-        self.streams = streams
-        self.outboxes: list[deque[Frame]] = [deque() for _ in streams]
-        self.level = streams[0].level  # of all of them
-        self.loopback = wire.is_loopback(streams[0].sock)  # asked while it stands: later it may not be told
-        self.epoch = str(hello.get("epoch"))
-        self.features = frozenset(str(name) for name in hello.get("features") or ())
-        self.over = False
-        self.error = ""
-        self.piece = wire.CHUNK_SIZE  # most content of one frame
-
-    @property
-    def worn(self) -> bool:
-        return any(stream.worn for stream in self.streams)
-
-    @property
-    def confidential(self) -> bool:
-        """Whether nobody but the receiver can read along."""
-        return self.level > 0 or self.loopback
 
 
 class Link:
@@ -79,6 +54,8 @@ class Link:
         self.report = report
         self._telling = Telling(report)
         self._handles: dict[int, Transfer] = {}
+        self._openings = Openings()
+        self._asking = False  # in `_ask`
         self._ciphers: Counter[int] = Counter()  # the minCipher of the transfers
         self._moved: dict[str, Transfer] = {}  # since the last look at times and counters
         self._looked = 0.0  # at those of all
@@ -126,17 +103,17 @@ class Link:
             self._handles[transfer.handle] = transfer
             self._ciphers[order.min_cipher] += 1
             transfer.last_checkpoint = now
-            transfer.disconnected_since = now
-            if self.session is not None:
-                self._open(self.session, transfer)
-            self.changed.notify_all()
+            transfer.disconnected_since = now if self.session is None else None
+            self._openings.add(order.id, order.lane, order.priority, number)
+            self._ask()
 
     def update(self, ident: str, lane: str, priority: int, rate: float | None) -> None:
         with self.changed:
             if ident in self.transfers:
                 now = time.monotonic()
                 self.scheduler.update(ident, now, lane=lane, priority=priority, rate=rate)
-                self.changed.notify_all()
+                self._openings.update(ident, lane, priority)
+                self._ask()
 
     def stop(self, ident: str, *, discard: bool) -> bool:
         """Send nothing more of a transfer; "stopped" is reported now or once the receiver is through with
@@ -147,7 +124,7 @@ class Link:
                 return False
             transfer.discard = transfer.discard or discard
             transfer.stopping = True
-            if self.session is None:
+            if self.session is None or not self._openings.asked(ident):
                 self._stopped(transfer)
             else:
                 self.progressed(transfer)
@@ -191,8 +168,10 @@ class Link:
             self.last_used = time.monotonic()
             self.repace()
             self.portion.begun(self.last_used)
-            for transfer in list(self.transfers.values()):  # some end by this
-                self._open(session, transfer)
+            for transfer in self.transfers.values():
+                transfer.disconnected_since = None  # from when it is opened
+            self._openings.begin()
+            self._ask()
             self._post_calls(session)
 
     def broken(self, session: Session | None, error: str) -> None:
@@ -224,7 +203,19 @@ class Link:
         session.outboxes[stream].append((header, payload))
         self.changed.notify_all()
 
+    def _ask(self) -> None:
+        """Have opened what is next; some end by this, which leads here again."""
+        if self.session is not None and not self._asking and not self.removed:
+            self._asking = True
+            try:
+                while (ident := self._openings.next()) is not None:
+                    self._open(self.session, self.transfers[ident])
+            finally:
+                self._asking = False
+        self.changed.notify_all()
+
     def _open(self, session: Session, transfer: Transfer) -> None:
+        transfer.disconnected_since = time.monotonic()
         if session.level < required(transfer.order.min_cipher):
             return  # the connector makes a better session
         if transfer.order.secret and not session.confidential:
@@ -252,6 +243,7 @@ class Link:
         """ValueError or TypeError when the answer makes no sense."""
         if transfer.opened:
             return
+        self._openings.answered(transfer.order.id)
         if value.get("error"):
             why = str(value["error"])[:1000]
             self._finish(
@@ -264,6 +256,7 @@ class Link:
         transfer.epoch = session.epoch
         transfer.disconnected_since = None
         self.progressed(transfer)
+        self._ask()
 
     def checkpointed(self, transfer: Transfer, answered: int) -> None:
         """`answered`: the flags that the receiver tells back; those of an old one tell nothing."""
@@ -393,4 +386,5 @@ class Link:
             self._ciphers -= Counter((transfer.order.min_cipher,))
         for file in transfer.files.values():
             file.close()
-        self.changed.notify_all()
+        self._openings.remove(transfer.order.id)
+        self._ask()

@@ -25,7 +25,8 @@ from agent.server.data.work import ChunkWork, LargeFile, OpenWork, PackWork, Rec
 from agent.server.results import Outcome, Record
 
 if TYPE_CHECKING:
-    from agent.server.data.link import Link, Session
+    from agent.server.data.link import Link
+    from agent.server.data.session import Session
 
 _log = structlog.get_logger(__name__)
 

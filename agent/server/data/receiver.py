@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 MAX_STREAMS = 512
-MAX_HANDLES = 10_000  # transfers of one session
 TAKEOVER_SECONDS = 10.0
 FORGET_SECONDS = 900.0  # how long a transfer without a session is kept in memory
 SWEEP_SECONDS = 60.0
@@ -223,11 +222,10 @@ class Receiver:
 
     def open(self, path: bytes, ident: str, session: Session, handle: int) -> ReceivedTransfer:
         """The transfer, taken away from an older session if it has one. OSError when the root cannot be
-        written, WireError when the session takes no more."""
+        written, WireError when the session is over, RefusedError when it takes no more."""
         while True:
             with self._lock:
-                if session.closed or len(session.handles) >= MAX_HANDLES:
-                    raise WireError(f"the session is over or has opened {MAX_HANDLES} transfers")
+                session.check_room(handle)
                 taken = session.handles.get(handle)
                 if taken is not None and (taken.root, taken.uid) != (path, ident):
                     raise WireError(f"handle {handle} is another open transfer's")

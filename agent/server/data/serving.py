@@ -247,8 +247,8 @@ class Serving:
         self._granted(session, value, answer, lambda grant: self._begin(session, handle, wanted, grant))
 
     def _begin(self, session: Session, handle: int, wanted: Wishes, grant: Grant) -> Json:
-        """Open the transfer below the roots of its user. WireError when the session takes no more,
-        or there is no room."""
+        """Open the transfer below the roots of its user. WireError when the session is over
+        or there is no room, RefusedError when it takes no more."""
         grant.require(PERMISSION_UPLOAD)
         try:
             place = grant.roots.resolve(wanted.destination)

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.server.data import wire
-from agent.server.data.granting import Authority, Grants
+from agent.server.data.granting import Authority, Grants, RefusedError
+from agent.server.data.wire import WireError
 from agent.server.ipc import Message
 
 if TYPE_CHECKING:
     from agent.server.data.received import ReceivedTransfer
     from agent.server.data.wire import Stream
+
+MAX_HANDLES = 10_000  # transfers of one session; of our senders fewer are open
 
 
 @dataclass(slots=True)
@@ -85,6 +88,17 @@ class Session:
             self.ending = True
             for stream in self.streams:
                 stream.shutdown()
+
+    def check_room(self, handle: int) -> None:
+        """WireError when it is over, RefusedError when it has no room for one more transfer; under the
+        receiver's lock."""
+        if self.closed:
+            raise WireError("the session is over")
+        if len(self.handles) >= MAX_HANDLES and handle not in self.handles:
+            raise RefusedError(
+                f"the receiving server has {MAX_HANDLES} transfers of this sender open and takes no more at "
+                "once; create the transfer again when some have ended"
+            )
 
     def expel(self, message: str) -> None:
         """End it, and tell the sender why."""

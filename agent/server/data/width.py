@@ -15,7 +15,8 @@ from agent.server.data.widening import Sample
 from agent.server.data.wire import Stream, WireError
 
 if TYPE_CHECKING:
-    from agent.server.data.link import Link, Session
+    from agent.server.data.link import Link
+    from agent.server.data.session import Session
 
 _log = structlog.get_logger(__name__)
 
