@@ -149,7 +149,7 @@ def destination_path(text: str) -> tuple[str, str]:
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if ".." in parts:
         return "/", "must not contain `..`"
-    if any(len(os.fsencode(part)) > 255 for part in parts):
+    if len(text) > 60 and any(len(os.fsencode(part)) > 255 for part in parts):
         return "/", "a name in it is longer than 255 bytes, the most a file system takes"
     if RESERVED in parts:
         return "/", f"must not contain `{RESERVED}`: that directory holds what has not arrived whole yet"
@@ -183,12 +183,15 @@ def _verify(given: dict[str, Any]) -> Verify:
     return Verify(interval, VerifyMode(given.get("mode", VerifyMode.METADATA)))
 
 
+_IMPLICIT = MappingSpec("", (), ())
+"""Of thousands of mappings most say little: what they leave out is the same few objects for all."""
+
+
 class _Mapping:
     def __init__(self, directory: str, fail: Report, warn: Report) -> None:
         self._directory, self._fail, self._warn = directory, fail, warn
 
     def build(self, name: str, labels: dict[str, str], spec: dict[str, Any]) -> MappingSpec:
-        implicit = MappingSpec(name, (), ())
         preserve = spec.get("preserve", {})
         publish, marker = build_publish(spec, self._fail)
         return MappingSpec(
@@ -199,26 +202,26 @@ class _Mapping:
                 ("spec", "destinationPath"), spec.get("destinationPath", "/")
             ),
             labels=tuple(sorted(labels.items())),
-            symlinks=Symlinks(spec.get("symlinks", implicit.symlinks)),
+            symlinks=Symlinks(spec["symlinks"]) if "symlinks" in spec else _IMPLICIT.symlinks,
             lane=spec.get("lane"),
             priority=int(spec["priority"]) if "priority" in spec else None,
             send_rate_max=_rate(spec),
             overwrite=Overwrite(spec["overwrite"]) if "overwrite" in spec else None,
             preserve_mtime=preserve.get("mtime", True),
             preserve_executable=preserve.get("executable", True),
-            trigger=build_trigger(spec.get("trigger", {}), self._fail),
+            trigger=build_trigger(spec["trigger"], self._fail) if "trigger" in spec else _IMPLICIT.trigger,
             prune=spec.get("prune", False),
-            deletions=self._deletions(spec.get("deletions", {})),
-            retry=self._retry(spec.get("retry", {})),
+            deletions=self._deletions(spec["deletions"]) if "deletions" in spec else _IMPLICIT.deletions,
+            retry=self._retry(spec["retry"]) if "retry" in spec else _IMPLICIT.retry,
             suspend=spec.get("suspend", False),
-            on_remove=OnRemove(spec.get("onRemove", implicit.on_remove)),
+            on_remove=OnRemove(spec["onRemove"]) if "onRemove" in spec else _IMPLICIT.on_remove,
             depends_on=tuple(spec.get("dependsOn", ())),
-            hooks=_hooks(spec.get("hooks", {})),
-            drift=_drift(spec.get("drift", {})),
-            verify=_verify(spec.get("verify", {})),
+            hooks=_hooks(spec["hooks"]) if "hooks" in spec else _IMPLICIT.hooks,
+            drift=_drift(spec["drift"]) if "drift" in spec else _IMPLICIT.drift,
+            verify=_verify(spec["verify"]) if "verify" in spec else _IMPLICIT.verify,
             publish=publish,
             marker=marker,
-            receipt=Receipt(spec.get("receipt", implicit.receipt)),
+            receipt=Receipt(spec["receipt"]) if "receipt" in spec else _IMPLICIT.receipt,
             release=build_release(spec, self._fail),
         )
 

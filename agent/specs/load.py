@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from agent.specs.permitted import refusals
 from agent.specs.places import Path, at, path_text
 from agent.specs.policy import Policy
 from agent.specs.references import Index, Objects, dependents, problems, references
+from agent.specs.revision import canonical_text, content_revision
 from agent.specs.select import EVERYTHING, Candidate, Selector, chosen
 from agent.specs.yamltext import Node, documents
 
@@ -235,7 +235,7 @@ class _Loader:
                 written, node = _place(root, path)
                 report(node, None, written, message)
         valid = whole and not paths
-        self._hash.append(json.dumps(root.data, sort_keys=True, ensure_ascii=True))
+        self._hash.append(canonical_text(root.data))
         if key is not None:
             self._declared.setdefault(key, []).append(
                 _Document(key, file, root, spec if valid else None, None if valid else spec)
@@ -312,8 +312,7 @@ class _Loader:
     def _revision(self, objects: Objects) -> str:
         if self._checkout is not None:
             return self._checkout.revision
-        parts = sorted([*self._hash, *(f"{key} {spec!r}" for key, spec in objects.items())])
-        return "digest:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+        return content_revision(self._hash, objects.values())
 
 
 def _blocked(
@@ -341,13 +340,16 @@ def _labels(root: Node) -> dict[str, str] | None:
     return found
 
 
+_KINDS = frozenset(Kind)
+
+
 def _key_of(root: Node) -> Key | None:
     """Which object a document is about; None when that cannot be told: the name may be a slip."""
     data = root.data
     if not isinstance(data, dict) or not isinstance(data.get("metadata"), dict):
         return None
     kind, name = data.get("kind"), data["metadata"].get("name")
-    if isinstance(kind, str) and kind in set(Kind) and isinstance(name, str) and is_name(name):
+    if isinstance(kind, str) and kind in _KINDS and isinstance(name, str) and is_name(name):
         return Key(Kind(kind), name)
     return None
 

@@ -358,13 +358,13 @@ def _overlaps(index: Index) -> Iterator[Problem]:
 
 
 def _places(index: Index) -> Iterator[_Place]:
+    receivers = {name: _receiver(destination) for name, destination in index.destinations.items()}
     for name, mapping in index.mappings.items():
         key = Key(Kind.MAPPING, name)
         for number, target in enumerate(mapping.destinations):
-            destination = index.destinations.get(target)
-            if destination is None:
+            if target not in receivers:
                 continue
-            host, port, above = _receiver(destination)
+            host, port, above = receivers[target]
             for entry in mapping.paths:
                 path = f"{above}/{mapping.destination_path}/{entry.destination}"
                 parts = tuple(part for part in path.split("/") if part)

@@ -84,11 +84,17 @@ def documents(data: bytes, report: Report) -> Iterator[tuple[Node, bool]]:
     if text is None:
         return
     composer = _Composer(report)
+    takers = composer.takers()
     try:
         loader = Loader(text)
-        while type(event := loader.get_event()) is not yaml.StreamEndEvent:
-            root = composer.feed(event)
-            if root is not None and root.data is not None:
+        while (kind := type(event := loader.get_event())) is not yaml.StreamEndEvent:
+            if (take := takers.get(kind)) is not None:
+                take(event)
+            elif (
+                kind is yaml.DocumentEndEvent
+                and (root := composer.root) is not None
+                and root.data is not None
+            ):
                 yield root, composer.whole
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -178,17 +184,20 @@ class _Composer:
         self.whole = True
         self._stack: list[_Open] = []
         self._anchors: dict[str, Node | None] = {}
-        self._root: Node | None = None
+        self.root: Node | None = None
         self._count = 0
 
-    def feed(self, event: Any) -> Node | None:
-        """The root when `event` ends a document, else None."""
-        take = _TAKERS.get(type(event))
-        if take is not None:
-            take(self, event)
-        elif type(event) is yaml.DocumentEndEvent:
-            return self._root
-        return None
+    def takers(self) -> dict[type[Any], Callable[[Any], None]]:
+        """What takes which event. All else says nothing, but that a document ends: then `root` is it."""
+        return {
+            yaml.ScalarEvent: self._scalar,
+            yaml.MappingStartEvent: self._collection,
+            yaml.SequenceStartEvent: self._collection,
+            yaml.MappingEndEvent: self._end_collection,
+            yaml.SequenceEndEvent: self._end_collection,
+            yaml.AliasEvent: self._alias,
+            yaml.DocumentStartEvent: self._begin,
+        }
 
     def _begin(self, _event: Any) -> None:
         self._start()
@@ -197,35 +206,40 @@ class _Composer:
         self.whole = False
         self._report(event.start_mark.line + 1, event.start_mark.column + 1, message)
 
-    def _node(self, event: Any, data: Any) -> Node:
+    def _count_one(self, event: Any) -> None:
         self._count += 1
         if self._count > MAX_NODES:
             self._error(event, f"more than {MAX_NODES:,} values in one document; split it")
             raise _GiveUpError
+
+    def _node(self, event: Any, data: Any, raw: str | None = None) -> Node:
+        self._count_one(event)
         mark = event.start_mark
-        return Node(data, mark.line + 1, mark.column + 1)
+        return Node(data, mark.line + 1, mark.column + 1, raw, None, _NO_KEYS)
 
     def _scalar(self, event: Any) -> None:
-        is_key = self._at_key()
-        node = self._node(event, event.value)
+        is_key, data, raw = self._at_key(), event.value, None
         if event.tag not in _TEXT_TAGS:
             self._error(
                 event, "custom tags (`!name`) are not supported; put text that begins with ! in quotes"
             )
-        elif "\0" in event.value:
+        elif "\0" in data:
             self._error(event, "a NUL character is not allowed")
         elif not is_key and event.implicit[0]:
-            node.raw = event.value
-            node.data = self._plain(event)
+            raw, data = data, self._plain(event, data)
+        if is_key and not event.anchor:  # a quarter of a million in ten thousand objects
+            self._count_one(event)
+            self._key(data, event)
+            return
+        node = self._node(event, data, raw)
         if event.anchor:
             self._anchors[event.anchor] = node
         if is_key:
-            self._key(node, event)
+            self._key(data, event)
         else:
             self._attach(node)
 
-    def _plain(self, event: Any) -> Any:
-        value: str = event.value
+    def _plain(self, event: Any, value: str) -> Any:
         if value in _NULLS:
             return None
         if value in _BOOLEANS:
@@ -295,12 +309,12 @@ class _Composer:
             self._error(event, "a key must be text, not an alias")
             target = self._node(event, "")
         if is_key:
-            self._key(target, event)
+            self._key(target.data, event)
         else:
             self._attach(target)
 
-    def _key(self, node: Node, event: Any) -> None:
-        top, key, mark = self._stack[-1], str(node.data), event.start_mark
+    def _key(self, key: str, event: Any) -> None:
+        top, mark = self._stack[-1], event.start_mark
         top.key, top.key_place, top.skip_value = key, (mark.line + 1, mark.column + 1), False
         if key in top.node.data:
             first = top.node.keys[key]
@@ -315,7 +329,7 @@ class _Composer:
     def _attach(self, node: Node) -> None:
         """Put a finished value into the collection that is open, or make it the root."""
         if not self._stack:
-            self._root = node
+            self.root = node
             return
         top = self._stack[-1]
         parent = top.node
@@ -330,14 +344,3 @@ class _Composer:
             parent.data.append(node.data)
             parent.children.append(node)
         parent.nodes += node.nodes
-
-
-_TAKERS: dict[type[Any], Callable[[_Composer, Any], None]] = {
-    yaml.ScalarEvent: _Composer._scalar,
-    yaml.MappingStartEvent: _Composer._collection,
-    yaml.SequenceStartEvent: _Composer._collection,
-    yaml.MappingEndEvent: _Composer._end_collection,
-    yaml.SequenceEndEvent: _Composer._end_collection,
-    yaml.AliasEvent: _Composer._alias,
-    yaml.DocumentStartEvent: _Composer._begin,
-}

@@ -422,6 +422,27 @@ def test_revision_follows_content(tmp_path: Path) -> None:
     assert read(tmp_path, DESTINATION, MAPPING + "  prune: true\n").revision != before
 
 
+def test_a_relative_source_elsewhere_is_another_revision(tmp_path: Path) -> None:
+    """The text is the same; what is read is not. Where an absolute one is written has no meaning."""
+    relative = MAPPING.replace("/mnt/raid/dailies", "dailies")
+    found = {}
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        found[place] = [read(tmp_path / place, DESTINATION, m).revision for m in (relative, MAPPING)]
+    assert found["one"][0] != found["two"][0]
+    assert found["one"][1] == found["two"][1]
+
+
+def test_what_is_left_out_is_what_an_empty_block_says(tmp_path: Path) -> None:
+    blocks = "".join(
+        f"  {name}: {{}}\n" for name in ("trigger", "deletions", "retry", "drift", "verify", "hooks")
+    )
+    implicit, written = (
+        read(tmp_path, DESTINATION, text).valid.mappings["dailies"] for text in (MAPPING, MAPPING + blocks)
+    )
+    assert implicit == written
+
+
 def test_an_invalid_object_stalls_alone(tmp_path: Path) -> None:
     """What is valid is usable beside what is not, and dependents of the invalid say why they stall."""
     loaded = read(
