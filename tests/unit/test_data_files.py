@@ -124,19 +124,19 @@ def test_newer_compares_times_with_a_tolerance(tmp_path: Path) -> None:
 
 def test_small_files_are_read_whole_or_refused(tmp_path: Path) -> None:
     """Content and identity belong together; missing, special and too large files are told apart."""
-    path = os.fsencode(tmp_path / "f")
+    path, view = os.fsencode(tmp_path / "f"), memoryview(bytearray(6))
     with pytest.raises(reading.VanishedError):
-        reading.read_small(path)
+        reading.read_small(path, view)
     (tmp_path / "f").write_bytes(b"12345")
-    content, identity = reading.read_small(path)
+    identity = reading.read_small(path, view)
     found = (tmp_path / "f").stat()
-    assert content == b"12345" and identity == (5, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    assert view[:5] == b"12345" and identity == (5, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
     with pytest.raises(reading.TooLargeError):
-        reading.read_small(path, limit=4)
+        reading.read_small(path, view[:5])
     with pytest.raises(reading.UnreadableError, match="not a regular file"):
-        reading.read_small(os.fsencode(tmp_path))
+        reading.read_small(os.fsencode(tmp_path), view)
     with pytest.raises(reading.VanishedError):
-        reading.read_small(path + b"/below")
+        reading.read_small(path + b"/below", view)
 
 
 def test_a_file_written_just_now_is_read_only_when_a_later_write_would_show(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_file_written_just_now_is_read_only_when_a_later_write_would_show(tmp_
     path = tmp_path / "f"
     for number in range(20):
         path.write_bytes(b"%d" % number)
-        _, identity = reading.read_small(os.fsencode(path))
+        identity = reading.read_small(os.fsencode(path), memoryview(bytearray(9)))
         path.write_bytes(b"%d" % (number + 1))
         with path.open() as file:
             assert not reading.unchanged(file.fileno(), identity)

@@ -47,14 +47,14 @@ class Connector:
             self._link.call_cipher = target.call_cipher
             if changed:
                 self._link.broken(self._link.session, "the destination's address was changed")
-            self._link.changed.notify_all()
+            self._link.turned.notify_all()
 
     def _run(self) -> None:
         link = self._link
         pause = FIRST_PAUSE
         while True:
             with link.changed:
-                link.changed.wait_for(lambda: link.wanted or link.removed)
+                link.turned.wait_for(lambda: link.wanted or link.removed)
                 if link.removed:
                     return
                 target, level = self._target, self._target.level(link.asked())
@@ -79,7 +79,7 @@ class Connector:
 
     def _pause(self, seconds: float) -> None:
         with self._link.changed:
-            self._link.changed.wait_for(lambda: self._link.removed, timeout=seconds)
+            self._link.turned.wait_for(lambda: self._link.removed, timeout=seconds)
 
     def _tell(self, state: str, error: str, about: Json | None = None) -> None:
         if not state or (state, error) == self._state:
@@ -193,7 +193,7 @@ class Connector:
         width = Width(link, session, lambda number: self.join(session, target, number), start)
         with link.changed:
             while not session.over:
-                link.changed.wait(1.0)
+                link.turned.wait(1.0)
                 width.look(time.monotonic())
                 idle = time.monotonic() - link.last_used
                 if not link.wanted and idle > IDLE_SECONDS:

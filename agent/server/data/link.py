@@ -43,7 +43,9 @@ class Link:
         self.portion = portion  # of what all links may send together
         self.pace = Pace()
         self.paced = ("", "")  # congestion control of the session, and what is wrong with it
-        self.changed = threading.Condition(threading.RLock())
+        lock = threading.RLock()
+        self.changed = threading.Condition(lock)
+        self.turned = threading.Condition(lock)  # whether there should be a session, and which, is to be seen
         self.scheduler = LaneScheduler(lanes, rate)
         self.transfers: dict[str, Transfer] = {}
         self.session: Session | None = None
@@ -106,6 +108,7 @@ class Link:
             transfer.disconnected_since = now if self.session is None else None
             self._openings.add(order.id, order.lane, order.priority, number)
             self._ask()
+            self.turned.notify_all()
 
     def update(self, ident: str, lane: str, priority: int, rate: float | None) -> None:
         with self.changed:
@@ -139,7 +142,7 @@ class Link:
             self.calls.add(request, payload, secret=bool(shown))
             if self.session is not None:
                 self._post_calls(self.session)
-            self.changed.notify_all()
+            self.turned.notify_all()
 
     def remove(self) -> None:
         with self.changed:
@@ -149,7 +152,7 @@ class Link:
             self.calls.refuse("the destination was removed")
             self.broken(self.session, "the destination was removed")
             self.portion.remove()
-            self.changed.notify_all()
+            self.turned.notify_all()
 
     # --- the session -------------------------------------------------------------------------------
 
@@ -184,6 +187,7 @@ class Link:
             for stream in session.streams:
                 stream.shutdown()
             self.changed.notify_all()
+            self.turned.notify_all()
 
     def disconnected(self) -> None:
         """The threads of the session are gone."""

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from agent.server.data.wire import PACK_FILES, WireError
+from agent.server.data.wire import PACK_FILE_SIZE, PACK_FILES, USUAL_PAYLOAD, WireError
 
 RECORD = struct.Struct(">IBHIq")
 EXECUTABLE = 1
@@ -30,11 +30,45 @@ class PackedFile(NamedTuple):
     content: bytes | memoryview
 
 
+class Packing:
+    """A pack that is being made, in memory that is used for one after the other. For one thread."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(USUAL_PAYLOAD + PACK_FILE_SIZE)
+        self._size = 0
+
+    def begin(self) -> None:
+        self._size = 0
+
+    def room(self, path: bytes) -> memoryview:
+        """Where the content of the file `path` goes: room for the largest, and a byte more."""
+        start = self._size + RECORD.size + len(path)
+        end = start + PACK_FILE_SIZE + 1
+        if end > len(self._buffer):
+            self._buffer = self._buffer[: self._size] + bytes(end)  # views of the old one may be about
+        return memoryview(self._buffer)[start:end]
+
+    def add(self, seq: int, flags: int, path: bytes, mtime_ns: int, length: int) -> None:
+        """A file whose content is in its `room`."""
+        start = self._size
+        named = start + RECORD.size
+        filled = named + len(path)
+        RECORD.pack_into(self._buffer, start, seq, flags, len(path), length, mtime_ns)
+        self._buffer[named:filled] = path
+        self._size = filled + length
+
+    def payload(self) -> memoryview:
+        """All of it, until the next one is begun."""
+        return memoryview(self._buffer)[: self._size]
+
+
 def encode(files: list[PackedFile]) -> bytes:
-    parts: list[bytes | memoryview] = []
+    """A pack of what is in memory."""
+    packing = Packing()
     for seq, flags, path, mtime_ns, content in files:
-        parts += (RECORD.pack(seq, flags, len(path), len(content), mtime_ns), path, content)
-    return b"".join(parts)
+        packing.room(path)[: len(content)] = content
+        packing.add(seq, flags, path, mtime_ns, len(content))
+    return bytes(packing.payload())
 
 
 def decode(payload: memoryview) -> Iterator[PackedFile]:

@@ -50,6 +50,7 @@ class Pump:
         self._session = session
         self._stream = stream
         self._buffer = bytearray(CHUNK_SIZE)
+        self._packing = pack.Packing()
 
     def run(self) -> None:
         """Until the session ends. Errors of the socket end the session; errors of files end only them."""
@@ -120,7 +121,7 @@ class Pump:
     # --- small files ------------------------------------------------------------------------------------
 
     def _send_pack(self, transfer: Transfer, entries: list[Entry]) -> None:
-        files: list[pack.PackedFile] = []
+        self._packing.begin()
         items: list[tuple[Entry, Record]] = []
         later: list[Entry] = []
         total = 0
@@ -128,18 +129,17 @@ class Pump:
             if total > CHUNK_SIZE:
                 later = entries[at:]
                 break
-            packed = self._read(transfer, entry)
-            if packed is not None:
-                files.append(packed[0])
-                items.append((entry, packed[1]))
-                total += packed[1].size
+            record = self._read(transfer, entry)
+            if record is not None:
+                items.append((entry, record))
+                total += record.size
         with self._link.changed:
             transfer.queue.extendleft(reversed(later))
-            if not files:
+            if not items:
                 return
             number = transfer.new_pack(items)
             self._link.begun(transfer)
-        payload = pack.encode(files)
+        payload = self._packing.payload()
         header = Header(
             Kind.PACK, handle=transfer.handle, offset=number, digest=xxhash.xxh3_64_intdigest(payload)
         )
@@ -152,20 +152,22 @@ class Pump:
             transfer.counters.bytes_sent += content
             transfer.counters.packets_sent += 1
 
-    def _read(self, transfer: Transfer, entry: Entry) -> tuple[pack.PackedFile, Record] | None:
-        """One file for a pack; None when it does not go there (what then, is noted)."""
-        path = entry.dest
+    def _read(self, transfer: Transfer, entry: Entry) -> Record | None:
+        """Put one file into the pack; None when it does not go there (what then, is noted)."""
+        seq, path = entry.seq, entry.dest
         if entry.kind == KIND_DIRECTORY:
-            return pack.PackedFile(entry.seq, pack.DIRECTORY, path, 0, b""), Record(entry.seq, 0)
+            self._packing.add(seq, pack.DIRECTORY, path, 0, 0)
+            return Record(seq, 0)
+        view = self._packing.room(path)
         flags = pack.EXECUTABLE if entry.executable else 0
         try:
             if entry.kind == KIND_LINK:
-                content, identity = self._read_link(transfer, entry)
+                identity = self._read_link(transfer, entry, view)
                 flags = pack.LINK
             elif transfer.order.reads:
-                content, identity = reading.read_small(entry.src, transfer.manifest.sources)
+                identity = reading.read_small(entry.src, view, transfer.manifest.sources)
             else:
-                content, identity = _zeros(transfer, entry)
+                identity = _zeros(transfer, entry, view)
         except TooLargeError:
             self._open(transfer, entry)
             return None
@@ -177,21 +179,18 @@ class Pump:
             with self._link.changed:
                 transfer.fail(entry.seq, str(error))
             return None
-        record = Record(
-            entry.seq,
-            Outcome.DELIVERED,
-            identity.size,
-            identity.mtime_ns,
-            identity.ctime_ns,
-            xxhash.xxh3_64_intdigest(content),
-        )
-        return pack.PackedFile(entry.seq, flags, path, _mtime(entry, identity.mtime_ns), content), record
+        size, mtime_ns, ctime_ns, _ = identity
+        self._packing.add(seq, flags, path, _mtime(entry, mtime_ns), size)
+        digest = xxhash.xxh3_64_intdigest(view[:size])
+        return Record(seq, Outcome.DELIVERED, size, mtime_ns, ctime_ns, digest)
 
-    def _read_link(self, transfer: Transfer, entry: Entry) -> tuple[bytes, Identity]:
+    def _read_link(self, transfer: Transfer, entry: Entry, view: memoryview) -> Identity:
         """What a symbolic link says. UnreadableError, also for a receiver that makes none."""
         if "links" not in self._session.features:
             raise UnreadableError(f"{os.fsdecode(entry.dest)}: {too_old('symlinks: preserve')}")
-        return reading.read_link(entry.src, transfer.manifest.sources)
+        content, identity = reading.read_link(entry.src, transfer.manifest.sources)
+        view[: len(content)] = content
+        return identity
 
     # --- large files ------------------------------------------------------------------------------------
 
@@ -355,12 +354,13 @@ def begin(transfer: Transfer, entry: Entry, source: Source, generation: int) -> 
     return file
 
 
-def _zeros(transfer: Transfer, entry: Entry) -> tuple[bytes, Identity]:
+def _zeros(transfer: Transfer, entry: Entry, view: memoryview) -> Identity:
     """In the place of a small file's content. TooLargeError and others as for one that is read."""
     identity = reading.promised(entry.src, entry.size, entry.mtime_us, transfer.manifest.sources)
     if identity.size > PACK_FILE_SIZE:
         raise TooLargeError
-    return _ZEROS[: identity.size], identity
+    view[: identity.size] = _ZEROS[: identity.size]
+    return identity
 
 
 def _mtime(entry: Entry, mtime_ns: int) -> int:

@@ -8,7 +8,6 @@ import stat
 import time
 from typing import NamedTuple
 
-from agent.server.data.wire import PACK_FILE_SIZE
 from agent.server.sources import WHOLE, Sources
 
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
@@ -67,21 +66,22 @@ def await_tick(identity: Identity) -> None:
         time.sleep(0.001)
 
 
-def read_small(path: bytes, sources: Sources = WHOLE, limit: int = PACK_FILE_SIZE) -> tuple[bytes, Identity]:
-    """The content of a file of at most `limit` bytes, all of one state. TooLargeError, VanishedError,
-    UnreadableError (also when it keeps changing)."""
+def read_small(path: bytes, view: memoryview, sources: Sources = WHOLE) -> Identity:
+    """Put the content of a file that is shorter than `view` there, all of one state. TooLargeError,
+    VanishedError, UnreadableError (also when it keeps changing)."""
     fd = open_source(path, sources)
     try:
         for _ in range(ATTEMPTS):
             before = identify(fd, path)
-            if before.size > limit:
+            size = before.size
+            if size >= len(view):
                 raise TooLargeError
             await_tick(before)
-            content = os.pread(fd, before.size + 1, 0)
-            if len(content) == before.size and unchanged(fd, before):
-                return content, before
-            if len(content) < before.size:
-                os.pread(fd, 1, len(content))  # what cut it short: an error of the disk, or a new end
+            got = os.preadv(fd, [view[: size + 1]], 0)  # a byte more: whether it has grown
+            if got == size and unchanged(fd, before):
+                return before
+            if got < size:
+                os.pread(fd, 1, got)  # what cut it short: an error of the disk, or a new end
             time.sleep(0.002)
         raise UnreadableError(changed_message(path))
     except OSError as error:
