@@ -27,6 +27,7 @@ MANIFEST = "LaneSync, of which the manifest"
 ENCRYPTED = " (encrypted)"
 USER, PASSWORD = "bench", "a password for the bench"
 
+_FLAGS = constants.DEFAULT_TRANSFER_FLAGS | constants.TRANSFER_FLAG_EARLY
 _SPECS = """\
 apiVersion: lanesync/v1
 kind: Server
@@ -76,11 +77,11 @@ class Pair:
         made, the last file has its final name, all is synced and recorded."""
         clock, start = time.time(), time.monotonic()
         manifest = self.api.send.createManifest(mappings={f"/{name}": str(source)})["manifestId"]
+        transfer = self.api.send.createTransfer(
+            self.destination, manifest, minCipher=self.cipher, transferFlags=_FLAGS, **self.account
+        )["transferId"]
         self.api.send.waitForManifest(manifest)
         made = time.monotonic() - start
-        transfer = self.api.send.createTransfer(
-            self.destination, manifest, minCipher=self.cipher, **self.account
-        )["transferId"]
         ended = self.api.send.waitForTransfer(transfer)
         complete = time.monotonic() - start
         if ended["status"] != "complete":

@@ -63,7 +63,8 @@ def run(work: Path, scale: Scale, name: str, *, slowest: bool = True) -> Result:
 
 
 NOTES = (
-    "LaneSync's times begin at `createManifest` of the directory, so that everyone walks the source. "
+    "LaneSync's times begin at `createManifest` of the directory, so that everyone walks the source; files "
+    "go while it does so (`TRANSFER_FLAG_EARLY`). "
     "`All published` is the change time of the file or directory that got its final name last.",
     "On ext4, creating files is several times slower for everyone in the minutes after many were deleted; "
     "a run deletes none of them until its end, and is best started five minutes after what did.",

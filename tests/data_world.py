@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS manifest_files(manifest_id INTEGER NOT NULL, seq INTE
   dest BLOB NOT NULL, src BLOB NOT NULL, kind INTEGER NOT NULL, size INTEGER NOT NULL,
   executable INTEGER NOT NULL,
   mtime_us INTEGER, PRIMARY KEY(manifest_id, seq)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS manifests(id INTEGER PRIMARY KEY, roots TEXT);
+CREATE TABLE IF NOT EXISTS manifests(id INTEGER PRIMARY KEY, status TEXT NOT NULL DEFAULT 'complete',
+  error TEXT, roots TEXT);
 CREATE TABLE IF NOT EXISTS transfer_results(transfer_id INTEGER NOT NULL, batch INTEGER NOT NULL,
   data BLOB NOT NULL, PRIMARY KEY(transfer_id, batch)) WITHOUT ROWID;
 """

@@ -51,6 +51,7 @@ TRANSFER_FLAG_WRITE_ONLY_NEWER = 8
 TRANSFER_FLAG_SKIP_VANISHED = 16  # ours: a source that is gone does not make the transfer fail
 TRANSFER_FLAG_STRICT = 32  # ours: each file is on storage before it gets its name
 TRANSFER_FLAG_SET = 64  # ours: no file gets its name before all are there; in the manifest's order then
+TRANSFER_FLAG_EARLY = 128  # ours: it may begin while its manifest is still being made
 
 # What an API token lets its holder do (values ours); a shared token has DOWNLOAD
 PERMISSION_UPLOAD = 1  # send files to this server

@@ -41,6 +41,7 @@ class Core:
     identities: Identities
     vouchers: Vouchers
     live: Live = field(default_factory=Live)
+    walks: set[int] = field(default_factory=set)  # manifests whose sources are being walked
     port: int = 0
     triggers: Triggers = field(default_factory=Triggers)
     logs: TransferLogs = field(init=False)

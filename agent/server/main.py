@@ -166,7 +166,7 @@ def _wire(core: Core, credentials: Credentials, lock_fd: int) -> _Server:
     sender, receiver = Sender(core, arguments, keep), Receiver(core, access, arguments, keep)
     queue, registry = RequestQueue(core), Registry()
     bandwidth = Bandwidth(core, sender, receiver)
-    manifests = ManifestMethods(core)
+    manifests = ManifestMethods(core, sender)
     collector = Collector(core, sender.remove_destination, lambda: manifests.purge(rounds=10_000))
     recorder, discovery = EventRecorder(core), Discovery(core)
     families: tuple[Any, ...] = (

@@ -137,6 +137,11 @@ class Sender:
         for task in tasks:
             task.cancel()
 
+    def grown(self, manifest_id: int) -> None:
+        """A manifest has more entries than before, or all it will ever have."""
+        if self._worker.ready and self._started:
+            self._worker.post({"op": "manifest", "id": str(manifest_id)})
+
     def remove_destination(self, destination_id: int) -> None:
         self._core.live.links.pop(destination_id, None)
         if self._told.pop(destination_id, None) is not None:

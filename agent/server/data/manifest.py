@@ -13,6 +13,7 @@ from typing import Any
 from agent.server import results
 from agent.server.results import Outcome
 from agent.server.sources import of_stored
+from agent.server.store import manifests
 
 PAGE = 2048
 _COLUMNS = "seq, dest, src, kind, size, executable, mtime_us"
@@ -77,7 +78,8 @@ class Reader:
 
 
 class Manifest:
-    """For one thread at a time."""
+    """For one thread at a time. One that is still being made may have no more entries just now: then it
+    `waits`, until somebody says that it has grown."""
 
     def __init__(
         self, reader: Reader, manifest_id: int, transfer_id: int, *, skip_vanished: bool = True
@@ -92,10 +94,10 @@ class Manifest:
         rows = reader.rows("SELECT roots FROM manifests WHERE id=?", manifest_id)
         self.sources = of_stored(rows[0][0] if rows else None)
         self.totals = Totals()
-        self.exhausted = False
-        ((self.total_size,),) = reader.rows(
-            "SELECT coalesce(sum(max(size, 0)), 0) FROM manifest_files WHERE manifest_id=?", manifest_id
-        )
+        self.exhausted = self.waits = self._made = False
+        self.trouble = ""  # why it will never be complete
+        self._look()
+        self.total_size = self._size() if self._made else 0  # 0: not known
         results_of = "SELECT data FROM transfer_results WHERE transfer_id=? ORDER BY batch"
         reader.each(self._note, results_of, transfer_id)
 
@@ -109,16 +111,34 @@ class Manifest:
             self.totals.files += 1
             self.totals.bytes += record.size
 
+    def _look(self) -> None:
+        rows = self._reader.rows("SELECT status, error FROM manifests WHERE id=?", self._id)
+        status, error = rows[0] if rows else (manifests.COMPLETE, "")
+        self._made = status != manifests.PENDING
+        self.trouble = str(error) if status == manifests.ERROR else ""
+
+    def _size(self) -> int:
+        query = "SELECT coalesce(sum(max(size, 0)), 0) FROM manifest_files WHERE manifest_id=?"
+        return int(self._reader.rows(query, self._id)[0][0])
+
+    @property
+    def has_more(self) -> bool:
+        """Whether it is worth asking for a page."""
+        return not (self.exhausted or self.waits)
+
     def page(self) -> list[Entry]:
         """The next entries that are not done, in order; empty when there are no more."""
-        while not self.exhausted:
+        while self.has_more:
+            if not self._made:
+                self._look()  # before the rows: none is missing once it is made
             rows = self._reader.rows(
                 f"SELECT {_COLUMNS} FROM manifest_files"  # noqa: S608
                 f" WHERE manifest_id=? AND seq>? ORDER BY seq LIMIT {PAGE}",
                 self._id,
                 self._after,
             )
-            self.exhausted = len(rows) < PAGE
+            last = len(rows) < PAGE
+            self.exhausted, self.waits = last and self._made, last and not self._made
             if rows:
                 self._after = rows[-1][0]
             found = [Entry(*row) for row in rows if not self._is_done(row[0])]

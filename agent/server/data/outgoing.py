@@ -88,7 +88,7 @@ class Transfer:
                 file.busy += 1
                 return work, work.cost
         if not self.queue:
-            self.queue.extend(self.manifest.page())
+            self._turn_page()
         if self._waits_for_recheck():
             self.reading += 1
             return RecheckWork(), 0
@@ -99,6 +99,16 @@ class Transfer:
         if self.queue[0].size > small and self.queue[0].kind == 0:
             return OpenWork(self.queue.popleft()), 0
         return self._claim_pack(small, limit)
+
+    def _turn_page(self) -> None:
+        """A manifest that came to nothing makes the transfer fail, once all that it has was sent."""
+        self.queue.extend(self.manifest.page())
+        if self.manifest.exhausted and self.manifest.trouble:
+            self.failed += 1
+            self.first_error = self.first_error or self.manifest.trouble
+            self.manifest.trouble = ""
+            if self.order.as_set:
+                self._give_up()
 
     def _claim_pack(self, small: int, limit: int) -> tuple[Work, int]:
         """Entries from the front of the queue, at least one."""
@@ -131,7 +141,7 @@ class Transfer:
             return True
         if self._waits_for_recheck():
             return True
-        return len(self.files) < MAX_OPEN and (bool(self.queue) or not self.manifest.exhausted)
+        return len(self.files) < MAX_OPEN and (bool(self.queue) or self.manifest.has_more)
 
     def _waits_for_recheck(self) -> bool:
         return not (self.approved or self.failed) and self._all_sent()

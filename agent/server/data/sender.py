@@ -71,6 +71,8 @@ class Sender:
             self._stop(str(message["id"]), discard=bool(message.get("discard")))
         elif op == "remote":
             self._remote(message)
+        elif op == "manifest":
+            self._grown(int(message["id"]))
         elif op == "limit":
             self._limit(message["rate"])
         else:
@@ -92,6 +94,15 @@ class Sender:
         with self._lock:
             self._links[ident] = link
         self._connectors[ident] = Connector(link, target, self._options, self._contexts)
+
+    def _grown(self, manifest_id: int) -> None:
+        """Go on with those transfers that wait for entries."""
+        for link in self._links.values():
+            with link.changed:
+                for transfer in list(link.transfers.values()):
+                    if transfer.order.manifest_id == manifest_id:
+                        transfer.manifest.waits = False
+                        link.progressed(transfer)
 
     def _limit(self, rate: float | None) -> None:
         self._governor.limit(rate, time.monotonic())

@@ -20,6 +20,7 @@ _FLAGS = (
     | constants.TRANSFER_FLAG_SKIP_VANISHED
     | constants.TRANSFER_FLAG_STRICT
     | constants.TRANSFER_FLAG_SET
+    | constants.TRANSFER_FLAG_EARLY
 )
 _OVERWRITE = range(constants.OVERWRITE_IN_PLACE_NEVER, constants.OVERWRITE_BACKUP + 1)
 MAX_LANES = 64
@@ -41,7 +42,7 @@ def unlimited(rate: float | None) -> float | None:
 def transfer_flags(flags: int | None) -> None:
     if flags is not None and (flags < 0 or flags & ~_FLAGS):
         raise CommandError(
-            f"transferFlags {flags} has unknown bits; the TRANSFER_FLAG_* constants are 1, 2, 4 … 64"
+            f"transferFlags {flags} has unknown bits; the TRANSFER_FLAG_* constants are 1, 2, 4 … 128"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -22,6 +22,7 @@ from agent.server.params import Count, ManifestId, Object, Small
 from agent.server.registry import command
 from agent.server.rpc import encode
 from agent.server.sandboxes import Roots
+from agent.server.sending import Sender
 from agent.server.session import Session
 from agent.server.sources import Sources
 from agent.server.store import manifests, objects
@@ -46,8 +47,9 @@ class _DeletedError(Exception):
 
 
 class ManifestMethods:
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, sender: Sender) -> None:
         self._core = core
+        self._sender = sender
         self._stop = threading.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -82,6 +84,7 @@ class ManifestMethods:
             self._core.events.post("manifest", made.id)
         else:
             made = await self._core.database.run(manifests.create, owner, now, sources.stored(reach))
+            self._core.walks.add(made.id)
             self._fill(made.id, items, Traversal(follow, sources=sources.of_roots(reach)))
         return structures.manifest(made, {})
 
@@ -90,11 +93,17 @@ class ManifestMethods:
 
         async def work() -> None:
             loop = asyncio.get_running_loop()
+
+            def grown() -> None:
+                loop.call_soon_threadsafe(self._sender.grown, manifest_id)
+
             problem = await loop.run_in_executor(
-                self._core.io, self._store_all, manifest_id, items, traversal
+                self._core.io, self._store_all, manifest_id, items, traversal, grown
             )
             if problem is not None:
                 await self._record_failure(manifest_id, problem)
+            self._core.walks.discard(manifest_id)
+            self._sender.grown(manifest_id)
             self._core.events.post("manifest", manifest_id)
 
         task = asyncio.create_task(work(), name=f"manifest {manifest_id}")
@@ -111,20 +120,27 @@ class ManifestMethods:
             else:
                 return
 
-    def _store_all(self, manifest_id: int, items: list[Entry | Root], traversal: Traversal) -> str | None:
-        """Walk and store; returns what went wrong, if anything."""
+    def _store_all(
+        self,
+        manifest_id: int,
+        items: list[Entry | Root],
+        traversal: Traversal,
+        grown: Callable[[], None],
+    ) -> str | None:
+        """Walk and store; returns what went wrong, if anything. `grown` is called after each part."""
         database = self._core.database
         count = size = 0
         try:
             for batch in _batches(parsing.distinct(items, _entries(items, traversal))):
                 if self._stop.is_set():
                     return None  # the next launch says that it was interrupted
-                database.submit(_append, manifest_id, count, batch).result()
-                count += len(batch)
                 size += sum(max(0, entry.size) for entry in batch)
+                database.submit(_append, manifest_id, count, size, batch).result()
+                count += len(batch)
+                grown()
             database.submit(manifests.finish, manifest_id, count, size, traversal.notes.text()).result()
         except _DeletedError:
-            return None
+            return "the manifest was deleted"
         except (TraversalError, CommandError) as error:
             return str(error)
         except (OSError, sqlite3.Error, UnicodeError) as error:
@@ -230,11 +246,15 @@ def _batches(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
         yield batch
 
 
-def _append(connection: sqlite3.Connection, manifest_id: int, first: int, batch: list[Entry]) -> None:
+def _append(
+    connection: sqlite3.Connection, manifest_id: int, first: int, size: int, batch: list[Entry]
+) -> None:
+    """`size`: of all entries so far, with these."""
     row = connection.execute("SELECT deleted FROM manifests WHERE id=?", (manifest_id,)).fetchone()
     if row is None or row[0]:
         raise _DeletedError
     manifests.add_files(connection, manifest_id, first, batch)
+    manifests.count(connection, manifest_id, first + len(batch), size)
 
 
 def _read(connection: sqlite3.Connection, manifest_id: int, scope: Scope) -> tuple[Manifest, dict[str, str]]:

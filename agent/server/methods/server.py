@@ -23,7 +23,7 @@ from agent.server.store.requests import Request
 
 MAX_SLEEP_MS = 3_600_000
 EXTENSIONS = ["events", "results", "deletePaths", "renamePaths", "listPaths", "skipVanished", "laneBytes"]
-EXTENSIONS += ["links", "sets", "strict", "fillManifest"]
+EXTENSIONS += ["links", "sets", "strict", "fillManifest", "early"]
 
 
 class ServerMethods:

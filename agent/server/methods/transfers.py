@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from agent.jetstream import constants
 from agent.server import results, states, structures
 from agent.server.core import Core
 from agent.server.errors import CommandError
@@ -133,7 +134,12 @@ class TransferMethods:
     ) -> Order:
         destination = destinations.get(connection, request.destination_id, scope)
         manifest = manifests.get(connection, request.manifest_id, scope)
-        _require_complete(manifest)
+        early = _first(request.flags, destination.defaults.flags) & constants.TRANSFER_FLAG_EARLY
+        if manifest.processing and early and manifest.id in self._core.walks:
+            files, size = manifests.so_far(connection, manifest.id)
+            manifest = replace(manifest, total_files=files, total_size=size)
+        else:
+            _require_complete(manifest)
         checks.lane(destination, request.lane)
         wanted = self._wanted(destination, manifest, owner, request)
         checks.confidential(destination, wanted.min_cipher, wanted.password, wanted.token)

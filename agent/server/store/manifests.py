@@ -92,6 +92,23 @@ def finish(
         "UPDATE manifests SET status=?, total_files=?, total_size=?, error=? WHERE id=?",
         (COMPLETE, total_files, total_size, note, manifest_id),
     )
+    count(connection, manifest_id, total_files, total_size)
+
+
+def count(connection: sqlite3.Connection, manifest_id: int, files: int, size: int) -> None:
+    """Have the transfers that began early know how much there is."""
+    connection.execute(
+        "UPDATE transfers SET total_files=?, total_size=? WHERE manifest_id=?", (files, size, manifest_id)
+    )
+
+
+def so_far(connection: sqlite3.Connection, manifest_id: int) -> tuple[int, int]:
+    """Files and bytes of one that is still being made."""
+    files, size = connection.execute(
+        "SELECT count(*), coalesce(sum(max(size, 0)), 0) FROM manifest_files WHERE manifest_id=?",
+        (manifest_id,),
+    ).fetchone()
+    return files, size
 
 
 def fail(connection: sqlite3.Connection, manifest_id: int, message: str) -> None:
