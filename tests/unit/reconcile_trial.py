@@ -123,7 +123,7 @@ class Trial(Bench):
     engine: TrialEngine
     mapping: MappingSpec | None  # type: ignore[assignment]
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, engine: TrialEngine | None = None) -> None:
         self.second = DestinationSpec("e", "second", 1, server="s")
         self.first = MappingSpec(
             "first", ("d",), (PathMapping(FIRST, str(directory / "first")),), drift=Drift(DriftPolicy.IGNORE)
@@ -135,7 +135,7 @@ class Trial(Bench):
         self.unnoticed = False  # the source was edited, and nobody told the agent
         self.tampered: dict[str, set[str]] = {name: set() for name in PLACES}
         self.loose: set[str] = set()  # destinations where files of earlier specs may have been left
-        super().__init__(directory, TrialEngine())
+        super().__init__(directory, engine or TrialEngine())
         self.mapping = replace(
             self.mapping,
             prune=True,
