@@ -174,8 +174,8 @@ class World:
 
 
 @contextlib.contextmanager
-def world(directory: Path) -> Iterator[World]:
-    made = World(directory)
+def world(directory: Path, kind: type[World] = World) -> Iterator[World]:
+    made = kind(directory)
     try:
         yield made
     finally:

@@ -23,6 +23,7 @@ CACHED_DIRECTORIES = 256
 TRUSTED_SECONDS = 0.5
 """How long a descriptor is used before its path is walked anew: directories may be moved by their users."""
 
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_NAMES = (b"", b".", b"..")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -40,6 +41,14 @@ def shown(path: bytes) -> str:
 
 def reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
+
+
+def unwritten(path: bytes, error: OSError) -> str:
+    """Why something cannot be written, and what helps."""
+    helps = (
+        "; let the user that the receiving server runs as write there" if error.errno in _FORBIDDEN else ""
+    )
+    return f"{shown(path)}: {reason(error)} at the destination{helps}"
 
 
 def split(path: bytes) -> Parts:

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable
 
 from agent.server import noreplace
-from agent.server.confine import Directories, FileError, Parts, reason, shown
+from agent.server.confine import Directories, FileError, Parts, unwritten
 from agent.server.data.fullness import pass_on
 from agent.server.data.newfiles import unlink, write_new
 from agent.server.data.pack import PackedFile
@@ -144,7 +144,7 @@ class NewFolders:
             return str(error)
         except OSError as error:
             pass_on(error)
-            return f"{shown(b'/'.join((*file.directory, file.name)))}: {reason(error)} at the destination"
+            return unwritten(b"/".join((*file.directory, file.name)), error)
 
     def _remove(self, folder: _Folder) -> None:
         try:

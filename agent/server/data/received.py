@@ -6,7 +6,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from agent.server.confine import FileError, reason, shown
+from agent.server.confine import FileError, unwritten
 from agent.server.data.inplace import place_of
 from agent.server.data.outcomes import Memory, Outcomes
 from agent.server.data.publish import Policy
@@ -104,10 +104,7 @@ class ReceivedFile:
 
     def why(self, error: OSError | FileError) -> str:
         """What to tell of a file that cannot be written."""
-        if isinstance(error, FileError):
-            text = str(error)
-        else:
-            text = f"{shown(self.path)}: {reason(error)} at the destination"
+        text = str(error) if isinstance(error, FileError) else unwritten(self.path, error)
         if not self.in_place:
             return text
         return f"{text}; it was being written in place and is not whole: send it again"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.jetstream.constants import PERMISSION_DOWNLOAD, PERMISSION_UPLOAD
-from agent.server.confine import Directories, FileError, reason
+from agent.server.confine import Directories, FileError, reason, unwritten
 from agent.server.data import proof, remote, wire
 from agent.server.data.fullness import is_full
 from agent.server.data.granting import Answer, Credentials, Grant, RefusedError
@@ -262,7 +262,7 @@ class Serving:
         except OSError as error:
             if place is not None and is_full(error):
                 raise self._receiver.fullness.found(place.base) from error
-            return {"error": f"the destination cannot take files: {reason(error)}"}
+            return {"error": unwritten(wanted.destination or b"/", error)}
         transfer.destination, transfer.policy = b"/".join(place.parts), wanted.policy
         transfer.total_size = wanted.total
         transfer.may_look = bool(grant.permissions & PERMISSION_DOWNLOAD)

@@ -21,7 +21,16 @@ from typing import NamedTuple
 import structlog
 import xxhash
 
-from agent.server.confine import STAGING, Directories, FileError, Parts, open_below, reason, shown
+from agent.server.confine import (
+    STAGING,
+    Directories,
+    FileError,
+    Parts,
+    open_below,
+    reason,
+    shown,
+    unwritten,
+)
 from agent.server.data.publish import Policy, Staged, publish
 from agent.server.data.staging import Partial
 from agent.server.data.syncfs import sync_file_system
@@ -282,7 +291,7 @@ def _try_to_place(directories: Directories, staging: int, policy: Policy, member
     except OSError as error:
         if error.errno in _LATER:
             raise
-        return f"{shown(member.name)}: {reason(error)} at the destination"
+        return unwritten(member.name, error)
     return None
 
 

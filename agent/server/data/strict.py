@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from agent.server.confine import Directories, FileError, Parts, reason, shown
+from agent.server.confine import Directories, FileError, Parts, unwritten
 from agent.server.data.fullness import pass_on
 from agent.server.data.syncfs import FEW_FILES, sync_file_system
 from agent.server.results import Outcome
@@ -71,7 +71,7 @@ class StrictBatch:
                 told.append((file.seq, str(error)))
             except OSError as error:
                 pass_on(error)
-                told.append((file.seq, f"{shown(file.name)}: {reason(error)} at the destination"))
+                told.append((file.seq, unwritten(file.name, error)))
         self._sync_directories(self._touched)
         yield from told
 

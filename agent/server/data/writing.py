@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import xxhash
 
-from agent.server.confine import Directories, FileError, Names, Parts, reason, shown
+from agent.server.confine import Directories, FileError, Names, Parts, shown, unwritten
 from agent.server.data import delta, delta_receiving, pack, symlink
 from agent.server.data.announcing import announced
 from agent.server.data.delta_receiving import Comparer
@@ -78,7 +78,7 @@ class Writer:
                 if batch is not None and is_full(error):
                     batch.give_up()
                 pass_on(error)
-                failed.append((file.seq, f"{shown(file.path)}: {reason(error)} at the destination"))
+                failed.append((file.seq, unwritten(file.path, error)))
             else:
                 if outcome is not None:
                     done.append((file.seq, outcome))
@@ -181,10 +181,8 @@ class Writer:
                     del transfer.files[seq]
                 pass_on(error)
                 transfer.dropped[seq] = generation
-                message = (
-                    str(error) if isinstance(error, FileError) else f"{reason(error)} at the destination"
-                )
-                failure: list[tuple[int, str]] = [(seq, message)]
+                why = str(error) if isinstance(error, FileError) else unwritten(file.path, error)
+                failure: list[tuple[int, str]] = [(seq, why)]
             else:
                 failure = []
         if known is not None:
