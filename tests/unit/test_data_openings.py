@@ -67,11 +67,19 @@ def test_a_change_of_lane_counts_where_it_leads() -> None:
     assert opened(openings) == [f"Low{MANY - 1}"]
 
 
-def test_lanes_take_turns() -> None:
+def test_the_lane_that_has_fewest_open_is_next() -> None:
     openings = made(MANY)
     for number in range(MANY):
         openings.add(f"High{number}", "High", 100, MANY + number)
-    assert Counter(ident[:3] for ident in opened(openings)[:20]) == {"Low": 10, "Hig": 10}
+    first = []
+    for _ in range(20):
+        first.append(ident := openings.next() or "")
+        openings.answered(ident)
+    assert Counter(ident[:3] for ident in first) == {"Low": 10, "Hig": 10}
+    for ident in first[:12]:
+        if ident.startswith("High"):
+            openings.remove(ident)  # ended: that lane is served faster
+    assert [(openings.next() or "")[:3] for _ in range(6)] == ["Hig"] * 6
 
 
 def test_a_new_session_has_nothing_open() -> None:

@@ -8,8 +8,9 @@ urgent, does not wait for the opening of thousands. Pure; the link guards it wit
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass
+from operator import attrgetter
 
 UNANSWERED = 64  # that the receiver is asked to open at once
 OPEN_IN_LANE = 512  # that are open in a lane, but for those that go before all of them
@@ -43,7 +44,6 @@ class Openings:
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
         self._lanes: dict[str, _Lane] = {}
-        self._turns: deque[_Lane] = deque()  # the next one first
         self._unanswered: set[str] = set()
         self._open = 0
 
@@ -81,7 +81,7 @@ class Openings:
     def begin(self) -> None:
         """A session begins, in which nothing is open."""
         self._unanswered, self._open = set(), 0
-        for lane in self._turns:
+        for lane in self._lanes.values():
             lane.waiting, lane.open, lane.priorities = [], 0, Counter()
         for ident in self._known:
             self._wait(ident)
@@ -90,9 +90,7 @@ class Openings:
         """The one to be opened now, if any; it counts as asked for."""
         if len(self._unanswered) >= UNANSWERED or self._open >= MOST:
             return None
-        for _ in range(len(self._turns)):
-            lane = self._turns[0]
-            self._turns.rotate(-1)
+        for lane in sorted(self._lanes.values(), key=attrgetter("open")):  # who is served faster needs more
             ident = self._first(lane)
             if ident is not None:
                 heapq.heappop(lane.waiting)
@@ -130,5 +128,4 @@ class Openings:
     def _lane(self, name: str) -> _Lane:
         if name not in self._lanes:
             self._lanes[name] = _Lane()
-            self._turns.append(self._lanes[name])
         return self._lanes[name]
