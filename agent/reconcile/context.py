@@ -186,8 +186,7 @@ class Context:
 
     def removing(self) -> list[Spec]:
         """Objects that left the specs and whose removal has not been carried out yet."""
-        gone = self.state.specs.other_than(self.desired)
-        return [applied.spec for key in gone if (applied := self.state.specs.get(key)) is not None]
+        return [applied.spec for applied in self.state.specs.of(self.state.specs.other_than(self.desired))]
 
     def mappings_of(self, destination: str) -> list[Key]:
         return [

@@ -9,7 +9,7 @@ from dataclasses import replace
 from agent.model.change import ChangeSet
 from agent.model.observed import EngineState, ObservedTransfer
 from agent.model.plan import Plan, StartTransfer, together
-from agent.model.spec import DesiredState, Key, Kind, MappingSpec
+from agent.model.spec import DesiredState, Key, Kind, MappingSpec, OnRemove, Spec, digest
 from agent.planning.describe import EXAMPLES
 from agent.planning.fold import Fold
 from agent.reconcile.act import change_digest
@@ -115,14 +115,25 @@ def _active(context: Context, mapping: str, destination: str) -> tuple[ObservedT
 
 
 def _removal(context: Context, key: Key) -> Plan:
-    applied = context.state.specs.get(key)
-    if key.kind is not Kind.MAPPING or applied is None or not isinstance(applied.spec, MappingSpec):
+    if key.kind is not Kind.MAPPING:
         return Plan()
+    spec = _last_applied(context, key)
+    if not isinstance(spec, MappingSpec) or spec.on_remove is OnRemove.ORPHAN:
+        return Plan()  # nothing of an orphan's is touched
     plan = Plan()
-    for destination in applied.spec.destinations:
+    for destination in spec.destinations:
         active = _active(context, key.name, destination)
-        plan += removal_plan(context, applied.spec, destination, active)
+        plan += removal_plan(context, spec, destination, active)
     return plan
+
+
+def _last_applied(context: Context, key: Key) -> Spec | None:
+    """What is in force, where that has been applied: of thousands that are left out none is read again."""
+    known = context.desired.get(key)
+    if known is not None and context.state.specs.digest(key) == digest(known):
+        return known
+    applied = context.state.specs.get(key)
+    return applied.spec if applied is not None else None
 
 
 def sent_digest(action: StartTransfer) -> str:

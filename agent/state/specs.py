@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from agent.model.outcome import PermanentError
@@ -14,6 +14,8 @@ SCHEMA = """
 CREATE TABLE applied_specs(key TEXT PRIMARY KEY, spec TEXT NOT NULL, digest TEXT NOT NULL,
   revision TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
 """
+
+_TOGETHER = 500  # of one statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,20 @@ class AppliedSpecs:
             "SELECT key, spec, digest, revision, at FROM applied_specs WHERE key=?", (str(key),)
         )
         return None if row is None else self._applied(row)
+
+    def of(self, keys: Sequence[Key]) -> list[AppliedSpec]:
+        """Those of these that there are, in their order, in a few statements."""
+        found: list[AppliedSpec] = []
+        for start in range(0, len(keys), _TOGETHER):
+            some = [str(key) for key in keys[start : start + _TOGETHER]]
+            rows = self._db.rows(
+                "SELECT key, spec, digest, revision, at FROM applied_specs"  # noqa: S608
+                f" WHERE key IN ({','.join('?' * len(some))})",
+                some,
+            )
+            there = {row[0]: row for row in rows}
+            found += [self._applied(there[key]) for key in some if key in there]
+        return found
 
     def all(self) -> tuple[AppliedSpec, ...]:
         rows = self._db.rows("SELECT key, spec, digest, revision, at FROM applied_specs ORDER BY key")

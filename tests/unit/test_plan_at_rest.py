@@ -12,7 +12,7 @@ from unit.reconcile_bench import Bench
 
 from agent.model.change import ChangeSet
 from agent.model.plan import StartTransfer
-from agent.model.spec import DesiredState, PathMapping
+from agent.model.spec import DesiredState, Key, Kind, PathMapping
 from agent.reconcile import preview as previews
 from agent.reconcile import resting as rest
 from agent.reconcile.preview import preview
@@ -213,3 +213,10 @@ def test_many_mappings_are_asked_of_together_and_only_what_changed_is_surveyed(
 def test_what_is_at_rest_has_no_changes(b: Bench) -> None:
     (found,) = survey(b.agent.context, b.mapping, ["d"], WHOLE, keep=False).values()
     assert at_rest(b) == M and found.changes == ChangeSet()
+
+
+def test_what_was_applied_is_read_together_in_the_order_asked_for(b: Bench) -> None:
+    specs = b.agent.context.state.specs
+    keys = [Key(Kind.MAPPING, "m"), Key(Kind.MAPPING, "none"), Key(Kind.DESTINATION, "d")]
+    assert specs.of(keys) == [specs.get(keys[0]), specs.get(keys[2])]
+    assert specs.of([]) == []
