@@ -34,6 +34,7 @@ from agent.reconcile.sets import as_one, is_bounded, links_left_out
 from agent.reconcile.survey_compare import Comparison, Sources
 from agent.reconcile.survey_gathered import Gathered, Survey
 from agent.reconcile.survey_places import hints_for
+from agent.source.ahead import Ahead
 from agent.source.filters import Filter
 from agent.source.look import Found, RootState, look_at_root, scan_paths
 from agent.source.scan import Listing, scan_tree
@@ -42,6 +43,9 @@ log = structlog.get_logger(__name__)
 
 SMALL = 64
 """Directories of a delivery about which the ledger is asked at once instead of one by one."""
+
+LARGE = 50_000
+"""So many files of a source make a second process worth its start, where there is a second processor."""
 
 MAX_HINTS = 10_000
 """So many dirty paths are looked up one by one; more ask for a whole survey."""
@@ -81,6 +85,7 @@ class Walk:
     rested: bool = False
     comparison: Comparison = field(init=False)
     _steps: Iterator[None] | None = None
+    _ahead: Ahead | None = None
 
     def __post_init__(self) -> None:
         self.comparison = Comparison(self.context, self.spec, self.keep, self.sentinels)
@@ -107,6 +112,7 @@ class Walk:
         if self._steps is None:
             self._steps = self._all()
         self.done = not (self.may_rest and self._full()) and self._advance(self._steps)
+        self._alone()  # what a helper saw before a rest is old after it
         if self.keep:
             self.remember()
         if self.done and self.rested:
@@ -163,8 +169,29 @@ class Walk:
         known = self.context.state.roots.known(self.spec.name, entry.source)
         seen = 0
         if root.exists and root.readable:
-            seen = yield from self._subtree(entry, prefix, self.context.filter_of(entry), "")
+            filter_ = self.context.filter_of(entry)
+            self._ahead = self._helper(entry, prefix, filter_)
+            try:
+                seen = yield from self._subtree(entry, prefix, filter_, "")
+            finally:
+                self._alone()
         self._judge(entry, prefix, root, known.device if known else None, seen)
+
+    def _helper(self, entry: PathMapping, prefix: str, filter_: Filter) -> Ahead | None:
+        """Not for a first look: there is no digest that a directory could have kept."""
+        cores = len(os.sched_getaffinity(0))
+        if cores < 2 or not any(self.comparison.owned(found, prefix) >= LARGE for found in self.gathered):
+            return None
+
+        def known(directory: str, digest: bytes) -> bool:
+            path = join(prefix, directory)
+            return all(self.comparison.digest_of(found, path) == digest for found in self.gathered)
+
+        return Ahead(entry.source, filter_, self.spec.symlinks, known)
+
+    def _alone(self) -> None:
+        if self._ahead is not None:
+            self._ahead.close()
 
     def _judge(
         self, entry: PathMapping, prefix: str, root: RootState, known_device: int | None, seen: int
@@ -270,10 +297,13 @@ class Walk:
         walked: set[str] = set()
         unknown: list[str] = []
         seen = 0
-        for listing in scan_tree(entry.source, filter_, self.spec.symlinks, subtree):
+        for listing in scan_tree(entry.source, filter_, self.spec.symlinks, subtree, self._ahead):
             directory = join(prefix, listing.directory)
-            seen += len(listing.entries) + len(listing.subdirectories)
+            seen += len(listing.entries) + len(listing.subdirectories) + (listing.unread or 0)
             walked.add(directory)
+            if listing.unread is not None:
+                yield
+                continue
             if listing.error is not None:
                 unknown.append(directory)
             self._listing(entry, prefix, listing)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import stat as st
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import xxhash
 
@@ -48,10 +48,12 @@ class Listing:
     digest: bytes = b""  # of all of the above, 16 bytes
     problems: tuple[Problem, ...] = ()
     error: OSError | None = None
+    unread: int | None = None
+    """Of a directory in which nothing changed: how many entries it has, which are not listed."""
 
     @property
     def is_empty(self) -> bool:
-        return not self.entries and not self.subdirectories and self.error is None
+        return not (self.entries or self.unread or self.subdirectories) and self.error is None
 
 
 class Chain(NamedTuple):
@@ -71,13 +73,33 @@ class Chain(NamedTuple):
         return False
 
 
+class Seen(NamedTuple):
+    """A directory in which nothing changed, without its entries."""
+
+    device: int
+    inode: int
+    entries: int
+    digest: bytes
+    subdirectories: tuple[str, ...]  # none of them a link
+
+
+class Helper(Protocol):
+    """Whoever knows of some directories that they need not be read."""
+
+    def share(self, directories: Sequence[str]) -> None: ...
+
+    def unchanged(self, directory: str) -> Seen | None: ...
+
+
 def scan_tree(
     root: str,
     filter_: Filter = EVERYTHING,
     symlinks: Symlinks = Symlinks.COPY_CONTENTS,
     start: str = "",
+    helper: Helper | None = None,
 ) -> Iterator[Listing]:
-    """List the tree below `root`, or only its subtree `start` (relative). Errors are in the listings."""
+    """List the tree below `root`, or only its subtree `start` (relative). Errors are in the listings. What
+    `helper` says of a directory is believed."""
     path = os.path.join(root, start) if start else root
     try:
         info = os.stat(path)
@@ -88,12 +110,27 @@ def scan_tree(
         yield _single(start, info)
         return
     scanner = Scanner(root, filter_, symlinks)
-    pending: list[tuple[str, Chain | None, int]] = [(start, chain_above(root, start), 0)]
+    for listing, _, _ in descend(scanner, start, chain_above(root, start), helper):
+        yield listing
+
+
+def descend(
+    scanner: Scanner, start: str, above: Chain | None, helper: Helper | None = None
+) -> Iterator[tuple[Listing, Chain | None, set[str]]]:
+    """What Scanner.list() returns, for every directory from `start` down."""
+    pending: list[tuple[str, Chain | None, int]] = [(start, above, 0)]
     while pending:
         directory, above, links = pending.pop()
-        listing, chain, linked = scanner.list(directory, above, links)
-        yield listing
+        seen = helper.unchanged(directory) if helper is not None else None
+        if seen is None:
+            listing, chain, linked = scanner.list(directory, above, links)
+        else:
+            listing = Listing(directory, {}, seen.subdirectories, seen.digest, unread=seen.entries)
+            chain, linked = Chain(seen.device, seen.inode, links, above), set()
+        yield listing, chain, linked
         base = directory + "/" if directory else ""
+        if helper is not None and not links:
+            helper.share([base + name for name in listing.subdirectories if name not in linked])
         pending.extend(
             (base + name, chain, links + (name in linked)) for name in reversed(listing.subdirectories)
         )
