@@ -22,6 +22,7 @@ NEAR, FAR = "10.77.0.1", "10.77.0.2"
 MTU = 1500
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _numbers_of_lines = itertools.count(1)
+WAITING = 10_000  # most packets that wait for the program when it does not get a processor at once
 BUFFER = 64 << 20  # most that one socket may hold: several times what such a line carries, for everyone
 
 
@@ -113,7 +114,7 @@ def _devices(made: Line) -> None:
         _run(*inside, "link", "set", "lo", "up")
         _run(*inside, "tuntap", "add", "dev", "tun0", "mode", "tun")
         _run(*inside, "addr", "add", f"{own}/24", "dev", "tun0")
-        _run(*inside, "link", "set", "tun0", "up", "mtu", str(MTU), "txqueuelen", "1000")
+        _run(*inside, "link", "set", "tun0", "up", "mtu", str(MTU), "txqueuelen", str(WAITING))
         for option, most in (("tcp_wmem", BUFFER), ("tcp_rmem", BUFFER)):
             _run("ip", "netns", "exec", name, "sysctl", "-qw", f"net.ipv4.{option}=4096 131072 {most}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -39,7 +40,7 @@ with Jetstream().api("127.0.0.1", 9001) as api:
 
 
 def test_a_session_that_loses_packets_gets_more_streams(tmp_path: Path) -> None:
-    """2, then 8 and more; what arrives is whole."""
+    """2, then 16 and more; what arrives is whole."""
     source = tmp_path / "large"
     source.write_bytes(os.urandom(24 << 20))
     accounts.add(tmp_path / "accounts", "u", "p p p p p")
@@ -55,5 +56,6 @@ def test_a_session_that_loses_packets_gets_more_streams(tmp_path: Path) -> None:
         key = Identities(tmp_path / "far").current().public_key
         command = [sys.executable, "-c", SEND, FAR, key, str(source)]
         subprocess.run(line.inside(line.near, command), check=True, timeout=120)
-    assert '"streams": 8, "event": "more streams"' in logs[1].read_text()
+    grown = [int(found) for found in re.findall(r'"streams": (\d+), "event": "more', logs[1].read_text())]
+    assert max(grown) >= 14, "16, unless a look came before the last was connected"
     assert (tmp_path / "received" / "large").read_bytes() == source.read_bytes()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 CONNECT_SECONDS = 10.0
+LOOK_SECONDS = 0.5  # between looks at a session, at most
 
 
 class Connector:
@@ -193,7 +194,7 @@ class Connector:
         width = Width(link, session, lambda number: self.join(session, target, number), start)
         with link.changed:
             while not session.over:
-                link.turned.wait(1.0)
+                link.turned.wait(LOOK_SECONDS)
                 width.look(time.monotonic())
                 idle = time.monotonic() - link.last_used
                 if not link.wanted and idle > IDLE_SECONDS:

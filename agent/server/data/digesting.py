@@ -1,7 +1,8 @@
 """The digest of a whole file that is sent in pieces, by several threads, and read once.
 
 Pieces are claimed in the order of the file, so whoever has a later one waits for a thread that is at work,
-never for one that has yet to begin. It sends its piece before it waits, so nothing on the way is held up.
+never for one that has yet to begin. With a few streams it sends its piece before it waits, so nothing on the
+way is held up; with many, of which some are slow, it waits before it sends.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ class ContentDigest:
 
     def __init__(self, *, known: bool = True) -> None:
         """`known`: all of the content will be offered; else the digest stays unknown."""
-        self._turn = threading.Condition()
+        self._lock = threading.Lock()
+        self._waiting: dict[int, threading.Condition] = {}  # by where its piece starts: each is woken in turn
         self._state = xxhash.xxh3_64()
         self._at = 0
         self._known = known
 
     def offer(self, start: int, piece: memoryview | bytes) -> bool:
         """Count a piece if its turn has come. False: it has not, `add` it once there is time to wait."""
-        with self._turn:
+        with self._lock:
             if self._known and start > self._at:
                 return False
             self._count(start, piece)
@@ -39,33 +41,42 @@ class ContentDigest:
 
     def add(self, start: int, piece: memoryview | bytes) -> None:
         """Count a piece when its turn comes."""
-        with self._turn:
-            self._turn.wait_for(lambda: start <= self._at or not self._known)
+        with self._lock:
+            self._await(start)
             self._count(start, piece)
 
     def add_hole(self, start: int, end: int) -> None:
-        with self._turn:
-            self._turn.wait_for(lambda: start <= self._at or not self._known)
+        with self._lock:
+            self._await(start)
             while self._known and self._at == start < end:
                 piece = memoryview(_ZEROS)[: end - start]
                 self._count(start, piece)
                 start += len(piece)
 
+    def _await(self, start: int) -> None:
+        while self._known and start > self._at:
+            self._waiting.setdefault(start, threading.Condition(self._lock)).wait()
+
     def _count(self, start: int, piece: memoryview | bytes) -> None:
         if self._known and start == self._at:
             self._state.update(piece)
             self._at += len(piece)
-            self._turn.notify_all()
+            self._wake()
+
+    def _wake(self) -> None:
+        """Those whose turn it is, and no others: there may be a hundred."""
+        for start in [start for start in self._waiting if start <= self._at or not self._known]:
+            self._waiting.pop(start).notify_all()
 
     def give_up(self) -> None:
         """A piece will not be offered."""
-        with self._turn:
+        with self._lock:
             self._known = False
-            self._turn.notify_all()
+            self._wake()
 
     def value(self, size: int) -> int:
         """The digest of `size` bytes of content; 0 when it is not known."""
-        with self._turn:
+        with self._lock:
             return self._state.intdigest() if self._known and self._at == size else 0
 
 

@@ -46,6 +46,7 @@ class Link:
         lock = threading.RLock()
         self.changed = threading.Condition(lock)
         self.turned = threading.Condition(lock)  # whether there should be a session, and which, is to be seen
+        self.resting = threading.Condition(lock)  # where streams wait that are not in use
         self.scheduler = LaneScheduler(lanes, rate)
         self.transfers: dict[str, Transfer] = {}
         self.session: Session | None = None
@@ -188,6 +189,7 @@ class Link:
                 stream.shutdown()
             self.changed.notify_all()
             self.turned.notify_all()
+            self.resting.notify_all()
 
     def disconnected(self) -> None:
         """The threads of the session are gone."""
@@ -205,7 +207,7 @@ class Link:
 
     def _post(self, session: Session, header: Header, payload: bytes = b"", stream: int = 0) -> None:
         session.outboxes[stream].append((header, payload))
-        self.changed.notify_all()
+        (self.changed if stream < session.used else self.resting).notify_all()
 
     def _ask(self) -> None:
         """Have opened what is next; some end by this, which leads here again."""

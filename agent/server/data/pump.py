@@ -49,7 +49,7 @@ class Pump:
         self._link = link
         self._session = session
         self._stream = stream
-        self._buffer = bytearray(CHUNK_SIZE)
+        self._buffer = bytearray(session.piece)
         self._packing = pack.Packing()
 
     def run(self) -> None:
@@ -78,6 +78,9 @@ class Pump:
         """Under the lock: what the scheduler says, or wait for a change."""
         link = self._link
         if self._session.over:
+            return None
+        if self._stream.number >= self._session.used:
+            link.resting.wait(MAX_WAIT)
             return None
         now = time.monotonic()
         step = link.scheduler.next(now)
@@ -246,10 +249,15 @@ class Pump:
             self._send(transfer, header._replace(kind=Kind.HOLE, digest=size))
             file.digest.add_hole(work.start, work.end)
             return True
+        if size > len(self._buffer):
+            self._buffer = bytearray(CHUNK_SIZE)
         view = memoryview(self._buffer if transfer.order.reads else _ZEROS)[:size]
         if transfer.order.reads and reading.read_into(file.fd, view, work.start, file.entry.src) != size:
             return False
         counted = work.again or file.digest.offer(work.start, view)
+        if not counted and self._session.wide:  # others wait for its turn, and this stream may be slow
+            file.digest.add(work.start, view)
+            counted = True
         self._announce(transfer, file)
         if work.compare:
             self._send(transfer, header._replace(kind=Kind.SUMS), delta.encode_sums(view, file.seed or 0))

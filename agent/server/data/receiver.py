@@ -164,11 +164,8 @@ class Receiver:
             if session is None:
                 made = Session(ident, stream.level, stream.peer_key, self.authority)
                 session = self._sessions[ident] = made
-            with session.lock:
-                if session.ending or (session.level, session.peer_key) != (stream.level, stream.peer_key):
-                    raise WireError("the session is over; begin a new one")
-                session.streams.add(stream)
-                stream.throttle = self.throttle.reader()
+            session.take(stream, few=self._streams > MAX_STREAMS // 2)
+            stream.throttle = self.throttle.reader()
             return session
 
     def left(self, session: Session, stream: Stream) -> None:

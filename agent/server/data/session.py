@@ -25,6 +25,12 @@ class Session:
         self.over = False
         self.error = ""
         self.piece = wire.CHUNK_SIZE  # most content of one frame
+        self.used = len(streams)  # for content; what is beyond them rests
+
+    @property
+    def wide(self) -> bool:
+        """Whether it has many streams, of which some may be slow."""
+        return self.piece < wire.CHUNK_SIZE
 
     @property
     def worn(self) -> bool:

@@ -65,6 +65,9 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
+FEW_STREAMS = 16  # of one session, while many are served
+
+
 class Session:
     """All streams of one sender's session, which ends as one."""
 
@@ -81,6 +84,16 @@ class Session:
         self.over = threading.Event()  # no thread of it runs any more
         self.ending = False
         self.closed = False  # takes no more transfers; guarded by the receiver's lock
+
+    def take(self, stream: Stream, *, few: bool) -> None:
+        """One more stream. `few`: there is room for others, but not for what one session would rather have.
+        WireError when it cannot be."""
+        with self.lock:
+            if self.ending or (self.level, self.peer_key) != (stream.level, stream.peer_key):
+                raise WireError("the session is over; begin a new one")
+            if few and len(self.streams) >= FEW_STREAMS:
+                raise WireError(f"no more than {FEW_STREAMS} streams for one session just now")
+            self.streams.add(stream)
 
     def end(self) -> None:
         """Shut all streams down; `over` is set when their threads are through with the frame at hand."""
