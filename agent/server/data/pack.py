@@ -33,8 +33,9 @@ class PackedFile(NamedTuple):
 class Packing:
     """A pack that is being made, in memory that is used for one after the other. For one thread."""
 
-    def __init__(self) -> None:
-        self._buffer = bytearray(USUAL_PAYLOAD + PACK_FILE_SIZE)
+    def __init__(self, usual: int = USUAL_PAYLOAD) -> None:
+        """`usual`: bytes that few packs exceed."""
+        self._buffer = bytearray(usual + PACK_FILE_SIZE)
         self._size = 0
 
     def begin(self) -> None:

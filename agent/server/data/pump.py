@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -20,7 +21,15 @@ from agent.server.data.outgoing import Transfer
 from agent.server.data.ranges import RangeSet
 from agent.server.data.reading import Extent, Identity, TooLargeError, UnreadableError, VanishedError
 from agent.server.data.rechecking import recheck
-from agent.server.data.wire import CHUNK_SIZE, MAX_GENERATION, PACK_FILE_SIZE, Header, Kind, Stream
+from agent.server.data.wire import (
+    CHUNK_SIZE,
+    MAX_GENERATION,
+    PACK_FILE_SIZE,
+    USUAL_PAYLOAD,
+    Header,
+    Kind,
+    Stream,
+)
 from agent.server.data.work import ChunkWork, LargeFile, OpenWork, PackWork, RecheckWork, Work
 from agent.server.results import Outcome, Record
 
@@ -50,7 +59,11 @@ class Pump:
         self._session = session
         self._stream = stream
         self._buffer = bytearray(session.piece)
-        self._packing = pack.Packing()
+
+    @cached_property
+    def _packing(self) -> pack.Packing:
+        """Made when it is needed: a session may have many of us."""
+        return pack.Packing(min(2 * self._session.piece, USUAL_PAYLOAD))
 
     def run(self) -> None:
         """Until the session ends. Errors of the socket end the session; errors of files end only them."""
