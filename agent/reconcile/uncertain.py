@@ -1,8 +1,10 @@
 """Ask a destination for files whose delivery nobody heard of, and whose sources are gone.
 
 What is there exactly in the version that an attempt carried is ours: it goes into the ledger as adopted, so
-that the usual look prunes or renames it. Anything else there is somebody else's. What is not there is asked
-for once more later, for a receiver may still have been about to publish it, and is then forgotten.
+that the usual look prunes or renames it. So is what is there in the version of a later delivery of the same
+source file: it was edited before it was read and has another name since. Anything else there is somebody
+else's. What is not ours, or not there, is asked for once more later, for a receiver may still have been about
+to publish it, or the other name to be delivered, and is then forgotten.
 
 This holds up no delivery and fails no mapping.
 """
@@ -14,7 +16,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from agent.model.change import FileKind
+from agent.model.change import FileKind, FileStat
 from agent.model.known import Known, Origin
 from agent.model.observed import FarFile
 from agent.model.outcome import LaneSyncError
@@ -140,18 +142,31 @@ class Searches:
         paths = {uncertain.path for uncertain in search.batch}
         moving = state.attempts.in_flight(*names, paths).keys() | state.ledger.known(*names, paths)
         batch = [uncertain for uncertain in self._gone(spec, search.batch) if uncertain.path not in moving]
-        absent = [uncertain for uncertain in batch if uncertain.path not in search.there]
         settled = self.context.clock.time() - SETTLED_SECONDS
-        waiting = [uncertain for uncertain in absent if uncertain.since > settled]
-        rules = Rules(FINEST_NS, times=True, executable=spec.preserve_executable)
-        ours = {u.path: u for u in batch if (far := search.there.get(u.path)) and _is(u, far, rules)}
+        ours = self._ours(spec, names, batch, search.there)
+        waiting = [u for u in batch if u.path not in ours and u.since > settled]
         with state.transaction():
-            self._own(spec, delivery, list(ours.values()))
+            self._own(spec, delivery, ours)
             state.uncertain.set_looked(*names, waiting)
             kept = set(waiting)
             state.uncertain.drop(*names, [uncertain for uncertain in batch if uncertain not in kept])
 
-    def _own(self, spec: MappingSpec, delivery: Delivery, ours: list[Uncertain]) -> None:
+    def _ours(
+        self, spec: MappingSpec, names: tuple[str, str], batch: list[Uncertain], there: dict[str, FarFile]
+    ) -> dict[str, FileStat]:
+        """What is there as we carried it, and in which version."""
+        rules = Rules(FINEST_NS, times=True, executable=spec.preserve_executable)
+        now = self.context.state.ledger.with_inodes(*names, {u.stat.inode for u in batch if u.path in there})
+        later = {row.stat.inode: row.stat for row in now}
+        ours: dict[str, FileStat] = {}
+        for uncertain in batch:
+            far = there.get(uncertain.path)
+            for stat in (uncertain.stat, later.get(uncertain.stat.inode)):
+                if far is not None and stat is not None and _is(uncertain.path, stat, far, rules):
+                    ours[uncertain.path] = stat
+        return ours
+
+    def _own(self, spec: MappingSpec, delivery: Delivery, ours: dict[str, FileStat]) -> None:
         if not ours:
             return
         names, state, now = (
@@ -159,14 +174,15 @@ class Searches:
             self.context.state,
             self.context.clock.time(),
         )
-        acts = [FileAct("adopt", path, stat.size, "") for path, stat, _, _ in ours]
+        acts = [FileAct("adopt", path, stat.size, "") for path, stat in ours.items()]
         state.audit.add_files(*names, None, self.context.desired.revision, acts, now)
-        state.ledger.record(*names, [(path, stat, "", 0) for path, stat, _, _ in ours], now, Origin.ADOPTED)
+        rows = [(path, stat, "", 0) for path, stat in ours.items()]
+        state.ledger.record(*names, rows, now, Origin.ADOPTED)
         prefixes = destination_prefixes(spec)
-        inside = all(any(is_below(path, prefix) for prefix in prefixes) for path, *_ in ours)
-        delivery.memory.pending |= hints_for(spec, [path for path, *_ in ours]) if inside else WHOLE
+        inside = all(any(is_below(path, prefix) for prefix in prefixes) for path in ours)
+        delivery.memory.pending |= hints_for(spec, list(ours)) if inside else WHOLE
         log.info("found delivered", mapping=names[0], destination=names[1], files=len(ours))
 
 
-def _is(uncertain: Uncertain, far: FarFile, rules: Rules) -> bool:
-    return far.kind is FileKind.FILE and not difference(Known(uncertain.path, uncertain.stat), far, rules)
+def _is(path: str, stat: FileStat, far: FarFile, rules: Rules) -> bool:
+    return far.kind is FileKind.FILE and not difference(Known(path, stat), far, rules)

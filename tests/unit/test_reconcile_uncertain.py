@@ -83,6 +83,18 @@ def test_a_file_that_was_published_unheard_and_renamed_has_one_name_in_the_end(b
     assert set(b.at_destination) == {"/stays", "/other"}
 
 
+def test_a_file_that_was_edited_before_it_was_read_and_renamed_has_one_name_in_the_end(b: Bench) -> None:
+    """What is there has the version of the other name, not the one that was planned."""
+    path = publish_unheard(b)
+    path.write_bytes(bytes(2000))
+    os.utime(path, ns=(0, MTIME + 7_000_000))
+    path.rename(path.with_name("other"))
+    replace_there(b, "/a", 2000, MTIME + 7_000_000)
+    go_on(b)
+    assert set(b.at_destination) == {"/stays", "/other"}
+    assert left(b) == 0
+
+
 def test_it_is_remembered_over_a_crash_of_the_agent(b: Bench) -> None:
     publish_unheard(b).unlink()
     b.crash()
