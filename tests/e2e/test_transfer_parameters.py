@@ -246,7 +246,7 @@ def test_defaults_of_a_destination_are_those_of_its_new_transfers(w: World) -> N
     [
         ({"priority": -1}, "4294967295"),
         ({"priority": 2**32}, "4294967295"),
-        ({"transferFlags": 128}, "TRANSFER_FLAG"),
+        ({"transferFlags": 256}, "TRANSFER_FLAG"),
         ({"overwriteMode": 6}, "OVERWRITE"),
         ({"minCipher": 4}, "MIN_CIPHER"),
         ({"checkpointFrequencySeconds": -1}, "checkpointFrequencySeconds must be"),
