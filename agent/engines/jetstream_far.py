@@ -19,6 +19,9 @@ from agent.model.observed import FarFile, FileResult
 
 T = TypeVar("T")
 
+LISTED_AT_ONCE = 4_000
+"""Entries of one page: what compares a page holds up its mapping for as long, and with it a changed file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -78,7 +81,9 @@ class FarVerbs:
         lanesync = self._extension("listPaths", "this server cannot tell what is at the destination")
         shown = convert.credentials(credentials)
         return self._start(
-            lambda: lanesync.listPathsAsync(destination_id, directory, after, checksum, **shown)
+            lambda: lanesync.listPathsAsync(
+                destination_id, directory, after, checksum, limit=LISTED_AT_ONCE, **shown
+            )
         )
 
     def inventory(self, inventory_id: str) -> InventoryState:
