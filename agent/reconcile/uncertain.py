@@ -156,8 +156,8 @@ class Searches:
     ) -> dict[str, FileStat]:
         """What is there as we carried it, and in which version."""
         rules = Rules(FINEST_NS, times=True, executable=spec.preserve_executable)
-        now = self.context.state.ledger.with_inodes(*names, {u.stat.inode for u in batch if u.path in there})
-        later = {row.stat.inode: row.stat for row in now}
+        inodes = {u.stat.inode for u in batch if u.path in there} - {0}  # rows that are not found by inode
+        later = {row.stat.inode: row.stat for row in self.context.state.ledger.with_inodes(*names, inodes)}
         ours: dict[str, FileStat] = {}
         for uncertain in batch:
             far = there.get(uncertain.path)

@@ -149,7 +149,7 @@ def destination_path(text: str) -> tuple[str, str]:
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if ".." in parts:
         return "/", "must not contain `..`"
-    if len(text) > 60 and any(len(os.fsencode(part)) > 255 for part in parts):
+    if len(text) * 4 > 255 and any(len(os.fsencode(part)) > 255 for part in parts):
         return "/", "a name in it is longer than 255 bytes, the most a file system takes"
     if RESERVED in parts:
         return "/", f"must not contain `{RESERVED}`: that directory holds what has not arrived whole yet"

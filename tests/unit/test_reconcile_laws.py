@@ -13,8 +13,9 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from unit.reconcile_trial import PLACES, Trial
+from hypothesis.stateful import initialize, invariant, precondition, rule
+from unit.reconcile_trial import Trial
+from unit.reconcile_troubles import Troubles
 
 from agent.model.observed import FileOutcome, FileResult
 from agent.model.spec import (
@@ -78,7 +79,7 @@ WINDOWS = st.sampled_from(
 EXCLUDES = st.sampled_from([(), ("*.tmp",), ("d/",), ("a",)])
 
 
-class Laws(RuleBasedStateMachine):
+class Laws(Troubles):
     @initialize()
     def begin(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="laws-", dir=FAST))
@@ -180,31 +181,9 @@ class Laws(RuleBasedStateMachine):
 
     # -- trouble
 
-    @rule(after=st.integers(1, 30), kind=st.sampled_from(["kill", "lost"]), done=st.booleans())
-    def a_call_goes_wrong(self, after: int, kind: str, done: bool) -> None:
-        self.t.engine.fault(after, kind, done=done)
-
-    @rule()
-    def the_agent_is_killed(self) -> None:
-        self.t.restart()
-
-    @rule(reachable=st.booleans())
-    def the_server_comes_or_goes(self, reachable: bool) -> None:
-        self.t.engine.reachable = reachable
-
-    @rule(place=PLACE)
-    def a_receiver_goes_or_comes(self, place: str) -> None:
-        self.t.engine.absent ^= {PLACES[place]}
-
     @rule(name=FILES)
     def a_file_cannot_be_sent_for_now(self, name: str) -> None:
         self.t.engine.failing ^= {"/" + name, "/p/" + name}
-
-    @rule(number=st.integers(0, 5))
-    def a_transfer_is_forgotten(self, number: int) -> None:
-        known = sorted(self.t.engine._transfers)
-        if known:
-            self.t.engine.lose(known[number % len(known)])
 
     # -- somebody at the destination
 

@@ -18,8 +18,9 @@ from pathlib import Path
 import xxhash
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 from unit.reconcile_trial import PLACES, Trial, TrialEngine
+from unit.reconcile_troubles import Troubles
 
 from agent.engines.memory_transfer import Directory, MemoryTransfer
 from agent.engines.port import InventoryState
@@ -112,7 +113,7 @@ class Releasing(Trial):
         self.agent.context.policy = policy
 
 
-class Laws(RuleBasedStateMachine):
+class Laws(Troubles):
     @initialize()
     def begin(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="release-", dir=FAST))
@@ -284,31 +285,9 @@ class Laws(RuleBasedStateMachine):
 
     # -- trouble
 
-    @rule(after=st.integers(1, 30), kind=st.sampled_from(["kill", "lost"]), done=st.booleans())
-    def a_call_goes_wrong(self, after: int, kind: str, done: bool) -> None:
-        self.t.engine.fault(after, kind, done=done)
-
-    @rule()
-    def the_agent_is_killed(self) -> None:
-        self.t.restart()
-
-    @rule(reachable=st.booleans())
-    def the_server_comes_or_goes(self, reachable: bool) -> None:
-        self.t.engine.reachable = reachable
-
-    @rule(place=PLACE)
-    def a_receiver_goes_or_comes(self, place: str) -> None:
-        self.t.engine.absent ^= {PLACES[place]}
-
     @rule(slow=st.booleans())
     def answers_take_long(self, slow: bool) -> None:
         self.t.engine.slow_listings = slow
-
-    @rule(number=st.integers(0, 5))
-    def a_transfer_is_forgotten(self, number: int) -> None:
-        known = sorted(self.t.engine._transfers)
-        if known:
-            self.t.engine.lose(known[number % len(known)])
 
     @rule(place=PLACE, number=st.integers(0, 4), gone=st.booleans())
     def a_destination_loses_or_damages_a_file(self, place: str, number: int, gone: bool) -> None:

@@ -116,7 +116,7 @@ class Width:
     def _use(self, count: int) -> None:
         """So many of the streams there are (under the lock). The others rest until the session ends."""
         session = self._session
-        event = "more streams" if count > self._least else "few streams again"
+        event = "more streams" if count >= session.used else "fewer streams"
         _log.info(event, destination=self._link.ident, streams=count)
         session.used = count
         session.piece = widening.piece(count)
