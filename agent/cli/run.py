@@ -172,6 +172,7 @@ class Runner:
         self._output = output
         self._live = live
         self._signal = 0
+        self._reload_asked = False
         self._notifier = Notifier()
         self._next_ping = self._next_save = 0.0
         self._saved: State | None = None
@@ -197,7 +198,8 @@ class Runner:
         self._signal = number
 
     def _reload(self, _number: int, _frame: FrameType | None) -> None:
-        self._agent.reload_soon()
+        """No lock is taken in a handler: it may have interrupted who holds it."""
+        self._reload_asked = True
 
     def _watch_plain(self) -> int:
         version = 0
@@ -234,6 +236,9 @@ class Runner:
 
     def _ended(self) -> int | None:
         """The exit code, once there is one."""
+        if self._reload_asked:
+            self._reload_asked = False
+            self._agent.reload_soon()
         if self._signal:
             # Ctrl-C is how a service in the foreground is ended; it interrupts one that has an end.
             return INTERRUPTED if self._once and self._signal == signal.SIGINT else DONE

@@ -224,7 +224,7 @@ class Agent:
         return not error
 
     def reload_soon(self) -> None:
-        """Look for new specs, from another thread; safe in a signal handler."""
+        """Look for new specs, from another thread."""
         self.sources.reload_soon()
         if self.git is not None:
             self.git.look_soon()

@@ -110,7 +110,6 @@ class GitSpecs:
         self._thread.start()
 
     def look_soon(self) -> None:
-        """Safe in a signal handler."""
         self._asked.set()
 
     def stop(self) -> None:

@@ -69,7 +69,7 @@ class Sources:
         self._thread.start()
 
     def reload_soon(self) -> None:
-        """Read the specs again, from another thread; safe in a signal handler."""
+        """Read the specs again, from another thread."""
         self._specs_changed.set()
 
     def _reload_on_change(self) -> None:

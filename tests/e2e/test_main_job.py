@@ -216,7 +216,8 @@ def test_sighup_and_file_changes_reload_specs_and_bad_ones_stall_alone(w: World)
     w.eventually_same()
     w.write(w.mapping(more="lane: Nowhere"), w.mapping("second", "/second", source=str(other)))
     assert w.agent is not None
-    w.agent.send_signal(signal.SIGHUP)
+    for _ in range(500):
+        w.agent.send_signal(signal.SIGHUP)
     eventually(lambda: w.status()["state"] == "blocked", what="blocked by the invalid spec")
     (other / "x.txt").write_text("x")
     (w.source / "y.txt").write_text("y")

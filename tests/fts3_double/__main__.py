@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import ssl
-import threading
 from pathlib import Path
 
 from .admin import Admin
@@ -20,6 +19,8 @@ from .identity import Identities
 from .pki import HOST_DN, Authority
 from .routes import Dispatcher
 from .settings import add_options, from_options
+
+ENDS = (signal.SIGTERM, signal.SIGINT)
 
 
 def tls_context(pki: Path, *, require_certificate: bool = False) -> ssl.SSLContext:
@@ -39,11 +40,16 @@ def report(ready_fd: int, **ports: int) -> None:
         pipe.write(json.dumps(ports) + "\n")
 
 
+def hold_back_the_end() -> None:
+    """Before the first thread: a signal that comes early waits for `wait_for_end`.
+
+    A handler that sets an Event would hang when it interrupts the wait for that Event, which holds its lock.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
+
+
 def wait_for_end() -> None:
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    ended.wait()
+    signal.sigwait(ENDS)
 
 
 def main() -> None:
@@ -55,6 +61,7 @@ def main() -> None:
     parser.add_argument("--ready-fd", type=int, default=1)
     add_options(parser)
     options = parser.parse_args()
+    hold_back_the_end()
     options.folder.mkdir(parents=True, exist_ok=True)
     database, faults, settings = Database(options.folder / "fts3.db"), Faults(), from_options(options)
     identities = Identities(options.pki / "identities.json", database, HOST_DN)

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from .__main__ import report, tls_context, wait_for_end
+from .__main__ import hold_back_the_end, report, tls_context, wait_for_end
 from .copying import digest
 from .faults import Faults
 from .front import Answer, Front, Request, json_answer
@@ -210,6 +210,7 @@ def main() -> None:
     parser.add_argument("--token", default="", help="only this bearer token is let in")
     parser.add_argument("--require-certificate", action="store_true")
     options = parser.parse_args()
+    hold_back_the_end()
     options.root.mkdir(parents=True, exist_ok=True)
     faults = Faults()
     tree = Tree(options.root, faults, token=options.token, certificate=options.require_certificate)
