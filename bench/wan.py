@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.link import Shape
 from bench.measure import RATE, Result, order, say
-from bench.wan_peers import CONTENDERS, LANESYNC, RSYNC, hosts, missing, only_cubic, usable
+from bench.wan_peers import CONTENDERS, LANESYNC, SMALL_FILES, Contender, hosts, missing, only_cubic, usable
 from bench.workload import Scale
 
 NAME = "wan"
@@ -44,7 +44,11 @@ class Course:
     work: Path
     source: Path
     seconds: float
-    cubic: bool
+    kind: str
+
+    @property
+    def cubic(self) -> bool:
+        return self.kind == CUBIC
 
     def measure(self, name: str) -> float:
         """Mbit/s of one contender, on a line of its own of the same seed."""
@@ -54,11 +58,10 @@ class Course:
                 world = stack.enter_context(
                     hosts(self.shape, work, self.source, self.seconds, cubic=self.cubic)
                 )
-                rate = CONTENDERS[name](world, stack)()
+                rate = _movers(self.kind)[name](world, stack)()
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        control = CUBIC if self.cubic else BBR
-        say(f"  {NAME}: {control}, {lost(self.shape.loss)}: {name} {rate:.1f} Mbit/s")
+        say(f"  {NAME}: {self.kind}, {lost(self.shape.loss)}: {name} {rate:.1f} Mbit/s")
         return rate
 
 
@@ -66,26 +69,30 @@ def run(work: Path, scale: Scale, kind: str) -> list[Result]:
     """One large file with BBR or with cubic alone, or small files with BBR, each with every loss."""
     if reason := missing():
         raise RuntimeError(f"a long line cannot be made here: {reason}")
-    names = [name for name in CONTENDERS if usable(name)]
+    movers = _movers(kind)
+    names = [name for name in movers if usable(name)]
     source = _small(work / "small", scale.wan_files) if kind == SMALL else _large(work, scale.wan_bytes)
     found = []
     with only_cubic() if kind == CUBIC else nullcontext():
         for loss in scale.wan_losses:
-            course = Course(Shape(loss=loss), work, source, scale.wan_seconds, kind == CUBIC)
+            course = Course(Shape(loss=loss), work, source, scale.wan_seconds, kind)
             if kind == SMALL:
-                movers = [name for name in names if name in (LANESYNC, RSYNC)]
-                found.append(_small_files(course, movers, scale))
+                found.append(_small_files(course, names, scale))
             else:
                 found.append(_large_file(course, names))
-    found[0].missing = [name for name in CONTENDERS if name not in names]
-    found[0].notes += NOTES if kind == CUBIC else NOTES[:-1]
+    found[0].missing = [name for name in movers if name not in names]
+    found[0].notes += NOTES[kind]
     return found
+
+
+def _movers(kind: str) -> Mapping[str, Contender]:
+    return SMALL_FILES if kind == SMALL else CONTENDERS
 
 
 def _large_file(course: Course, names: Sequence[str]) -> Result:
     """Once each, one after the other; those whom a loss leaves with next to nothing at the same time, each on
     a line of its own."""
-    loss, kind = course.shape.loss, CUBIC if course.cubic else BBR
+    loss, kind = course.shape.loss, course.kind
     size = course.source.stat().st_size / (1 << 30)
     control = "cubic alone" if course.cubic else "BBR"
     title = f"One file of {size:.2g} GiB, {BEFORE}, {control}, {lost(loss)}"
@@ -108,14 +115,25 @@ def _small_files(course: Course, names: Sequence[str], scale: Scale) -> Result:
     return result
 
 
-NOTES = (
+_FAIR = (
     "Mbit/s of content, from the order to the last sync and record; iperf3 has no content. LaneSync "
     "encrypts, checks and keeps accounts; its session stood before, the others open theirs within the time.",
     "Everyone has the same congestion control, the default of both hosts; with cubic alone nobody may "
     "choose another. Loss is random, both ways; the queue before the line holds one bandwidth-delay product.",
-    "Where cubic loses, the peers were measured at the same time, each on a line of its own: together they "
-    "leave the machine idle.",
 )
+NOTES = {
+    BBR: _FAIR,
+    CUBIC: (
+        *_FAIR,
+        "Where cubic loses, the peers were measured at the same time, each on a line of its own: together "
+        "they leave the machine idle.",
+    ),
+    SMALL: (
+        *_FAIR,
+        "So few bytes are through before a connection has found out how fast the line is: iperf3 with as "
+        "many bytes shows what that leaves.",
+    ),
+}
 
 
 def _large(work: Path, size: int) -> Path:

@@ -12,12 +12,16 @@ from pathlib import Path
 
 from bench import link, peers, processes
 from bench.link import FAR, NEAR, Line, Shape
-from bench.ours import distant_pair
+from bench.ours import Pair, distant_pair
 
 RSYNC_PORT, HTTP_PORT = 9002, 9003
 STREAMS = 16  # the most that aria2 opens to one server
 LANESYNC, IPERF, IPERF_8, RSYNC = "LaneSync", "iperf3", "iperf3, 8 streams", "rsync daemon"
 ARIA2 = f"aria2 from HTTP, {STREAMS} streams"
+COPIES = 40  # for the line to be at work for some 30 s
+LANESYNC_WARM = f"{LANESYNC}, right after another"
+LANESYNC_LONG = f"{LANESYNC}, {COPIES} of them together"
+IPERF_SAME = "iperf3, as many bytes"
 SHORT_SECONDS = 1.0  # for a program to listen where nobody can ask from here
 
 
@@ -86,29 +90,50 @@ Contender = Callable[[World, ExitStack], Callable[[], float]]
 """Sets up in the world; what it returns does the work once and says how fast, in Mbit/s."""
 
 
-def lanesync(world: World, stack: ExitStack) -> Callable[[], float]:
-    """Encrypted and with an account, as between any two hosts; the session stands."""
-    stack.enter_context(link.entered(world.line.near))
-    received = world.work / "received"
-    pair = stack.enter_context(distant_pair(world.work / "ours", received, world.line, world.weak))
+def lanesync(copies: int = 1, warm: bool = False) -> Contender:
+    """Encrypted and with an account, as between any two hosts; the session stands. `copies`: each to a folder
+    of its own, all ordered at once. `warm`: the line has just carried one."""
 
-    def run() -> float:
-        begun = time.monotonic()
-        manifest = pair.api.send.createManifest(mappings={"/it": str(world.source)})["manifestId"]
-        pair.api.send.waitForManifest(manifest)
-        order = pair.api.send.createTransfer(
-            pair.destination, manifest, minCipher=pair.cipher, **pair.account
-        )["transferId"]
-        while (found := pair.api.send.getTransfer(order))["status"] not in ENDED:
-            if time.monotonic() > begun + world.seconds:
-                return _occupied(received) * 8e-6 / (time.monotonic() - begun)
+    def contender(world: World, stack: ExitStack) -> Callable[[], float]:
+        stack.enter_context(link.entered(world.line.near))
+        received = world.work / "received"
+        pair = stack.enter_context(distant_pair(world.work / "ours", received, world.line, world.weak))
+        if warm:
+            _delivered(pair, world, ["before"])
+
+        def run() -> float:
+            begun = time.monotonic()
+            names = [f"it{number}" for number in range(copies)]
+            done = _delivered(pair, world, names)
+            taken = time.monotonic() - begun
+            if not done:
+                return sum(_occupied(received / name) for name in names) * 8e-6 / taken
+            if any(_size(received / name) != world.size for name in names):
+                raise RuntimeError(f"{received} does not hold what was sent")
+            return copies * world.size * 8e-6 / taken
+
+        return run
+
+    return contender
+
+
+def _delivered(pair: Pair, world: World, names: Sequence[str]) -> bool:
+    """Order the source to each of the folders; whether all are there within the time."""
+    send, end = pair.api.send, time.monotonic() + world.seconds
+    orders = []
+    for name in names:
+        manifest = send.createManifest(mappings={f"/{name}": str(world.source)})["manifestId"]
+        send.waitForManifest(manifest)
+        order = send.createTransfer(pair.destination, manifest, minCipher=pair.cipher, **pair.account)
+        orders.append(order["transferId"])
+    for order in orders:
+        while (found := send.getTransfer(order))["status"] not in ENDED:
+            if time.monotonic() > end:
+                return False
             time.sleep(0.01)
-        taken = time.monotonic() - begun
-        if found["status"] != "complete" or _size(received / "it") != world.size:
+        if found["status"] != "complete":
             raise RuntimeError(f"the transfer ended as {found['status']}: {found.get('errorMessage')}")
-        return world.size * 8e-6 / taken
-
-    return run
+    return True
 
 
 ENDED = ("complete", "error", "failed", "canceled")
@@ -143,14 +168,15 @@ def aria2(world: World, stack: ExitStack) -> Callable[[], float]:
     return lambda: world.timed(world.far(command), folder)
 
 
-def iperf(streams: int) -> Contender:
-    """What the line gives to a program that only sends: no file, no checksum."""
+def iperf(streams: int, *, same: bool = False) -> Contender:
+    """What the line gives to a program that only sends: no file, no checksum. `same`: the size of the source,
+    else for as long as there is time."""
 
     def contender(world: World, stack: ExitStack) -> Callable[[], float]:
         stack.enter_context(processes.running(world.far(["iperf3", "-s"]), world.log))
         time.sleep(SHORT_SECONDS)
         command = ["iperf3", "-c", FAR, "-P", str(streams), "-J"]
-        command += ["-t", f"{max(1.0, world.seconds - 2):.0f}"]
+        command += ["-n", str(world.size)] if same else ["-t", f"{max(1.0, world.seconds - 2):.0f}"]
 
         def run() -> float:
             done = subprocess.run(world.near(command), capture_output=True, text=True, check=True)
@@ -162,13 +188,23 @@ def iperf(streams: int) -> Contender:
 
 
 CONTENDERS: dict[str, Contender] = {
-    LANESYNC: lanesync,
+    LANESYNC: lanesync(),
     IPERF: iperf(1),
     IPERF_8: iperf(8),
     RSYNC: rsync,
     ARIA2: aria2,
 }
-_PROGRAMS = {IPERF: ("iperf3",), IPERF_8: ("iperf3",), RSYNC: ("rsync",), ARIA2: ("aria2c", "rclone")}
+SMALL_FILES: dict[str, Contender] = {
+    LANESYNC: lanesync(),
+    LANESYNC_WARM: lanesync(warm=True),
+    LANESYNC_LONG: lanesync(COPIES),
+    RSYNC: rsync,
+    IPERF_SAME: iperf(1, same=True),
+}
+_PROGRAMS = dict.fromkeys((IPERF, IPERF_8, IPERF_SAME), ("iperf3",)) | {
+    RSYNC: ("rsync",),
+    ARIA2: ("aria2c", "rclone"),
+}
 
 
 def missing() -> str:
