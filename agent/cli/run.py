@@ -20,6 +20,7 @@ from agent.cli import logs
 from agent.cli.gitoptions import spec_source
 from agent.cli.options import Duration, HostPort, kept_history, output, policy, select, state_dir
 from agent.cli.problems import BLOCKED, DONE, INTERRUPTED, PENDING
+from agent.cli.signals import Wakeup
 from agent.cli.text import answer, delivered_lines
 from agent.model.outcome import LaneSyncError, PermanentError
 from agent.model.spec import SecretRef, SecretSource
@@ -183,7 +184,7 @@ class Runner:
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._reload)
         self._notifier.send("READY=1", f"STATUS={self._agent.overall().message}")
         try:
-            code = self._watch_live() if self._live else self._watch_plain()
+            code = self._watch()
         finally:
             self._notifier.send("STOPPING=1")
             if self._once and not self._signal:
@@ -201,7 +202,18 @@ class Runner:
         """No lock is taken in a handler: it may have interrupted who holds it."""
         self._reload_asked = True
 
-    def _watch_plain(self) -> int:
+    def _watch(self) -> int:
+        if self._live:
+            return self._watch_live()
+        if self._once:
+            return self._watch_for_end()
+        with Wakeup() as wakeup:
+            while (code := self._ended()) is None:
+                self._ping()
+                wakeup.wait(self._next_ping - time.monotonic())
+        return code
+
+    def _watch_for_end(self) -> int:
         version = 0
         while True:
             begun = time.monotonic()

@@ -129,6 +129,7 @@ class Board:
         self._order: list[Key] | None = None  # of the keys, sorted; None = to be sorted again
         self._changed = changed
         self._version = 0
+        self._complete: DesiredState | None = None  # something is said of each of its objects
 
     def write(self, status: ObjectStatus) -> tuple[ObjectStatus | None, ObjectStatus]:
         """Replace an object's status; conditions keep their `since` where they did not change.
@@ -175,7 +176,7 @@ class Board:
         with self._lock:
             self._statuses.pop(key, None)
             self._notable.pop(key, None)
-            self._order = None
+            self._order = self._complete = None
             self._version += 1
             self._lock.notify_all()
 
@@ -200,10 +201,11 @@ class Board:
         """The first object, of these or others, that nothing is said of yet."""
         with self._lock:
             known = self._statuses
-            for kind in Kind:
+            for kind in Kind if self._complete is not desired else ():
                 lacking = [name for name in desired.of_kind(kind) if (kind, name) not in known]
                 if lacking:
                     return Key(kind, min(lacking))
+            self._complete = desired
             return next((key for key in others if key not in known), None)
 
     def wait_change(self, version: int, timeout: float) -> int:

@@ -31,6 +31,7 @@ class AppliedSpecs:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._digests: dict[Key, str] | None = None  # as committed; None = to be read again
+        self._others: tuple[Container[Key], list[Key]] | None = None  # the last answer, while it holds
 
     def put(self, spec: Spec, revision: str, now: float) -> None:
         key = Key(kind_of(spec), spec.name)
@@ -74,9 +75,14 @@ class AppliedSpecs:
             return self._all().get(key)
 
     def other_than(self, wanted: Container[Key]) -> list[Key]:
-        """Keys that are not among these. Asked whenever somebody asks how things are, so it reads no rows."""
+        """Keys that are not among these, which must not change afterwards. Asked whenever somebody asks how
+        things are, so it reads no rows, and of thousands of keys none twice."""
         with self._db.lock:
-            return sorted(key for key in self._all() if key not in wanted)
+            if self._others is not None and self._others[0] is wanted and not self._db.in_transaction:
+                return list(self._others[1])
+            found = sorted(key for key in self._all() if key not in wanted)
+            self._others = None if self._db.in_transaction else (wanted, found)
+            return list(found)
 
     def remove(self, key: Key) -> None:
         """Its `onRemove` has been carried out."""
@@ -94,6 +100,7 @@ class AppliedSpecs:
 
     def _note(self, key: Key, value: str | None) -> None:
         with self._db.lock:
+            self._others = None
             if self._digests is None or self._db.in_transaction:
                 self._digests = None
             elif value is not None:

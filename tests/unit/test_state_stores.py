@@ -209,6 +209,24 @@ def test_the_digest_of_what_was_applied_is_that_of_its_row(state: Opened) -> Non
     assert state.specs.digest(key) is None
 
 
+def test_what_nobody_wants_any_more_is_told_again_after_each_change(state: Opened) -> None:
+    """Also inside a transaction, and after one that was taken back."""
+    gone, key = Key(Kind.DESTINATION, "gone"), Key(Kind.DESTINATION, "d")
+    wanted, less = frozenset({key}), frozenset[Key]()
+    state.specs.put(model.DestinationSpec("d", "a"), "r1", 1.0)
+    assert state.specs.other_than(wanted) == []
+    with pytest.raises(ZeroDivisionError), state.transaction():
+        state.specs.put(model.DestinationSpec("gone", "a"), "r1", 1.0)
+        assert state.specs.other_than(wanted) == [gone]
+        raise ZeroDivisionError
+    assert state.specs.other_than(wanted) == []
+    assert state.specs.other_than(less) == [key]
+    state.specs.put(model.DestinationSpec("gone", "a"), "r1", 1.0)
+    assert state.specs.other_than(wanted) == [gone]
+    state.specs.remove(gone)
+    assert state.specs.other_than(wanted) == []
+
+
 def test_a_spec_of_another_version_is_read(state: Opened) -> None:
     """Missing fields take their defaults, unknown ones are left out."""
     spec = from_json(Kind.DESTINATION, '{"name": "a", "address": "b", "later": {"x": 1}}')

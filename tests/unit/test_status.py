@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -155,6 +157,11 @@ def test_what_nothing_is_said_of_yet_is_missing() -> None:
     for name in "bc":
         board.write(status(Kind.MAPPING, name, READY))
     assert board.first_missing(desired) is None
+    more = replace(desired, mappings={**desired.mappings, "0": MappingSpec("0", (), ())})
+    assert board.first_missing(more) == Key(Kind.MAPPING, "0")
+    assert board.first_missing(desired, [Key(Kind.SHARE, "s")]) == Key(Kind.SHARE, "s")
+    board.remove(Key(Kind.MAPPING, "b"))
+    assert board.first_missing(desired) == Key(Kind.MAPPING, "b")
 
 
 def test_text_fits_its_width_and_tells_trouble_to_the_end() -> None:
