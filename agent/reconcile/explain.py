@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pathspec import GitIgnoreSpec
-
 from agent.model.change import FileStat
 from agent.model.outcome import LaneSyncError
 from agent.model.paths import destination_prefixes, is_below, join
+from agent.model.patterns import compiled
 from agent.model.spec import DesiredState, Key, Kind, MappingSpec, PathMapping, Ready, Release, Symlinks
 from agent.model.units import format_duration
 from agent.planning.changes import difference
@@ -133,7 +132,7 @@ def _pattern(filter_: Filter, name: str) -> str:
     """Which pattern excludes a name: the last that matches decides."""
     patterns = (*DEFAULT_EXCLUDE, *filter_.exclude)
     for number in range(len(patterns), 0, -1):
-        if GitIgnoreSpec.from_lines([patterns[number - 1]]).match_file(name):
+        if compiled((patterns[number - 1],)).match_file(name):
             own = number <= len(DEFAULT_EXCLUDE)
             return f"`{patterns[number - 1]}`" + (" (always excluded)" if own else " in `exclude`")
     return ""

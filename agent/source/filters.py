@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 from pathspec import GitIgnoreSpec
 
+from agent.model.patterns import compiled, pattern_problem
 from agent.model.spec import TRASH
 
 DEFAULT_EXCLUDE = (".lanesync/", f"{TRASH}/")
 
 _MAX_PATTERNS = 1000
-_MAX_LENGTH = 1000
 
 
 class KeepOut(NamedTuple):
@@ -62,8 +61,8 @@ class Filter:
         self.include = tuple(include)
         self.exclude = tuple(exclude)
         self.keep_out = keep_out
-        self._include = _compiled("include", self.include) if self.include else None
-        self._exclude = _compiled("exclude", (*DEFAULT_EXCLUDE, *self.exclude))
+        self._include = _checked("include", self.include) if self.include else None
+        self._exclude = _checked("exclude", (*DEFAULT_EXCLUDE, *self.exclude))
         # A negated pattern may bring back something inside an excluded directory.
         self._may_prune = not any(pattern.include is False for pattern in self._exclude.patterns)
         self.only_defaults = not self.include and not self.exclude
@@ -105,30 +104,13 @@ class Filter:
         return f"Filter(include={list(self.include)}, exclude={list(self.exclude)})"
 
 
-@lru_cache(maxsize=512)
-def _compiled(what: str, patterns: tuple[str, ...]) -> GitIgnoreSpec:
-    """Thousands of sources share a few lists of patterns."""
+def _checked(what: str, patterns: tuple[str, ...]) -> GitIgnoreSpec:
     if len(patterns) > _MAX_PATTERNS:
         raise ValueError(f"{what}: {len(patterns)} patterns are too many; at most {_MAX_PATTERNS}")
     for pattern in patterns:
-        _check(what, pattern)
-    return GitIgnoreSpec.from_lines(patterns)
-
-
-def _check(what: str, pattern: str) -> None:
-    if len(pattern) > _MAX_LENGTH:
-        raise ValueError(f"{what}: a pattern of {len(pattern)} characters is too long; at most {_MAX_LENGTH}")
-    if "\n" in pattern or "\0" in pattern:
-        raise ValueError(f"{what}: pattern {pattern!r} holds a line break or NUL; write one pattern an item")
-    try:
-        compiled = list(GitIgnoreSpec.from_lines([pattern]).patterns)
-    except Exception as error:  # the matcher lets errors of its regular expressions through
-        raise ValueError(f"{what}: pattern {pattern!r} is not a gitignore-style pattern: {error}") from error
-    if not any(found.include is not None for found in compiled):
-        hint = (
-            "write \\# for a leading number sign" if pattern.lstrip().startswith("#") else "see gitignore(5)"
-        )
-        raise ValueError(f"{what}: pattern {pattern!r} can match nothing; {hint}")
+        if problem := pattern_problem(pattern):
+            raise ValueError(f"{what}: pattern {pattern[:100]!r} {problem}")
+    return compiled(patterns)
 
 
 EVERYTHING = Filter()

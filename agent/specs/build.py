@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import posixpath
-from functools import lru_cache
 from typing import Any
 
-import pathspec
-
 from agent.lanes import validate_lanes
+from agent.model.patterns import pattern_problem
 from agent.model.spec import (
     TRASH,
     Credentials,
@@ -158,15 +156,6 @@ def destination_path(text: str) -> tuple[str, str]:
     return "/" + "/".join(parts), ""
 
 
-@lru_cache(maxsize=1024)
-def _is_pattern(text: str) -> bool:
-    try:
-        pathspec.GitIgnoreSpec.from_lines([text])
-    except ValueError:
-        return False
-    return True
-
-
 def _hooks(given: dict[str, Any]) -> Hooks:
     names = (given.get(event, {}).get("command") for event in ("onDelivered", "onStalled"))
     return Hooks(*names)
@@ -261,15 +250,8 @@ class _Mapping:
 
     def _patterns(self, where: Path, patterns: list[str]) -> tuple[str, ...]:
         for index, pattern in enumerate(patterns):
-            at_pattern: Path = (*where, index)
-            if not pattern.strip() or pattern.startswith("#"):
-                self._fail(
-                    at_pattern,
-                    "matches nothing: blank, or a comment; write \\# for a name that begins with #",
-                )
-                continue
-            if not _is_pattern(pattern):
-                self._fail(at_pattern, "is not a gitignore-style pattern")
+            if problem := pattern_problem(pattern):
+                self._fail((*where, index), problem)
         return tuple(patterns)
 
     def _deletions(self, given: dict[str, Any]) -> Deletions:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pathspec import GitIgnoreSpec
-
+from agent.model.patterns import pattern_problem
 from agent.model.spec import Overwrite, Publish, Release
 from agent.specs.build_server import Report
 
@@ -21,11 +20,8 @@ def build_publish(spec: dict[str, Any], fail: Report) -> tuple[Publish, str | No
         fail(("spec", "overwrite"), IN_PLACE)
     if marker is not None and publish is not Publish.SET:
         fail(("spec", "marker"), "belongs to `publish: set`, which is missing")
-    if marker is not None:
-        try:
-            GitIgnoreSpec.from_lines([marker])
-        except Exception:  # noqa: BLE001 - the matcher lets errors of its regular expressions through
-            fail(("spec", "marker"), "is not a gitignore-style pattern")
+    if marker is not None and (problem := pattern_problem(marker)):
+        fail(("spec", "marker"), problem)
     return publish, marker
 
 

@@ -395,7 +395,7 @@ def test_bad_destination_paths_are_refused(tmp_path: Path, path: str) -> None:
     )
 
 
-@pytest.mark.parametrize("pattern", ["'#x'", "' '", "''"])
+@pytest.mark.parametrize("pattern", ["'#x'", "' '", "''", "'../../etc/*'", "'['", "x" * 1001])
 def test_patterns_that_match_nothing_are_refused(tmp_path: Path, pattern: str) -> None:
     """A filter that would silently do nothing is an error."""
     spec = f"{{destination: archive, paths: {{/a: {{source: /x, exclude: [{pattern}]}}}}}}"
