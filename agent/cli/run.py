@@ -44,8 +44,9 @@ PAUSE = 0.05
 PACE = 10.0
 """And never for longer than a tenth of the time: of ten thousand objects it takes a while."""
 SAVE_SECONDS = 60.0
-SAVE_PACE = 1000.0
-"""What `status` says after a kill is kept so seldom that it takes a thousandth of the time at most."""
+SAVE_PACE, CHANGE_PACE = 1000.0, 100.0
+"""What `status` says after a kill is kept so seldom that it takes a thousandth of the time at most; a
+hundredth while the answer to "in sync?" keeps changing."""
 NAME_HELP = "Name by which browsers reach the HTTP face, beside this machine's own; may be given again."
 HOOK_HELP = "Secret that a repository's host signs its push hook with (POST /api/v1/reconcile)."
 LEVEL_HELP = "While it runs SIGUSR1 changes it to debug, SIGUSR2 back."
@@ -161,6 +162,22 @@ def _serve(
     return face
 
 
+class Saves:
+    """When the status is saved; times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._state: State | None = None
+        self._soonest = self._latest = 0.0
+
+    def due(self, state: State, now: float) -> bool:
+        return now >= self._latest or (state is not self._state and now >= self._soonest)
+
+    def saved(self, state: State, begun: float, ended: float) -> None:
+        self._state = state
+        self._soonest = ended + CHANGE_PACE * (ended - begun)
+        self._latest = ended + max(SAVE_SECONDS, SAVE_PACE * (ended - begun))
+
+
 class Runner:
     """The main thread: signals, the service manager, the live view, and when to end."""
 
@@ -175,8 +192,8 @@ class Runner:
         self._signal = 0
         self._reload_asked = False
         self._notifier = Notifier()
-        self._next_ping = self._next_save = 0.0
-        self._saved: State | None = None
+        self._next_ping = 0.0
+        self._saves = Saves()
 
     def run(self) -> int:
         handled = (signal.SIGTERM, signal.SIGINT)
@@ -277,10 +294,10 @@ class Runner:
             return
         found = self._agent.overall()
         self._notifier.send("WATCHDOG=1", f"STATUS={found.message}")
-        if found.state is not self._saved or now >= self._next_save:
-            self._saved = found.state
+        begun = time.monotonic()
+        if self._saves.due(found.state, begun):
             self._save()
-            self._next_save = now + max(SAVE_SECONDS, SAVE_PACE * (time.monotonic() - now))
+            self._saves.saved(found.state, begun, time.monotonic())
 
     def _save(self) -> None:
         """What `status` says should this process be killed."""

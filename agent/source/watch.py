@@ -227,7 +227,7 @@ class Watcher:
             everybody = now >= self._next_round
             with self._changed:
                 asked = [root for root in self._restless if self._roots.get(root.path) is root]
-                everyone = list(self._roots.values())
+                everyone = list(self._roots.values()) if everybody or mounted or died else []
                 self._restless.clear()
             near = {root for root in everyone if root.is_near(mounted)} if mounted else set()
             unwell = self._unwell(everyone, now) if everybody else asked
