@@ -90,9 +90,12 @@ class Detail:
 
 
 def read(options: Options, checkout: Checkout | None = None) -> None:
-    """Refuse what is invalid, and what the policy does not allow."""
+    """Refuse what is invalid, and what the policy does not allow; warn of what has no effect."""
     policy = load_policy(options.policy, options.paths) if options.policy else None
-    refuse_invalid(load(list(options.paths), policy, options.select, checkout))
+    loaded = load(list(options.paths), policy, options.select, checkout)
+    refuse_invalid(loaded)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
 
 
 def refuse_invalid(loaded: Loaded) -> None:

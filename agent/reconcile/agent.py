@@ -195,6 +195,8 @@ class Agent:
                 log.info("specs read", revision=loaded.revision, errors=len(loaded.errors) + loaded.omitted)
                 for error in loaded.errors[:20]:
                     log.warning("invalid spec", error=str(error))
+                for warning in loaded.warnings[:20]:
+                    log.warning("spec warning", warning=str(warning))
             self._loaded = loaded
             approved = loaded.revision in self._state.approvals.approved(REVISION_KEY)
             self._held = "" if approved else held(before, after)

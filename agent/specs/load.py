@@ -18,11 +18,13 @@ from agent.model.spec import (
     ServerSpec,
     Spec,
 )
-from agent.specs.build import build, destination_path
-from agent.specs.check import check, is_name, without_errors
+from agent.specs.build import build
+from agent.specs.check import check, without_errors
+from agent.specs.declared import key_of, labels_of, place_of
 from agent.specs.errors import Collector, SpecError
 from agent.specs.files import SpecFile, read_files
 from agent.specs.git.checkout import Checkout
+from agent.specs.idle import idle
 from agent.specs.permitted import refusals
 from agent.specs.places import Path, at, path_text
 from agent.specs.policy import Policy
@@ -159,6 +161,7 @@ class _Loader:
         self._check_together(objects)
         broken = {key for key in self._invalid if isinstance(key, Key)}
         candidates = {key: spec for key, spec in objects.items() if key not in broken}
+        self._warn_of_idle(objects)
         self._warn_of_sources(paths, objects)
         revision = self._revision(objects)
         errors, omitted = self._errors.shown()
@@ -176,7 +179,7 @@ class _Loader:
             complete=self._complete,
             revision=revision,
             candidates=candidates,
-            labels={key: _labels(docs[0].root) or {} for key, docs in self._declared.items()},
+            labels={key: labels_of(docs[0].root) or {} for key, docs in self._declared.items()},
         )
 
     # -- one file --
@@ -203,7 +206,7 @@ class _Loader:
             pending.append(SpecError(file.name, line, column, "", message))
 
         for root, whole in documents(file.data, on_yaml_error):
-            key = _key_of(root)
+            key = key_of(root)
             for error in pending:
                 self._report(key, error)
             pending.clear()
@@ -232,7 +235,7 @@ class _Loader:
             directory = os.path.dirname(os.path.abspath(file)) if self._checkout is None else ""
             spec = build(Kind(kind), data, directory, lambda p, m: report(at(root, p), None, p, m), warn)
             for path, message in refusals(spec, self._policy, from_git=self._checkout is not None):
-                written, node = _place(root, path)
+                written, node = place_of(root, path)
                 report(node, None, written, message)
         valid = whole and not paths
         self._hash.append(canonical_text(root.data))
@@ -250,7 +253,11 @@ class _Loader:
         documents = [d for found in self._declared.values() for d in found if d.key is not None]
         mine = chosen(
             self._select,
-            (Candidate(d.key, _labels(d.root), d.spec or d.remnant) for d in documents if d.key is not None),
+            (
+                Candidate(d.key, labels_of(d.root), d.spec or d.remnant)
+                for d in documents
+                if d.key is not None
+            ),
         )
         self._left_out = frozenset(self._declared.keys() - mine)
         for key in self._left_out:
@@ -290,8 +297,16 @@ class _Loader:
             for problem in references(index, key, document.remnant)
         ]
         for (key, path, message), document in found:
-            written, node = _place(document.root, path)
+            written, node = place_of(document.root, path)
             self._report(key, SpecError(document.file, node.line, node.column, path_text(written), message))
+
+    def _warn_of_idle(self, objects: Objects) -> None:
+        """What is written and has no effect."""
+        for key in objects:
+            document = self._declared[key][0]
+            for path, message in idle(key.kind, document.root.data):
+                node = at(document.root, path)
+                self._warnings.add(SpecError(document.file, node.line, node.column, path_text(path), message))
 
     def _warn_of_sources(self, paths: Sequence[str], objects: Objects) -> None:
         """A source among the specs: its YAML files would be read as specs."""
@@ -303,7 +318,7 @@ class _Loader:
                         continue
                     if not any(part.startswith(".") for part in entry.source[len(root) :].split("/")):
                         document = self._declared[key][0]
-                        path, node = _place(document.root, ("spec", "paths", entry.destination))
+                        path, node = place_of(document.root, ("spec", "paths", entry.destination))
                         message = "this source lies among the specs: each *.yaml in it is read as a spec"
                         self._warnings.add(
                             SpecError(document.file, node.line, node.column, path_text(path), message)
@@ -330,42 +345,6 @@ def _blocked(
         if not new:
             return found
         broken |= {key for key, _ in new}
-
-
-def _labels(root: Node) -> dict[str, str] | None:
-    """None when they cannot be read."""
-    found = root.data["metadata"].get("labels", {})
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        return None
-    return found
-
-
-_KINDS = frozenset(Kind)
-
-
-def _key_of(root: Node) -> Key | None:
-    """Which object a document is about; None when that cannot be told: the name may be a slip."""
-    data = root.data
-    if not isinstance(data, dict) or not isinstance(data.get("metadata"), dict):
-        return None
-    kind, name = data.get("kind"), data["metadata"].get("name")
-    if isinstance(kind, str) and kind in _KINDS and isinstance(name, str) and is_name(name):
-        return Key(Kind(kind), name)
-    return None
-
-
-def _place(root: Node, path: Path) -> tuple[Path, Node]:
-    """Where a problem between objects stands in the document, which may write it in another form."""
-    spec = at(root, ("spec",)).data
-    if path[:2] == ("spec", "destinations") and "destinations" not in spec:
-        path = ("spec", "destination")
-    if path[:2] == ("spec", "paths"):
-        written = next((key for key in spec["paths"] if destination_path(key)[0] == path[-1]), path[-1])
-        path = ("spec", "paths", written)
-        parent = at(root, path[:-1])
-        line, column = parent.keys.get(str(written), (parent.line, parent.column))
-        return path, Node(None, line, column)
-    return path, at(root, path)
 
 
 def _resolve(revision: str, objects: Objects, prefer: frozenset[Key] = frozenset()) -> DesiredState:
