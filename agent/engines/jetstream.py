@@ -52,7 +52,6 @@ from agent.model.spec import Lane, TransferDefaults, default_lane
 __all__ = ["Credentials", "JetstreamEngine", "Login", "builtin_api"]
 
 _RESULTS_PAGE = 20_000
-TAG_AGENT = "lanesync.agent"
 _MANIFEST_POLL_MIN, _MANIFEST_POLL_MAX = 0.001, 0.05
 
 
@@ -203,10 +202,14 @@ class JetstreamEngine(FarVerbs, ShareVerbs):
         api = self._session.api()
         extensions = self._session.extensions
         with agent_errors():
+            if (made := starting.send_at_once(api, request, extensions)) is not None:
+                return convert.transfer(made)
             manifest = starting.make_manifest(api, request, extensions)
             try:
                 self._wait_for_manifest(api, manifest)
-                made = _create_transfer(api, manifest, request, starting.flags(request, extensions))
+                made = api.send.createTransfer(
+                    manifestId=manifest, **starting.parameters(request, extensions)
+                )
             except (CommandError, outcome.LaneSyncError):
                 with contextlib.suppress(CommandError):
                     api.send.deleteManifest(manifest)
@@ -214,7 +217,7 @@ class JetstreamEngine(FarVerbs, ShareVerbs):
         # After the transfer, which somebody waits for. Its owner is all that a manifest tells: the full tag
         # is on the transfer, through which the manifest is found when this call is cut off.
         with contextlib.suppress(JetstreamError):
-            api.send.updateObjectUserData(manifest, TAG_AGENT, request.tag.agent)
+            api.send.updateObjectUserData(manifest, starting.TAG_AGENT, request.tag.agent)
         return convert.transfer(made)
 
     def _wait_for_manifest(self, api: Api, manifest: str) -> None:
@@ -324,21 +327,3 @@ def _set_tag(api: Api, object_id: str, tag: Tag) -> None:
 def _default_lane(api: Api, destination_id: str) -> str | None:
     lanes = api.send.getDestination(destination_id).get("priorityLanes")
     return default_lane(convert.lanes_of(lanes)) if lanes else None
-
-
-def _create_transfer(api: Api, manifest: str, request: TransferRequest, flags: int) -> Transfer:
-    made: Transfer = api.send.createTransfer(
-        request.destination_id,
-        manifest,
-        **convert.credentials(request.credentials),
-        priority=request.priority,
-        transferFlags=flags,
-        checkpointFrequencySeconds=round(request.checkpoint_interval),
-        sendRateMax=request.send_rate_max,
-        priorityLane=request.lane,
-        overwriteMode=convert.overwrite_mode(request.overwrite),
-        fileTimeResolutionMicroseconds=round(request.modification_time_tolerance * 1e6),
-        timeoutSeconds=request.timeout,
-        userData=request.tag.to_user_data(),
-    )
-    return made

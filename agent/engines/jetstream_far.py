@@ -19,7 +19,7 @@ from agent.model.observed import FarFile, FileResult
 
 T = TypeVar("T")
 
-LISTED_AT_ONCE = 4_000
+LISTED_AT_ONCE = 1_000
 """Entries of one page: what compares a page holds up its mapping for as long, and with it a changed file."""
 
 

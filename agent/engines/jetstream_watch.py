@@ -82,7 +82,8 @@ class Watch:
             step(api)
 
     def _wait(self, api: Api) -> None:
-        answer = api.lanesync.waitEvents(after=self._cursor, timeoutSeconds=_LONG_POLL_SECONDS)
+        kinds = {"kinds": sorted(_KINDS)} if "eventKinds" in self._session.extensions else {}
+        answer = api.lanesync.waitEvents(after=self._cursor, timeoutSeconds=_LONG_POLL_SECONDS, **kinds)
         first, self._cursor = self._cursor == 0, answer["next"]
         if answer.get("reset") and not first:
             self._tell_all(api)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 from agent.jetstream.interface import Interface, object_id
-from agent.jetstream.structures import Id, Request, ServerInfo
+from agent.jetstream.structures import Id, Request, ServerInfo, Transfer
 
 PROTOCOL = 1
 
@@ -83,10 +83,22 @@ def extensions_of(info: ServerInfo) -> frozenset[str]:
 class ExtensionInterface(Interface):
     namespace = "lanesync"
 
-    def waitEvents(self, after: int = 0, timeoutSeconds: float = 20.0, limit: int = 1000) -> Events:
-        """Wait until something changed after the cursor `after`, at most so many seconds."""
+    def waitEvents(
+        self,
+        after: int = 0,
+        timeoutSeconds: float = 20.0,
+        limit: int = 1000,
+        kinds: Sequence[str] | None = None,
+    ) -> Events:
+        """Wait until something changed after the cursor `after`, at most so many seconds; nothing but of
+        these kinds, where the server announces eventKinds."""
         events: Events = self._call(
-            "waitEvents", after=after, timeoutSeconds=timeoutSeconds, limit=limit, blocking=True
+            "waitEvents",
+            after=after,
+            timeoutSeconds=timeoutSeconds,
+            limit=limit,
+            kinds=None if kinds is None else list(kinds),
+            blocking=True,
         )
         return events
 
@@ -112,6 +124,22 @@ class ExtensionInterface(Interface):
             mappings=dict(mappings),
             manifestId=None if manifestId is None else object_id(manifestId, "manifestId"),
             complete=complete,
+        )
+        return made
+
+    def sendEntries(
+        self,
+        mappings: Mapping[str, Any],
+        transfer: Mapping[str, Any],
+        userData: Mapping[str, str] | None = None,
+    ) -> Transfer:
+        """Send entries that need no look. `transfer` is what createTransfer takes, without the manifest;
+        `userData` is the manifest's."""
+        made: Transfer = self._call(
+            "sendEntries",
+            mappings=dict(mappings),
+            transfer={name: value for name, value in transfer.items() if value is not None},
+            userData=None if userData is None else dict(userData),
         )
         return made
 

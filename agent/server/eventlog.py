@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 MAX_ENTRIES = 2000
 LOOK = 1000  # changes looked at in one go
-PAUSE_SECONDS = 0.1  # between two looks
+PAUSE_SECONDS = 0.1  # from a change to the look at it
 IDLE_SECONDS = 3600.0
 Structure = dict[str, Any]
 Key = tuple[str, int]
@@ -76,12 +76,12 @@ class EventRecorder:
         while True:
             found: dict[str, Any] = await self._core.events.wait(after, IDLE_SECONDS, LOOK)
             after = int(found["next"])
+            await asyncio.sleep(PAUSE_SECONDS)  # first: who did it is at work, and has more to ask
             keys = [(str(event["kind"]), int(event["id"])) for event in found["events"]]
             try:
                 await self._note([key for key in keys if key[0] in _READERS])
             except sqlite3.Error:
                 _log.exception("event log incomplete")  # the next change of an object is noted again
-            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _note(self, keys: Iterable[Key]) -> None:
         known = {key: self._known[key].state if key in self._known else "" for key in keys}

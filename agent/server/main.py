@@ -166,7 +166,7 @@ def _wire(core: Core, credentials: Credentials, lock_fd: int) -> _Server:
     sender, receiver = Sender(core, arguments, keep), Receiver(core, access, arguments, keep)
     queue, registry = RequestQueue(core), Registry()
     bandwidth = Bandwidth(core, sender, receiver)
-    manifests = ManifestMethods(core, sender)
+    manifests, transfers = ManifestMethods(core, sender), TransferMethods(core, sender)
     collector = Collector(core, sender.remove_destination, lambda: manifests.purge(rounds=10_000))
     recorder, discovery = EventRecorder(core), Discovery(core)
     families: tuple[Any, ...] = (
@@ -175,8 +175,8 @@ def _wire(core: Core, credentials: Credentials, lock_fd: int) -> _Server:
         DestinationMethods(core, sender),
         ConnectionMethods(core, sender),
         manifests,
-        ManifestParts(core),
-        TransferMethods(core, sender),
+        ManifestParts(core, transfers),
+        transfers,
         ControlMethods(core, sender),
         TokenMethods(core),
         RecvMethods(core, receiver),

@@ -168,6 +168,15 @@ def list_of_paths(limit: int) -> Callable[[Any], list[str]]:
     return convert
 
 
+def list_of_names(limit: int) -> Callable[[Any], list[str]]:
+    def convert(value: Any) -> list[str]:
+        if not isinstance(value, list) or len(value) > limit:
+            raise ValueError(f"a list of at most {limit} names")
+        return [to_name(item) for item in value]
+
+    return convert
+
+
 def list_of_pairs(limit: int) -> Callable[[Any], list[tuple[str, str]]]:
     def convert(value: Any) -> list[tuple[str, str]]:
         if not isinstance(value, list) or len(value) > limit:
@@ -181,6 +190,7 @@ def list_of_pairs(limit: int) -> Callable[[Any], list[tuple[str, str]]]:
 
 Text = Annotated[str, Convert(to_name)]
 Path = Annotated[str, Convert(to_path)]
+Names = Annotated[list[str], Convert(list_of_names(20))]
 Paths = Annotated[list[str], Convert(list_of_paths(20_000))]
 Pairs = Annotated[list[tuple[str, str]], Convert(list_of_pairs(10_000))]
 Boolean = Annotated[bool, Convert(to_boolean)]

@@ -74,6 +74,51 @@ def test_known_files_are_taken_without_looking_at_them(api: APIInterface) -> Non
     }
 
 
+def test_entries_are_sent_by_one_call(api: APIInterface, server: Server, tmp_path: Path) -> None:
+    """Manifest and transfer are made together, few or more than one part; they are as if made one by one."""
+    for number in range(2_005):
+        (tmp_path / str(number)).write_text(str(number))
+    destination = api.send.createDestination("127.0.0.1", destinationPort=server.port)["destinationId"]
+    for count in (1, 2_005):
+        entries = {
+            f"/{count}/{n}": {"src": str(tmp_path / str(n)), "size": len(str(n))} for n in range(count)
+        }
+        order = {"destinationId": destination, "priority": 7, "userData": {"a": "transfer"}}
+        sent = api.lanesync.sendEntries(entries, order, {"a": "manifest"})
+        assert (sent["priority"], sent["totalFiles"], sent["userData"]) == (7, count, {"a": "transfer"})
+        assert api.send.waitForTransfer(sent)["status"] == "complete"
+        manifest = api.send.getManifest(sent["manifestId"])
+        assert (manifest["status"], manifest["userData"]) == ("complete", {"a": "manifest"})
+        arrived = {f"/{count}/{path.name}" for path in (server.receive_root / str(count)).glob("*")}
+        assert arrived == entries.keys()
+
+
+@pytest.mark.parametrize(
+    ("order", "why"),
+    [
+        ({"destinationId": "999999"}, "999999"),
+        ({"priorityLane": "Nowhere"}, "Nowhere"),
+        ({"manifestId": "1"}, "manifestId"),
+        ({"prority": 1}, "did you mean 'priority'"),
+        ({"priority": "high"}, "priority must be"),
+    ],
+)
+def test_entries_that_are_not_sent_leave_no_manifest(
+    api: APIInterface, server: Server, order: dict[str, Any], why: str
+) -> None:
+    """What is refused says why, as createTransfer does, and leaves nothing."""
+    destination = api.send.createDestination("127.0.0.1", destinationPort=server.port)["destinationId"]
+    before = api.send.getManifests()
+    with pytest.raises(CommandError, match=why):
+        api.lanesync.sendEntries({"/x": {"src": "/x", "size": 1}}, {"destinationId": destination} | order)
+    with pytest.raises(CommandError, match="two mappings"):
+        twice = {"/x": {"src": "/x", "size": 1}, "//x": {"src": "/y", "size": 1}}
+        api.lanesync.sendEntries(twice, {"destinationId": destination})
+    with pytest.raises(CommandError, match="createManifest"):
+        api.lanesync.sendEntries({"/x": str(server.receive_root)}, {"destinationId": destination})
+    assert api.send.getManifests() == before
+
+
 def test_executables_arrive_as_such(api: APIInterface, server: Server, tmp_path: Path) -> None:
     """`access` x sets the bit whatever the source has; a string mapping keeps the source's."""
     (tmp_path / "plain").write_text("#!/bin/sh\n")

@@ -78,3 +78,37 @@ def test_memory_is_bounded_and_forgotten_events_are_admitted() -> None:
     lost, kept = asyncio.run(scenario())
     assert lost["reset"] is True
     assert len(kept["events"]) == events.MAX_EVENTS  # type: ignore[arg-type]
+
+
+def test_what_is_of_no_interest_wakes_nobody_and_is_not_missed() -> None:
+    """Whoever waits for transfers sleeps while manifests come and go, however many, and hears of the
+    transfer after them."""
+
+    async def scenario() -> tuple[bool, dict[str, object]]:
+        log = EventLog(first=0)
+        waiting = asyncio.create_task(log.wait(0, 60, 10, kinds=frozenset({"transfer"})))
+        await asyncio.sleep(0)
+        for object_id in range(events.MAX_EVENTS + 5):
+            log.post("manifest", object_id)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        slept = not waiting.done()
+        log.post("transfer", 7)
+        return slept, await asyncio.wait_for(waiting, 5)
+
+    slept, answer = asyncio.run(scenario())
+    number = events.MAX_EVENTS + 6
+    assert slept
+    assert answer == {"events": [{"seq": number, "kind": "transfer", "id": "7"}], "next": number}
+
+
+def test_who_comes_late_is_told_of_the_kinds_it_asks_for_alone() -> None:
+    """What is there already is filtered likewise; `next` passes what was left out."""
+
+    async def scenario() -> dict[str, object]:
+        log = EventLog(first=0)
+        log.post("transfer", 1)
+        log.post("manifest", 2)
+        return await log.wait(0, 0, 10, kinds=frozenset({"transfer"}))
+
+    assert asyncio.run(scenario()) == {"events": [{"seq": 1, "kind": "transfer", "id": "1"}], "next": 2}

@@ -10,7 +10,7 @@ from agent.server import results
 from agent.server.core import Core
 from agent.server.errors import CommandError
 from agent.server.events import Key
-from agent.server.params import Cursor, DestinationId, Seconds, TransferId
+from agent.server.params import Cursor, DestinationId, Names, Seconds, TransferId
 from agent.server.registry import command
 from agent.server.results import Outcome, Record
 from agent.server.session import Session
@@ -33,11 +33,17 @@ class ExtensionMethods:
 
     @command("lanesync.waitEvents", waits=True)
     async def wait_events(
-        self, session: Session, after: Cursor = 0, timeoutSeconds: Seconds = 30.0, limit: Cursor = 1000
+        self,
+        session: Session,
+        after: Cursor = 0,
+        timeoutSeconds: Seconds = 30.0,
+        limit: Cursor = 1000,
+        kinds: Names | None = None,
     ) -> dict[str, Any]:
         timeout = min(timeoutSeconds, MAX_WAIT_SECONDS)
         see = None if session.scope == EVERYTHING else partial(self._visible, session)
-        return await self._core.events.wait(after, timeout, max(1, min(limit, MAX_EVENTS)), see)
+        wanted = None if kinds is None else frozenset(kinds)
+        return await self._core.events.wait(after, timeout, max(1, min(limit, MAX_EVENTS)), see, wanted)
 
     async def _visible(self, session: Session, events: dict[Key, Owned | None]) -> set[Key]:
         return await self._core.database.run(visible, events, session.scope)

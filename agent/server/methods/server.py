@@ -23,7 +23,7 @@ from agent.server.store.requests import Request
 
 MAX_SLEEP_MS = 3_600_000
 EXTENSIONS = ["events", "results", "deletePaths", "renamePaths", "listPaths", "skipVanished", "laneBytes"]
-EXTENSIONS += ["links", "sets", "strict", "fillManifest", "early"]
+EXTENSIONS += ["links", "sets", "strict", "fillManifest", "early", "eventKinds", "sendEntries"]
 
 
 class ServerMethods:
