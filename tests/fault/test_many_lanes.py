@@ -10,13 +10,13 @@ from data_world import World, wait_for, world
 from rounds import FACTOR, limit
 
 from agent.jetstream import constants
+from agent.server.data.work import ENTRY_COST
 
 pytestmark = [pytest.mark.fault, limit(300)]
 
 MIB = 1 << 20
 SHARES = {"High": 0.7, "Normal": 0.25, "Low": 0.05}
-COUNT = min(10_000, round(900 * FACTOR))
-SIZE = 100_000
+SIZES = {100_000: 900, 1000: 2400}  # of each transfer, and how many; small ones wait to be opened
 PROMISED = constants.DEFAULT_TRANSFER_FLAGS & ~constants.TRANSFER_FLAG_READ
 
 
@@ -33,19 +33,20 @@ def sent(w: World) -> dict[str, int]:
     return {name: found.get(name, 0) for name in SHARES}
 
 
-def test_lanes_share_by_bytes_with_thousands_of_transfers_in_each(w: World) -> None:
+@pytest.mark.parametrize("size", SIZES)
+def test_lanes_share_by_bytes_with_thousands_of_transfers_in_each(w: World, size: int) -> None:
     """Between the first tenth and the last fifth of all that is sent, while each lane has work: within two
-    points of what it is due."""
+    points of what it is due, whether the line or the receiver is what they wait for."""
     assert w.sender is not None and w.receiver is not None
     w.receiver.kill()  # all wait when it comes
-    ident = 0
+    ident, count = 0, min(10_000, round(SIZES[size] * FACTOR))
     for name, share in SHARES.items():
-        for _ in range(round(COUNT * share)):
+        for _ in range(round(count * share)):
             ident += 1
-            entries = [(f"/f{ident}", b"/nowhere", 0, SIZE, False)]
+            entries = [(f"/f{ident}", b"/nowhere", 0, size, False)]
             w.start(str(ident), entries, lane=name, flags=PROMISED)
     w.start_receiver()
-    total = ident * SIZE
+    total = ident * (size + ENTRY_COST)
     first = wait_for(lambda: sum((now := sent(w)).values()) > total // 10 and now, "a tenth is sent", 120)
     last = wait_for(lambda: sum((now := sent(w)).values()) > total * 4 // 5 and now, "most is sent", 240)
     moved = {name: last[name] - first[name] for name in SHARES}

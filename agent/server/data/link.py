@@ -57,7 +57,7 @@ class Link:
         self.report = report
         self._telling = Telling(report)
         self._handles: dict[int, Transfer] = {}
-        self._openings = Openings()
+        self._openings = Openings(lanes)
         self._asking = False  # in `_ask`
         self._ciphers: Counter[int] = Counter()  # the minCipher of the transfers
         self._moved: dict[str, Transfer] = {}  # since the last look at times and counters
@@ -69,6 +69,7 @@ class Link:
         with self.changed:
             now = time.monotonic()
             self.scheduler.set_lanes(lanes, now)
+            self._openings.set_lanes(lanes)
             self.scheduler.set_rate(rate, now)
             self.changed.notify_all()
 
@@ -107,7 +108,8 @@ class Link:
             self._ciphers[order.min_cipher] += 1
             transfer.last_checkpoint = now
             transfer.disconnected_since = now if self.session is None else None
-            self._openings.add(order.id, order.lane, order.priority, number)
+            size = transfer.manifest.total_size
+            self._openings.add(order.id, order.lane, order.priority, number, size)
             self._ask()
             self.turned.notify_all()
 
@@ -308,6 +310,8 @@ class Link:
         self.last_used = time.monotonic()
         self._moved[transfer.order.id] = transfer
         self.scheduler.set_ready(transfer.flow, transfer.has_work())
+        if self._openings.ending(transfer.order.id, transfer.nothing_left):
+            self._ask()
         if transfer.stopping:
             self._close(session, transfer)
         elif transfer.checkpointing is None and transfer.all_final():

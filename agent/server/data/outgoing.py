@@ -151,14 +151,13 @@ class Transfer:
         return self._all_sent() and (self.approved or self.failed > 0)
 
     def _all_sent(self) -> bool:
-        return (
-            self.opened
-            and not self.reading
-            and not self.queue
-            and not self.files
-            and not self.sent
-            and self.manifest.exhausted
-        )
+        return self.nothing_left and not self.reading and not self.files and not self.sent
+
+    @property
+    def nothing_left(self) -> bool:
+        """Whether all was taken to be sent, or is being sent."""
+        left = any(not file.all_claimed for file in self.files.values())
+        return self.opened and not self.queue and not left and self.manifest.exhausted
 
     # --- what became of it ------------------------------------------------------------------------------
 
