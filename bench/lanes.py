@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from agent.jetstream import APIInterface
 from agent.jetstream.constants import TRANSFER_FLAG_NONE
 from bench import link
 from bench.link import Shape
-from bench.measure import RATE, Result, say
+from bench.measure import RATE, Result, order, say
 from bench.ours import Pair, distant_pair, server_pair
 from bench.workload import Scale
 
@@ -28,7 +29,8 @@ TOGETHER, ALONE, IDLE_ALONE = "all lanes together", "one lane alone", "the idle 
 WORST = "worst distance of a lane from its share over any window (points)"
 FLIP = "a change of priority acts, longest (s)"
 TRIP = "round trip (s)"
-WINDOW, WARM = 5.0, 1.5  # seconds; the second are left out after a start
+WINDOW, WARM = 5.0, 1.0  # seconds; the second are left out after a start
+TURN, TURN_LOOKS = 2.0, 0.02  # seconds of a turn of those that are compared, and between looks at it
 TOLD_SECONDS = 0.2  # between two reports of progress
 LIMIT = 500_000.0  # kbit/s
 LINE = Shape(delay=0.05, rate=1e9, loss=0.001)
@@ -41,7 +43,7 @@ Counts = list[tuple[float, dict[str, int]]]
 @dataclass(frozen=True)
 class Found:
     counts: Counts
-    alone: float  # Mbit/s of one lane alone
+    rounds: list[dict[str, float]]  # Mbit/s of all lanes, and of one alone
     idle_alone: float  # Mbit/s of the idle lane alone
     flips: list[float]  # seconds from a change of priority until the other transfer is seen to move
 
@@ -65,8 +67,11 @@ def _between(first: tuple[float, dict[str, int]], last: tuple[float, dict[str, i
 
 
 def _rate(counts: Counts) -> float:
-    """Mbit/s of all lanes."""
-    return sum(_between(counts[0], counts[-1]).values()) * 8e-6 / (counts[-1][0] - counts[0][0])
+    """Mbit/s of all lanes, from one report to another: what is between two of them is not seen."""
+    told = [later for earlier, later in pairwise(counts) if later[1] != earlier[1]]
+    if len(told) < 2:
+        raise RuntimeError("the lanes stand still")
+    return sum(_between(told[0], told[-1]).values()) * 8e-6 / (told[-1][0] - told[0][0])
 
 
 class Load:
@@ -98,22 +103,34 @@ class Load:
             self._api.send.deleteTransfer(transfer)
 
 
-def watch(api: APIInterface, destination: str, seconds: float) -> Counts:
-    """What each lane has sent, looked at ten times a second."""
+def watch(api: APIInterface, destination: str, seconds: float, every: float = 0.1) -> Counts:
+    """What each lane has sent, looked at ever so often."""
     found: Counts = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found.append((time.monotonic(), api.lanesync.getLaneBytes(destination)["lanes"]))
-        time.sleep(0.1)
+        time.sleep(every)
     return found
 
 
-def alone(pair: Pair, load: Load, lane: str, seconds: float) -> float:
-    transfer = load.begin(lane)
+def turn(pair: Pair, load: Load, *lanes: str) -> float:
+    """Mbit/s of these lanes, with nobody else."""
+    transfers = [load.begin(lane) for lane in lanes]
     time.sleep(WARM)
-    counts = watch(pair.api, pair.destination, seconds)
-    load.end(transfer)
+    counts = watch(pair.api, pair.destination, TURN, TURN_LOOKS)
+    load.end(*transfers)
     return _rate(counts)
+
+
+def compared(pair: Pair, load: Load, rounds: int) -> list[dict[str, float]]:
+    """All lanes together and one alone in turn, another one first each time, so that a machine that changes
+    its pace does so for both. A turn that does not count goes before."""
+    turns = [(TOGETHER, tuple(SHARES)), (ALONE, ("High",))]
+    turn(pair, load, "High")
+    found = []
+    for number in range(rounds):
+        found.append({turns[at][0]: turn(pair, load, *turns[at][1]) for at in order(len(turns), number)})
+    return found
 
 
 def flip(api: APIInterface, load: Load) -> float:
@@ -132,19 +149,16 @@ def flip(api: APIInterface, load: Load) -> float:
     return taken
 
 
-def measure(pair: Pair, folder: Path, seconds: float) -> Found:
-    """One lane alone before and after all together, so that a machine that changes its pace is told."""
+def measure(pair: Pair, folder: Path, scale: Scale) -> Found:
     pair.api.send.setPriorityLanes(pair.destination, SHARES)
     load = Load(pair, folder)
-    part = seconds / 4
-    before = alone(pair, load, "High", part)
+    rounds = compared(pair, load, scale.lanes_rounds)
     transfers = [load.begin(lane) for lane in SHARES]
     time.sleep(WARM)
-    counts = watch(pair.api, pair.destination, seconds)
+    counts = watch(pair.api, pair.destination, scale.lanes_seconds)
     load.end(*transfers)
-    after = alone(pair, load, "High", part)
-    idle = alone(pair, load, "Idle", part)
-    return Found(counts, (before + after) / 2, idle, [flip(pair.api, load) for _ in range(FLIPS)])
+    idle = turn(pair, load, "Idle")
+    return Found(counts, rounds, idle, [flip(pair.api, load) for _ in range(FLIPS)])
 
 
 def run(work: Path, scale: Scale) -> list[Result]:
@@ -156,14 +170,14 @@ def run(work: Path, scale: Scale) -> list[Result]:
             if rate is not None:
                 pair.api.send.setSendRateMax(pair.destination, rate)
             line = "as fast as the machine can" if rate is None else f"limited to {rate / 1000:g} Mbit/s"
-            found.append(told(name, line, 0.0, measure(pair, folder, scale.lanes_seconds)))
+            found.append(told(name, line, 0.0, measure(pair, folder, scale)))
             say(f"  {NAME}: {line}: done")
     if reason := link.missing():
         found[0].missing.append(f"a long line: {reason}")
         return found
     with _far_away(work / WAN) as pair:
         line = "100 ms round trip, 1 Gbit/s, 0.1 % lost"
-        found.append(told(WAN, line, 2 * LINE.delay, measure(pair, work / WAN, scale.lanes_seconds)))
+        found.append(told(WAN, line, 2 * LINE.delay, measure(pair, work / WAN, scale)))
     return found
 
 
@@ -178,7 +192,9 @@ def _far_away(folder: Path) -> Iterator[Pair]:
 def told(name: str, line: str, trip: float, found: Found) -> Result:
     """As a table of rates; what each lane got as notes; the shares over time as the chart."""
     result = Result(name, f"All lanes have more to send than they can, {line}", ALONE, unit=RATE)
-    result.add({TOGETHER: _rate(found.counts), ALONE: found.alone, IDLE_ALONE: found.idle_alone})
+    for measured in found.rounds:
+        result.add(measured)
+    result.add({IDLE_ALONE: found.idle_alone})
     moved, worst = _between(found.counts[0], found.counts[-1]), found.worst
     total = sum(moved.values()) or 1
     result.facts = {WORST: max(worst.values()), FLIP: max(found.flips), TRIP: trip}

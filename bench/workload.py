@@ -36,6 +36,7 @@ class Scale:
     wan_files: int = 5_000
     wan_losses: tuple[float, ...] = (0.0, 0.001, 0.01)
     lanes_seconds: float = 15.0
+    lanes_rounds: int = 9  # of all lanes together and one alone
     rounds: int = 5
     slow_rounds: int = 2  # of peers that take many times as long
     slowest_rounds: int = 1  # of those that take minutes
@@ -61,6 +62,7 @@ QUICK = Scale(
     wan_files=500,
     wan_losses=(0.0, 0.01),
     lanes_seconds=8.0,
+    lanes_rounds=3,
     slow_rounds=1,
 )
 
@@ -85,6 +87,7 @@ TINY = Scale(
     wan_files=20,
     wan_losses=(0.0, 0.01),
     lanes_seconds=6.0,
+    lanes_rounds=1,
     rounds=1,
     slow_rounds=1,
 )

@@ -137,7 +137,7 @@ def test_the_worst_window_is_found_wherever_it_is() -> None:
         shares = {"High": 1.0} if 100 <= tick < 110 else lanes.SHARES
         for lane in moved:
             moved[lane] += 1e6 * shares.get(lane, 0.0)
-    assert Found(counts, 1.0, 1.0, [0.1]).worst["High"] == pytest.approx(6.0, abs=0.2)
+    assert Found(counts, [], 1.0, [0.1]).worst["High"] == pytest.approx(6.0, abs=0.2)
 
 
 def test_a_chart_cuts_who_is_far_behind_and_says_how_far() -> None:
