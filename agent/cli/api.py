@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from agent.jetstream import APIInterface, CommandError, Jetstream, JetstreamError, constants
+from agent.model.printable import printable
 
 PASSWORD_VARIABLE = "JETSTREAM_API_PASSWORD"  # noqa: S105 - the name of a variable
 _NAMESPACES = ("server", "send", "recv", "lanesync")
@@ -105,10 +106,10 @@ def command(
             step = name
             result = api.call(name, parameters, blocking=True)
     except CommandError as error:
-        click.echo(f"{step}: {str(error).removeprefix(f'{step}: ')}", err=True)
+        click.echo(printable(f"{step}: {str(error).removeprefix(f'{step}: ')}"), err=True)
         sys.exit(_EXIT_FAILED)
     except JetstreamError as error:
-        click.echo(str(error), err=True)
+        click.echo(printable(str(error)), err=True)
         sys.exit(_EXIT_FAILED)
     click.echo(json.dumps(result, indent=2, ensure_ascii=True))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -14,6 +15,7 @@ from click.shell_completion import CompletionItem
 import agent
 from agent.cli.problems import BLOCKED, FAILED, INTERRUPTED, INVALID
 from agent.model.outcome import LaneSyncError, NeedsPersonError, PolicyError
+from agent.model.printable import printable
 
 VERBS = {
     "init": "write a commented starter repository",
@@ -101,26 +103,28 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         result: Any = lanesync.main(arguments, prog_name="lanesync", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(file=said)
+        click.echo("\n".join(printable(line) for line in said.getvalue().split("\n")), nl=False, err=True)
         return error.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except LaneSyncError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {printable(str(error))}", err=True)
         return _code(error)
     except BrokenPipeError:  # whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        click.echo(f"Error: {place}{error.strerror or error}", err=True)
+        click.echo(f"Error: {printable(f'{place}{error.strerror or error}')}", err=True)
         return FAILED
     except Exception as error:  # a defect: told in one line, whole where it is asked for
         if os.environ.get("LANESYNC_TRACEBACK"):
             raise
-        text = f"{type(error).__name__}: {error}"
+        text = printable(f"{type(error).__name__}: {error}")
         click.echo(f"Error: internal error: {text} (LANESYNC_TRACEBACK=1 shows where)", err=True)
         return FAILED
     return result if isinstance(result, int) else 0

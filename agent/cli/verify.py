@@ -108,7 +108,7 @@ def lines(found: Document) -> list[str]:
     for one in found["deliveries"]:
         place = f"{one['mapping']} at {one['destination']}"
         if one["state"] == "failed":
-            said.append(f"{place}: could not be looked at: {one['error']}")
+            said.append(printable(f"{place}: could not be looked at: {one['error']}"))
             continue
         result = one["found"]
         said.append(f"{place}: {summary(result)}")

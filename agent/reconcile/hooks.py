@@ -20,11 +20,11 @@ import structlog
 
 from agent.model.condition import Reason
 from agent.model.outcome import LaneSyncError, RetryableError
+from agent.model.printable import printable
 from agent.model.spec import Key, Kind, MappingSpec
 from agent.planning.backoff import delay
 from agent.reconcile.context import Context
 from agent.specs.commands import run
-from agent.specs.errors import printable
 from agent.state.hooks import Call
 
 log = structlog.get_logger(__name__)

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from agent.model.printable import printable
+
 MAX_SHOWN = 1000
 """Most errors that are handed out for one set of specs; the rest is counted."""
 
@@ -15,13 +17,6 @@ MAX_KEPT = 10_000
 
 SECRET_KEYS = frozenset({"auth", "credentials", "password", "token", "webhook"})
 """Below these keys no message names a value or an unexpected key: either may be a misplaced secret."""
-
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-
-def printable(text: str) -> str:
-    """One line that any terminal can show: control characters and undecodable bytes as escapes."""
-    return _UNPRINTABLE.sub(lambda m: f"\\x{ord(m[0]):02x}", text)
 
 
 @dataclass(frozen=True, slots=True, order=True)
