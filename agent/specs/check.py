@@ -72,6 +72,10 @@ def check(root: Node, report: Report) -> str | None:
     """Reports everything that the schema finds; returns the kind when it is known and carried out."""
     data = root.data
     if not isinstance(data, dict):
+        if isinstance(data, str) and data.startswith("version https://git-lfs.github.com/"):
+            message = "a pointer of git LFS, whose files are not fetched; keep specs in the repository itself"
+            report(root, None, (), message)
+            return None
         report(root, None, (), "a spec must be a mapping with apiVersion, kind, metadata and spec")
         return None
     kind = data.get("kind")

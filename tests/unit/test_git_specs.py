@@ -130,6 +130,27 @@ def test_only_spec_files_are_exported_and_a_huge_one_costs_no_space(repo: Repo, 
     assert any(str(error).startswith("site/huge.yaml: is larger than") for error in loaded.errors)
 
 
+@pytest.mark.parametrize("path", ["x" * 300 + ".yaml", "/".join(["y" * 200] * 25) + "/a.yaml"])
+def test_a_name_that_no_file_system_takes_refuses_its_commit(repo: Repo, tmp_path: Path, path: str) -> None:
+    """By name, and until another commit comes; the one before stays in force."""
+    f = follower(repo, tmp_path)
+    assert f.look()
+    before = specs(f)
+    blob = repo.git("hash-object", "-w", "--stdin", stdin="a: 1\n")
+    repo.git("update-index", "--add", "--cacheinfo", f"100644,{blob},site/{path}")
+    repo.git("commit", "-qm", "long")
+    for _ in range(2):
+        with pytest.raises(CommitRefusedError, match=f"{path[:20]}.*longer than"):
+            f.look()
+        assert specs(f) == before
+    repo.git("rm", "-q", "--cached", f"site/{path}")
+    repo.write("site/b.yaml", "b: 1\n")
+    repo.git("add", "site/b.yaml")
+    repo.git("commit", "-qm", "short")
+    assert f.look()
+    assert set(specs(f)) == {"a.yaml", "b.yaml"}
+
+
 def test_ssh_asks_nobody_and_uses_the_key_that_was_named(repo: Repo, tmp_path: Path) -> None:
     """Git's own ssh transport, with a program in the place of ssh that serves the repository."""
     programs = tmp_path / "bin"

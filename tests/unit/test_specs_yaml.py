@@ -198,3 +198,10 @@ def test_messages_cannot_control_a_terminal(tmp_path: Path) -> None:
     (tmp_path / "a\nb.yaml").write_text('"\\e[31m\\n": 1\nkind: "\\e[2J"\n')
     for line in errors_of(tmp_path):
         assert line.isprintable()
+
+
+def test_a_pointer_of_lfs_is_named(tmp_path: Path) -> None:
+    """Its file is elsewhere, and nobody fetches it."""
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab\nsize 12345\n"
+    (tmp_path / "a.yaml").write_text(pointer)
+    assert ["git LFS" in error for error in errors_of(tmp_path)] == [True]

@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.model.outcome import PermanentError
+from agent.model.printable import printable
 from agent.specs.files import MAX_FILE, MAX_FILES, MAX_TOTAL, SUFFIXES
 from agent.specs.git.program import Git, GitError
 
 MAX_LISTING = 64 << 20
 MAX_LINK = 4096
+MAX_PATH, MAX_NAME = 2048, 255  # bytes; leaves room for the directory that it is exported to
 READ_SECONDS = 120.0
 _NEW = ".new-"
 
@@ -90,6 +92,11 @@ def _entries(git: Git, tree: str) -> Iterator[_Entry]:
             continue
         if not _harmless(path):
             continue
+        if len(path) > MAX_PATH or any(len(part) > MAX_NAME for part in path.split(b"/")):
+            raise CommitRefusedError(
+                f"the name of {printable(os.fsdecode(path[:60]))}… is longer than {MAX_NAME} bytes, or its path "
+                f"than {MAX_PATH}; shorten it, or name the directory that is meant with --subdir"
+            )
         entry = _Entry(path, identity.decode("ascii"), int(size), link)
         number, total = number + 1, total + min(entry.size, MAX_FILE)
         if number > MAX_FILES or total > MAX_TOTAL:
