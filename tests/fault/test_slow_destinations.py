@@ -1,8 +1,10 @@
-"""Very much waits for a destination that takes next to nothing: others are served as ever, and memory does
-not grow with what waits."""
+"""Very much waits for a destination that takes next to nothing: others are served as ever, and neither rate
+nor memory go to what waits."""
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,3 +75,61 @@ def test_a_slow_destination_with_gibibytes_queued_costs_others_nothing(w: World)
     assert sender < 48 * MIB + COUNT * 16_000, f"the sender has grown by {sender >> 20} MiB"
     assert receiver < 48 * MIB, f"the receiver has grown by {receiver >> 20} MiB"
     hop.close()
+
+
+LIMIT = 200_000.0  # kbit/s of all that is sent
+CRAWL = 1e6  # bit/s
+ENDLESS = [(f"/f{number}", b"/nowhere", 0, 32 * MIB, False) for number in range(60)]
+
+
+def crawl(data: bytes) -> bytes:
+    time.sleep(len(data) * 8 / CRAWL)
+    return data
+
+
+def moved(w: World) -> dict[str, int]:
+    """Bytes sent so far, by destination."""
+    found = dict.fromkeys(("1", "2", "3"), 0)
+    for message in list(w.messages):
+        if message["op"] == "lanes":
+            found |= {ident: sum(lanes.values()) for ident, lanes in message["links"].items()}
+    return found
+
+
+def test_the_others_have_all_of_a_limit_that_slow_and_silent_destinations_do_not_use(w: World) -> None:
+    """One takes 1 Mbit/s, another nothing any more. What is shared is the limit of the server, so that the
+    machine is not what is measured."""
+    assert w.sender is not None
+    slow, silent = Hop(w.port), Hop(w.port)
+    slow.alter = crawl
+    w.sender.send({"op": "limit", "rate": LIMIT})
+    for ident, hop in (("2", slow), ("3", silent)):
+        w.sender.send({**w._destination, "id": ident, "port": hop.port, "lanes": LANES})
+        w.start(f"1{ident}", ENDLESS, destinationId=ident, destinationPath=f"/{ident}", flags=PROMISED)
+    wait_for(lambda: silent.carried > MIB, "something is sent")
+    silent.stall()
+    w.start("1", ENDLESS, flags=PROMISED)
+    wait_for(lambda: moved(w)["1"] > MIB, "the fast one is sent something")
+
+    def alone() -> bool:
+        """Over 25 MB that the fast one gets: 95 % of all."""
+        before = moved(w)
+        wait_for(lambda: moved(w)["1"] - before["1"] > 25_000_000, "the fast one gets on")
+        now = moved(w)
+        return (now["1"] - before["1"]) / (sum(now.values()) - sum(before.values())) > 0.95
+
+    wait_for(alone, "the lines of the others are full")
+    begun = len(w.messages)
+    wait_for(lambda: used_up(w, begun), "the limit is used up")
+    assert not w.finished.keys() & {"12", "13"}
+    slow.close()
+    silent.close()
+    shutil.rmtree(w.root, ignore_errors=True)
+
+
+def used_up(w: World, begun: int) -> bool:
+    """Whether five reports in a row have told 95 % of the limit or more for the second before, and none more
+    than there is."""
+    told = [message["sending"] for message in w.messages[begun:] if message["op"] == "rates"]
+    assert max(told, default=0.0) <= LIMIT * 1.02 + (8 << 20) / 1000, told
+    return any(min(told[at : at + 5]) >= 0.95 * LIMIT for at in range(len(told) - 4))
