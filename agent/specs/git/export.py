@@ -94,8 +94,8 @@ def _entries(git: Git, tree: str) -> Iterator[_Entry]:
             continue
         if len(path) > MAX_PATH or any(len(part) > MAX_NAME for part in path.split(b"/")):
             raise CommitRefusedError(
-                f"the name of {printable(os.fsdecode(path[:60]))}… is longer than {MAX_NAME} bytes, or its path "
-                f"than {MAX_PATH}; shorten it, or name the directory that is meant with --subdir"
+                f"the name of {printable(os.fsdecode(path[:60]))}… is longer than {MAX_NAME} bytes, or its "
+                f"path than {MAX_PATH}; shorten it, or name the directory that is meant with --subdir"
             )
         entry = _Entry(path, identity.decode("ascii"), int(size), link)
         number, total = number + 1, total + min(entry.size, MAX_FILE)
