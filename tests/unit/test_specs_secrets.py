@@ -104,3 +104,30 @@ def test_a_literal_password_is_told_what_to_write(tmp_path: Path) -> None:
     (error,) = load([str(tmp_path)]).errors
     assert error.path == "spec.auth.password"
     assert "{env: NAME}, {file: /PATH} or {credential: NAME}" in error.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kind: Destination\nmetadata: {name: a}\nspec: {server: g, url: 'davs://user:SECRET@h/x'}\n",
+        "kind: Server\nmetadata: {name: g}\nspec: {engine: fts3, endpoint: 'https://h',"
+        " auth: {token: {env: X}}, storage: [{path: /a, url: 'davs://u:SECRET@h:443/x'}]}\n",
+        "kind: Server\nmetadata: {name: g}\nspec: {engine: fts3, endpoint: 'https://u:SECRET@h', storage:"
+        " [{path: /a, url: 'root://h//x'}], auth: {token: {env: X}}}\n",
+    ],
+)
+def test_a_url_with_a_password_is_refused_and_not_echoed(tmp_path: Path, text: str) -> None:
+    """Addresses are in every plan, status and log."""
+    (tmp_path / "a.yaml").write_text("apiVersion: lanesync/v1\n" + text)
+    shown = [str(error) for error in load([str(tmp_path)]).errors]
+    assert any(
+        "rl: must be a URL without a password" in line or "without user name" in line for line in shown
+    )
+    assert "SECRET" not in "".join(shown)
+
+
+def test_a_url_with_a_user_alone_is_taken(tmp_path: Path) -> None:
+    """XRootD names its accounts so."""
+    text = "apiVersion: lanesync/v1\nkind: Destination\nmetadata: {name: a}\nspec: {url: 'root://me@h:1094//x:y@z'}\n"
+    (tmp_path / "a.yaml").write_text(text)
+    assert not any("password" in str(error) for error in load([str(tmp_path)]).errors)
