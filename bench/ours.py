@@ -50,7 +50,7 @@ metadata: {{name: tree}}
 spec:
   destination: archive
   paths: {{/tree: {source}}}
-"""
+{more}"""
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,13 @@ class Agent:
         """`lanesync apply --yes`, cold; returns seconds of the whole command."""
         return processes.run([*LANESYNC, "apply", str(self.work / "specs"), "--yes", *self._state], self.log)
 
+    def reconcile(self) -> float:
+        """Have the agent that runs look at the source and deliver; returns seconds of the commands."""
+        asked = processes.run([*LANESYNC, "reconcile", "Mapping/tree", "--wait", *self._state], self.log)
+        return asked + processes.run(
+            [*LANESYNC, "status", "--wait", "--timeout", "600s", *self._state], self.log
+        )
+
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
         """`lanesync run`, in sync."""
@@ -197,8 +204,9 @@ class Agent:
             yield process
 
 
-def agent_for(work: Path, source: Path) -> Agent:
+def agent_for(work: Path, source: Path, more: str = "") -> Agent:
+    """`more`: lines of the mapping's spec."""
     (work / "specs").mkdir(parents=True)
-    text = _SPECS.format(port=processes.free_port(), received=work / "received", source=source)
+    text = _SPECS.format(port=processes.free_port(), received=work / "received", source=source, more=more)
     (work / "specs" / "bench.yaml").write_text(text, encoding="utf-8")
     return Agent(work, work / "received")
