@@ -10,9 +10,10 @@ queue, a watch limit, a reader that died, a root that was replaced, a network fi
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -33,9 +34,19 @@ JOIN_SECONDS = 5.0
 IDLE_SECONDS = 30.0
 """A thread without work looks up at least so often: so idle is told from stuck."""
 
+GATHER_SECONDS = 0.005
+"""So long after a telling there is no other: of thousands of files that come at once many are told together,
+while a single one is told at once."""
+
 
 def _ignore_state(root: str, state: WatchState) -> None:
     """Default for consumers that ask with `state` instead."""
+
+
+def _first_due(subscriptions: Iterable[Subscription]) -> float:
+    """When the first of them has something to tell."""
+    dues = (subscription.next_due() for subscription in subscriptions)
+    return min((due for due in dues if due is not None), default=math.inf)
 
 
 class Watcher:
@@ -69,6 +80,7 @@ class Watcher:
         self._restless: set[Root] = set()  # asked to be looked after, or need it often
         self._next_round = 0.0  # when all are looked after
         self._care_soon = threading.Event()
+        self._wakes_at = -math.inf  # when the thread that tells looks up by itself; it is awake until it says
         self._stopping = False
         self._threads: tuple[threading.Thread, ...] = ()
 
@@ -169,7 +181,8 @@ class Watcher:
             now = self._clock()
             touched = [subscription for subscription in root.subscriptions if touch(subscription, now)]
             self._active.update(touched)
-            if touched:
+            if _first_due(touched) < self._wakes_at:
+                self._wakes_at = -math.inf  # to wake somebody takes long: once is enough
                 self._changed.notify()
 
     # -- telling
@@ -178,15 +191,19 @@ class Watcher:
         while True:
             with self._changed:
                 if not self._stopping:
-                    self._changed.wait(self._seconds_to_due())
+                    self._rest()
                 if self._stopping:
                     return
                 told = self._collect()
-            self._tell(told)
+            if told:
+                self._tell(told)
+                time.sleep(GATHER_SECONDS)
 
-    def _seconds_to_due(self) -> float:
-        dues = [due for due in (s.next_due() for s in self._active) if due is not None]
-        return min(IDLE_SECONDS, max(0.0, min(dues) - self._clock()) if dues else IDLE_SECONDS)
+    def _rest(self) -> None:
+        """Until something is due."""
+        self._wakes_at = _first_due(self._active)
+        self._changed.wait(min(IDLE_SECONDS, max(0.0, self._wakes_at - self._clock())))
+        self._wakes_at = -math.inf
 
     def _collect(self) -> list[tuple[Subscription, Dirty]]:
         now = self._clock()

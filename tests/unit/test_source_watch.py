@@ -54,6 +54,21 @@ def test_a_closed_file_is_ready_at_once(watcher: Watcher, root: Path, told: Told
     assert watcher.waiting(subscription) == ()
 
 
+def test_many_files_that_come_at_once_are_told_together(
+    watcher: Watcher, root: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is told at once; those that follow while it is being acted on are not told one by one."""
+    monkeypatch.setattr("agent.source.watch.GATHER_SECONDS", 2.0)
+    watch(watcher, root, told)
+    (root / "first").write_text("x")
+    assert told.until(lambda: told.paths == {"first"})
+    names = {f"{number:03}" for number in range(200)}
+    for name in names:
+        (root / name).write_text("x")
+    assert told.until(lambda: told.paths == {"first"} | names)
+    assert len(told.dirty) <= 4
+
+
 @pytest.mark.parametrize("how", ["rename", "link", "symlink"])
 def test_a_file_that_appears_whole_is_ready_at_once(
     watcher: Watcher, root: Path, tmp_path: Path, told: Told, how: str
