@@ -64,7 +64,7 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload("reaction", _one("reaction"), _estimate(45, 130), leaves=True),
     Workload("burst", _one("burst"), _estimate(60, 100), leaves=True),
     Workload("small-disk", _one("small", name="small-disk", slowest=False), _estimate(45, 240), leaves=True),
-    Workload("lanes", _several("lanes"), _estimate(130, 300), memory=True),
+    Workload("lanes", _several("lanes"), _estimate(145, 330), memory=True),
     Workload("wan-bbr", _several("wan", kind="bbr"), _estimate(70, 580), memory=True),
     Workload("wan-cubic", _several("wan", kind="cubic"), _estimate(55, 300), memory=True),
     Workload("wan-small", _several("wan", kind="small"), _estimate(20, 60), memory=True),

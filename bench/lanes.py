@@ -6,16 +6,19 @@ the servers that is shared.
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 from agent.jetstream import APIInterface
 from agent.jetstream.constants import TRANSFER_FLAG_NONE
+from agent.server.data.openings import OPEN_IN_LANE
+from agent.server.data.work import ENTRY_COST
 from bench import link
 from bench.link import Shape
 from bench.measure import RATE, Result, order, say
@@ -23,7 +26,7 @@ from bench.ours import Pair, distant_pair, server_pair
 from bench.workload import Scale
 
 NAME = "lanes"
-FAST, LIMITED, WAN = "lanes-fast", "lanes-limited", "lanes-wan"
+FAST, LIMITED, WAN, MANY = "lanes-fast", "lanes-limited", "lanes-wan", "lanes-many"
 SHARES = {"High": 0.70, "Normal": 0.25, "Low": 0.05, "Idle": 0.0}
 TOGETHER, ALONE, IDLE_ALONE = "all lanes together", "one lane alone", "the idle lane alone"
 WORST = "worst distance of a lane from its share over any window (points)"
@@ -33,6 +36,9 @@ WINDOW, WARM = 5.0, 1.0  # seconds; the second are left out after a start
 TURN, TURN_LOOKS = 2.0, 0.02  # seconds of a turn of those that are compared, and between looks at it
 TOLD_SECONDS = 0.2  # between two reports of progress
 LIMIT = 500_000.0  # kbit/s
+HELD, SMALL = 8.0, 1000  # kbit/s until all transfers are there; bytes of each
+PER_SECOND = "transfers/s"
+FROM_SHARE = "worst distance of a lane from its share (points)"
 LINE = Shape(delay=0.05, rate=1e9, loss=0.001)
 FLIPS = 7
 
@@ -172,6 +178,9 @@ def run(work: Path, scale: Scale) -> list[Result]:
             line = "as fast as the machine can" if rate is None else f"limited to {rate / 1000:g} Mbit/s"
             found.append(told(name, line, 0.0, measure(pair, folder, scale)))
             say(f"  {NAME}: {line}: done")
+    with server_pair(work / MANY / "servers", work / MANY / "received") as pair:
+        found.append(many(pair, work / MANY, scale.lanes_transfers))
+        say(f"  {NAME}: many small transfers: done")
     if reason := link.missing():
         found[0].missing.append(f"a long line: {reason}")
         return found
@@ -179,6 +188,52 @@ def run(work: Path, scale: Scale) -> list[Result]:
         line = "100 ms round trip, 1 Gbit/s, 0.1 % lost"
         found.append(told(WAN, line, 2 * LINE.delay, measure(pair, work / WAN, scale)))
     return found
+
+
+def many(pair: Pair, folder: Path, count: int) -> Result:
+    """`count` transfers of one small file each in every lane. Those that are open before they may be sent go
+    at once and do not count; then comes what is measured, in which every lane has some that wait."""
+    api, source = pair.api, folder / "small"
+    source.write_bytes(os.urandom(SMALL))
+    api.send.setPriorityLanes(pair.destination, SHARES)
+    api.send.setSendRateMax(pair.destination, HELD)
+    manifest = api.send.createManifest(mappings={"/small": str(source)})["manifestId"]
+    api.send.waitForManifest(manifest)
+    before, lanes = _of(pair), [lane for lane, share in SHARES.items() if share]
+    for number, lane in product(range(count), lanes):
+        api.send.createTransfer(
+            pair.destination, manifest, destinationPath=f"/{lane}{number}", priorityLane=lane, **pair.account
+        )
+    api.send.setSendRateMax(pair.destination, -1)
+    early = 1.1 * OPEN_IN_LANE * len(lanes)
+    counted = 0.6 * (count - 1.25 * OPEN_IN_LANE) / max(SHARES.values())  # until one runs out
+    size = SMALL + ENTRY_COST
+    first = _when(pair, before, early * size)
+    last = _when(pair, before, (early + counted) * size)
+    moved = _between(first, last)
+    sent = sum(moved.values())
+    if not sent:
+        raise RuntimeError("all was sent between two reports; take more transfers")
+    title = f"{count:,} transfers of {SMALL:,} bytes in each lane"
+    result = Result(MANY, title, TOGETHER, unit=PER_SECOND)
+    result.add({TOGETHER: sent / size / (last[0] - first[0])})
+    result.facts = {FROM_SHARE: max(abs(moved[lane] / sent - share) * 100 for lane, share in SHARES.items())}
+    for lane, share in SHARES.items():
+        result.notes.append(f"Lane {lane}: {share:.0%} asked, {moved[lane] / sent:.2%} got.")
+    return result
+
+
+def _of(pair: Pair) -> tuple[float, dict[str, int]]:
+    return time.monotonic(), pair.api.lanesync.getLaneBytes(pair.destination)["lanes"]
+
+
+def _when(pair: Pair, before: tuple[float, dict[str, int]], nbytes: float) -> tuple[float, dict[str, int]]:
+    """What the lanes have sent as soon as it is so much."""
+    while sum(_between(before, now := _of(pair)).values()) < nbytes:
+        if now[0] - before[0] > 600:
+            raise RuntimeError("many small transfers get on too slowly")
+        time.sleep(0.02)
+    return now
 
 
 @contextmanager

@@ -249,7 +249,8 @@ def _lanes() -> list[Promise]:
             ("a change acts within 200 ms and a round trip", _flip(name)),
         ):
             found.append(Promise("lanes", work, target, look))
-    return found
+    look = _at_most(lanes.MANY, _fact(lanes.FROM_SHARE), 2.0, "{:.2f} points")
+    return [*found, Promise("lanes", "many small transfers in lanes", "shares within 2 points", look)]
 
 
 def _million() -> list[Promise]:

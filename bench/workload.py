@@ -37,6 +37,7 @@ class Scale:
     wan_losses: tuple[float, ...] = (0.0, 0.001, 0.01)
     lanes_seconds: float = 15.0
     lanes_rounds: int = 9  # of all lanes together and one alone
+    lanes_transfers: int = 2000  # in each lane
     rounds: int = 5
     slow_rounds: int = 2  # of peers that take many times as long
     slowest_rounds: int = 1  # of those that take minutes
@@ -63,6 +64,7 @@ QUICK = Scale(
     wan_losses=(0.0, 0.01),
     lanes_seconds=8.0,
     lanes_rounds=3,
+    lanes_transfers=1000,
     slow_rounds=1,
 )
 
@@ -88,6 +90,7 @@ TINY = Scale(
     wan_losses=(0.0, 0.01),
     lanes_seconds=6.0,
     lanes_rounds=1,
+    lanes_transfers=1000,
     rounds=1,
     slow_rounds=1,
 )
