@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from agent.api.exposition import CONTENT_TYPE, Exposition
@@ -201,8 +201,8 @@ class _Faces:
         return self._trusted or hmac.compare_digest(given.encode(), self._token.encode())
 
     async def metrics(self, _request: Request) -> Response:
-        text = await run_in_threadpool(self._exposition.text)
-        return Response(text, media_type=CONTENT_TYPE)
+        pieces = await run_in_threadpool(self._exposition.pieces)
+        return StreamingResponse(pieces, media_type=CONTENT_TYPE)
 
     async def health(self, _request: Request) -> Response:
         stuck = self._service.stuck()

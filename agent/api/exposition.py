@@ -1,7 +1,7 @@
 """The text of `/metrics`, as the standard client writes it.
 
 Of ten thousand mappings there are 170,000 lines. The client makes one of each shape, for it takes long over
-each; nothing is kept from scrape to scrape but these.
+each; nothing is kept from scrape to scrape but these, and of an answer no more than a piece at once.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from agent.reconcile.measures import Measures
 from agent.reconcile.meters import BUCKETS, Durations
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_1_0_0
+PIECE_LINES = 1000
 
 Line = tuple[str, ...]
 """Suffix of the metric's name, then the values of its labels."""
@@ -57,7 +58,7 @@ class _Lines:
         self._labels = (*family.labels, "le") if family.type == "histogram" else family.labels
         self._shapes: dict[tuple[str, int], Callable[[Line], str]] = {}
 
-    def text(self, samples: Iterator[tuple[Line, float]], escaped: Escaped) -> bytes:
+    def pieces(self, samples: Iterator[tuple[Line, float]], escaped: Escaped) -> Iterator[bytes]:
         """The whole family."""
         shapes, parts = self._shapes, [self._head]
         for (suffix, *values), value in samples:
@@ -65,7 +66,10 @@ class _Lines:
             if begin is None:
                 begin = shapes[suffix, len(values)] = self._shape(suffix, len(values))
             parts.append(f"{begin(tuple([escaped[text] for text in values]))} {_number(value)}\n")
-        return "".join(parts).encode()
+            if len(parts) >= PIECE_LINES:
+                yield "".join(parts).encode()
+                parts.clear()
+        yield "".join(parts).encode()
 
     def _shape(self, suffix: str, count: int) -> Callable[[Line], str]:
         """Makes a line up to its value from the escaped values of its labels."""
@@ -90,23 +94,32 @@ class Escaped(dict[str, str]):
 
 
 class Exposition:
-    """Everything, as text. Thread-safe: one scrape at a time."""
+    """Everything, as text. Thread-safe: one at a time is measured."""
 
     def __init__(self, measure: Callable[[], Measures]) -> None:
         self._measure = measure
         self._lock = threading.Lock()
         self._families = [(family, _Lines(family)) for family in CONTRACT]
 
-    def text(self) -> bytes:
+    def pieces(self) -> Iterator[bytes]:
+        """What is so now, written while it is read. Raises what measuring raises, at once."""
+        begun = time.perf_counter()
         with self._lock:
-            begun = time.perf_counter()
-            measures, escaped = self._measure(), Escaped()
-            return b"".join(
-                [lines.text(_samples(family, measures, begun), escaped) for family, lines in self._families]
-            )
+            measures = self._measure()
+        return self._written(measures, time.perf_counter() - begun)
+
+    def _written(self, measures: Measures, spent: float) -> Iterator[bytes]:
+        """`spent`: seconds so far. That the reader takes his time does not count."""
+        escaped = Escaped()
+        for family, lines in self._families:
+            resumed = time.perf_counter()
+            for piece in lines.pieces(_samples(family, measures, spent), escaped):
+                spent += time.perf_counter() - resumed
+                yield piece
+                resumed = time.perf_counter()
 
 
-def _samples(family: Family, measures: Measures, begun: float) -> Iterator[tuple[Line, float]]:
+def _samples(family: Family, measures: Measures, spent: float) -> Iterator[tuple[Line, float]]:
     if family.samples is not None:
         suffix = family.suffix
         for values, value in family.samples(measures):
@@ -114,7 +127,7 @@ def _samples(family: Family, measures: Measures, begun: float) -> Iterator[tuple
     elif family.type == "histogram":
         yield from _histogram(measures.durations)
     else:
-        yield ("",), time.perf_counter() - begun
+        yield ("",), spent
 
 
 def _histogram(durations: dict[Kind, Durations]) -> Iterator[tuple[Line, float]]:

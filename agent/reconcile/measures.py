@@ -56,7 +56,7 @@ def measure(of: Agent) -> Measures:
     context = of.context
     now, statuses = context.clock.time(), of.statuses()
     running = context.meters.longest_running(context.clock.monotonic())
-    sources = {name: of.sources.document(spec) for name, spec in list(context.desired.mappings.items())}
+    watched, polled = _sources(of)
     return Measures(
         now=now,
         version=agent.__version__,
@@ -73,17 +73,22 @@ def measure(of: Agent) -> Measures:
         durations=context.meters.durations(),
         results=context.meters.results(),
         longest_running=0.0 if running is None else running[1],
-        watched={name: sum(s["directories"] for s in found) for name, found in sources.items()},
-        polled=dict(_polled(sources)),
+        watched=watched,
+        polled=polled,
         stuck=len(of.stuck()),
     )
 
 
-def _polled(sources: dict[str, list[dict[str, Any]]]) -> Iterator[tuple[str, float]]:
-    """The most often scanned source of each mapping counts."""
-    for name, found in sources.items():
+def _sources(of: Agent) -> tuple[dict[str, int], dict[str, float]]:
+    """By mapping: directories that are watched; seconds between scans of the source that is most often
+    scanned."""
+    watched, polled = {}, {}
+    for name, spec in list(of.context.desired.mappings.items()):
+        found = of.sources.document(spec)
+        watched[name] = sum(source["directories"] for source in found)
         if seconds := [source["pollSeconds"] for source in found if source["pollSeconds"] is not None]:
-            yield name, min(seconds)
+            polled[name] = min(seconds)
+    return watched, polled
 
 
 def _suspended(statuses: list[ObjectStatus], now: float) -> Iterator[tuple[Key, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -76,15 +77,19 @@ def _without_own(text: str) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith(own)]
 
 
+def _whole(exposition: Exposition) -> str:
+    return b"".join(exposition.pieces()).decode()
+
+
 def test_the_text_is_what_the_client_writes() -> None:
     """Line for line, whatever the names are, the first time and when it is asked again."""
     now = _measures()
     text = Exposition(lambda: now)
-    assert _without_own(text.text().decode()) == _without_own(_by_the_client(now))
+    assert _without_own(_whole(text)) == _without_own(_by_the_client(now))
     now = replace(now, in_sync=False, statuses=now.statuses[1:], load=())
-    assert _without_own(text.text().decode()) == _without_own(_by_the_client(now))
+    assert _without_own(_whole(text)) == _without_own(_by_the_client(now))
     now = _measures()
-    assert _without_own(text.text().decode()) == _without_own(_by_the_client(now))
+    assert _without_own(_whole(text)) == _without_own(_by_the_client(now))
 
 
 def test_alerts_shares_and_reasons_have_their_figures() -> None:
@@ -107,7 +112,7 @@ def test_alerts_shares_and_reasons_have_their_figures() -> None:
         ],
         polled={"nfs": 30.0},
     )
-    lines = Exposition(lambda: measures).text().decode().splitlines()
+    lines = _whole(Exposition(lambda: measures)).splitlines()
     of_interest = (
         "lanesync_condition_reason{",
         "lanesync_alert_",
@@ -127,7 +132,7 @@ def test_alerts_shares_and_reasons_have_their_figures() -> None:
 def test_the_histogram_is_cumulative() -> None:
     (family,) = (
         f
-        for f in text_string_to_metric_families(Exposition(_measures).text().decode())
+        for f in text_string_to_metric_families(_whole(Exposition(_measures)))
         if f.name == "lanesync_reconcile_seconds"
     )
     found = {(s.name[27:], s.labels.get("le")): s.value for s in family.samples}
@@ -144,8 +149,20 @@ def test_a_scrape_keeps_nothing_of_the_names_it_tells(monkeypatch: pytest.Monkey
     written = exposition._written
     monkeypatch.setattr(exposition, "_written", lambda metric: asked.append(metric) or written(metric))
     text = Exposition(lambda: _measures(tuple(f"m{number}" for number in range(500))))
-    text.text()
+    _whole(text)
     assert len(asked) < 150
     del asked[:]
-    text.text()
+    _whole(text)
     assert asked == []
+
+
+def test_a_scrape_of_many_objects_is_never_in_memory_as_a_whole() -> None:
+    measures = _measures(tuple(f"m{number}" for number in range(3000)))
+    text = Exposition(lambda: measures)
+    size = len(_whole(text))
+    tracemalloc.start()
+    try:
+        assert sum(map(len, text.pieces())) > 0.99 * size
+        assert tracemalloc.get_traced_memory()[1] < size / 2
+    finally:
+        tracemalloc.stop()
