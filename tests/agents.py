@@ -113,7 +113,8 @@ class World:
                 stdout=log,
                 stderr=log,
             )
-        eventually((self.state / "agent.sock").exists, what="the agent's socket")
+        agent = self.agent  # a socket may be there that a killed one left
+        eventually(lambda: running(str(self.state)) or agent.poll() is not None, what="the agent answers")
 
     def kill(self) -> None:
         """kill -9, and wait until its children are gone too."""
