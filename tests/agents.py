@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from freeports import free_port
 from servers import eventually
 
 from agent.cli.client import running
@@ -49,12 +49,6 @@ spec:
   retry: {{interval: 500ms, maxInterval: 2s}}
 {more}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class World:
@@ -126,7 +120,7 @@ class World:
     def stop(self) -> int:
         assert self.agent is not None
         self.agent.send_signal(signal.SIGTERM)
-        return self.agent.wait(30)
+        return self.agent.wait(60)
 
     def family(self) -> list[int]:
         """Every process that was started for this state directory, by its command line."""

@@ -96,7 +96,7 @@ class WorkerProcess:
     def stop(self) -> None:
         self.channel._sock.shutdown(socket.SHUT_RDWR)
         try:
-            self.process.wait(10)
+            self.process.wait(WAIT)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

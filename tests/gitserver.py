@@ -178,4 +178,4 @@ def git_server(root: Path) -> Iterator[GitServer]:
         server.hang.clear()
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(60)

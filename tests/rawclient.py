@@ -34,11 +34,5 @@ class Lines:
         self.sock.close()
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def explicit(count: int) -> dict[str, Any]:
     return {f"/d/{number}": {"src": "/nowhere", "size": 1} for number in range(count)}

@@ -69,7 +69,7 @@ class Loop:
         for task in self._tasks:
             self.cancel(task)
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self.loop.close()
 
 

@@ -18,13 +18,15 @@ from typing import Any, TypeVar
 
 from agent.jetstream import APIInterface, Jetstream
 
-START_SECONDS = 30.0
-STOP_SECONDS = 15.0
+# Patience costs nothing where all is well; a slow and busy machine needs it.
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
+PATIENCE = 60.0
 
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], *, seconds: float = 30.0, what: str = "") -> T:
+def eventually(look: Callable[[], T], *, seconds: float = PATIENCE, what: str = "") -> T:
     """The first true answer of `look()`, asked again and again; AssertionError after `seconds`."""
     deadline, pause = time.monotonic() + seconds, 0.002
     while True:

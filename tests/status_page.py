@@ -173,7 +173,7 @@ def picture(path: Path, seconds: float) -> None:
     with tempfile.TemporaryDirectory(prefix="lanesync-") as directory, world(Path(directory)) as w:
         ten_mappings(w, scale=round(seconds * 0.6), rate="24Mbit/s", offsite="12Mbit/s")
         w.start()
-        eventually(lambda: requests.get(url(w), timeout=5).ok, what="the page")
+        eventually(lambda: requests.get(url(w), timeout=60).ok, what="the page")
         with browser(width=1400, height=1120) as driver:
             driver.get(url(w))
             end = time.monotonic() + seconds

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import World, fill, free_port, tree
+from agents import World, fill, tree
+from freeports import free_port
 from servers import eventually
 
 pytestmark = pytest.mark.e2e

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import free_port
+from freeports import free_port
 
 from agent.cli.main import run
 from agent.reconcile import survey

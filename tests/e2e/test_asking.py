@@ -175,20 +175,20 @@ def test_over_http_every_question_has_its_route(w: World) -> None:
     url = f"http://{w.status()['agent']['http']}/api/v1"
     session = requests.Session()
     session.trust_env = False
-    assert session.get(f"{url}/specs/mapping/dailies", timeout=10).json()["specs"][0]["name"] == "dailies"
-    assert session.get(f"{url}/objects/Mapping/dailies", timeout=10).json()["object"] == "Mapping/dailies"
-    explained = session.get(f"{url}/explain?path=/paris/%ff.bin", timeout=10).json()
+    assert session.get(f"{url}/specs/mapping/dailies", timeout=60).json()["specs"][0]["name"] == "dailies"
+    assert session.get(f"{url}/objects/Mapping/dailies", timeout=60).json()["object"] == "Mapping/dailies"
+    explained = session.get(f"{url}/explain?path=/paris/%ff.bin", timeout=60).json()
     assert explained["mappings"][0]["deliveries"][0]["state"] == "delivered"
-    assert session.get(f"{url}/explain", timeout=10).status_code == 400
-    assert session.get(f"{url}/requests/r-none", timeout=10).status_code == 404
-    assert session.get(f"{url}/history?limit=x", timeout=10).status_code == 400
-    assert session.get(f"{url}/history?from=-1", timeout=10).status_code == 400
-    assert session.get(f"{url}/objects/Mapping/none", timeout=10).status_code == 400
+    assert session.get(f"{url}/explain", timeout=60).status_code == 400
+    assert session.get(f"{url}/requests/r-none", timeout=60).status_code == 404
+    assert session.get(f"{url}/history?limit=x", timeout=60).status_code == 400
+    assert session.get(f"{url}/history?from=-1", timeout=60).status_code == 400
+    assert session.get(f"{url}/objects/Mapping/none", timeout=60).status_code == 400
     token = {"Authorization": f"Bearer {(w.state / 'token').read_text().strip()}"}
     order = {"name": "Mapping/dailies"}
-    assert session.post(f"{url}/retry", json=order, timeout=10).status_code == 401
-    assert session.post(f"{url}/suspend", json=order, headers=token, timeout=10).status_code == 200
+    assert session.post(f"{url}/retry", json=order, timeout=60).status_code == 401
+    assert session.post(f"{url}/suspend", json=order, headers=token, timeout=60).status_code == 200
     eventually(lambda: w.call("reconcile", "Mapping/dailies").returncode == 4, what="it is suspended")
-    assert session.post(f"{url}/reconcile", json=order, headers=token, timeout=10).status_code == 409
-    entries = session.get(f"{url}/history?object=Mapping/dailies", timeout=10).json()["entries"]
+    assert session.post(f"{url}/reconcile", json=order, headers=token, timeout=60).status_code == 409
+    entries = session.get(f"{url}/history?object=Mapping/dailies", timeout=60).json()["entries"]
     assert [e["who"] for e in entries if e["action"] == "suspend"] == ["holder of the token"]

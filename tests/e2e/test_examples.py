@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from agents import free_port
+from freeports import free_port
 from fts3_double.run import Double, WebDav, start_double, start_webdav
 from servers import start_server
 

@@ -396,4 +396,4 @@ def test_an_expired_certificate_gets_no_connection(double: Double) -> None:
 
 def test_an_endpoint_without_tls_is_no_endpoint(double: Double) -> None:
     with pytest.raises(requests.ConnectionError):
-        requests.get(f"http://localhost:{double.port}/", timeout=10)
+        requests.get(f"http://localhost:{double.port}/", timeout=60)

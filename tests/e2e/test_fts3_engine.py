@@ -93,7 +93,7 @@ class GridWorld:
             same = [c for c in found if (c["type"], c["reason"]) == (wanted, reason)]
             return str(same[0]["message"]) if same else ""
 
-        return eventually(look, seconds=40, what=f"{wanted} {reason}")
+        return eventually(look, what=f"{wanted} {reason}")
 
     def files_at_service(self, **states: int) -> bool:
         found = self.grid.service.state()["files"]

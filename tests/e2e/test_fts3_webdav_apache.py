@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from agents import free_port
+from freeports import free_port
 from servers import eventually
 
 from agent.engines.fts3.destination import ExistsError, NotEmptyError
@@ -99,7 +99,7 @@ def apache() -> Iterator[Apache]:
 
 def answers(port: int) -> bool:
     try:
-        return requests.options(f"http://127.0.0.1:{port}/", timeout=5).ok
+        return requests.options(f"http://127.0.0.1:{port}/", timeout=60).ok
     except requests.ConnectionError:
         return False
 

@@ -68,7 +68,7 @@ class GitWorld:
         def look() -> dict[str, Any] | None:
             return next((c for c in self.source()["conditions"] if c["reason"] == reason), None)
 
-        found = eventually(look, seconds=40, what=reason)
+        found = eventually(look, what=reason)
         assert found is not None
         return found
 
@@ -232,7 +232,7 @@ def test_the_agent_ends_at_once_although_its_repository_does_not_answer(g: GitWo
     eventually(lambda: len(g.server.requests) > before, what="a look has begun")
     assert g.w.agent is not None
     g.w.agent.send_signal(signal.SIGTERM)
-    assert g.w.agent.wait(15) == 0
+    assert g.w.agent.wait(60) == 0
     eventually(lambda: not g.w.family(), what="no git is left")
 
 
@@ -307,7 +307,7 @@ def test_the_push_hook_has_the_agent_look_at_once(g: GitWorld, tmp_path: Path) -
     def post(data: bytes, signature: str) -> requests.Response:
         session = requests.Session()
         session.trust_env = False
-        return session.post(url, data=data, headers={"X-Hub-Signature-256": signature}, timeout=10)
+        return session.post(url, data=data, headers={"X-Hub-Signature-256": signature}, timeout=60)
 
     good = "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
     second = g.commit(g.w.mapping(path="/rome"))

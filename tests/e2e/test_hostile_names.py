@@ -28,7 +28,7 @@ def said(w: World, *arguments: str) -> str:
 def fetched(w: World, path: str) -> str:
     with requests.Session() as session:
         session.trust_env = False
-        return session.get(f"http://{w.status()['agent']['http']}{path}", timeout=10).content.decode("utf-8")
+        return session.get(f"http://{w.status()['agent']['http']}{path}", timeout=60).content.decode("utf-8")
 
 
 def controlling(text: str) -> list[str]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rawclient import Lines, explicit, free_port
+from freeports import free_port
+from rawclient import Lines, explicit
 from servers import Server, eventually, start_server
 
 from agent.jetstream import APIInterface, CommandError, NotFoundError

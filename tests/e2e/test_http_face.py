@@ -28,20 +28,20 @@ def test_reading_is_open_and_changing_needs_the_token(w: World) -> None:
     url = f"http://{w.status()['agent']['http']}"
     session = requests.Session()
     session.trust_env = False
-    assert session.get(f"{url}/healthz", timeout=10).json() == {"ok": True}
-    assert session.get(f"{url}/readyz", timeout=10).status_code == 200
-    assert session.get(f"{url}/api/v1/status", timeout=10).json()["inSync"] is True
+    assert session.get(f"{url}/healthz", timeout=60).json() == {"ok": True}
+    assert session.get(f"{url}/readyz", timeout=60).status_code == 200
+    assert session.get(f"{url}/api/v1/status", timeout=60).json()["inSync"] is True
     order = {"name": "Mapping/dailies", "reason": "test", "author": "test"}
-    refused = session.post(f"{url}/api/v1/suspend", json=order, timeout=10)
+    refused = session.post(f"{url}/api/v1/suspend", json=order, timeout=60)
     assert refused.status_code == 401
     assert "token" in refused.json()["error"]
     token = (w.state / "token").read_text().strip()
     bearer = {"Authorization": f"Bearer {token}"}
-    assert session.post(f"{url}/api/v1/suspend", json=order, headers=bearer, timeout=10).status_code == 200
-    wrong = session.post(f"{url}/api/v1/suspend", data="[1", headers=bearer, timeout=10)
+    assert session.post(f"{url}/api/v1/suspend", json=order, headers=bearer, timeout=60).status_code == 200
+    wrong = session.post(f"{url}/api/v1/suspend", data="[1", headers=bearer, timeout=60)
     assert wrong.status_code == 400
     assert "JSON" in wrong.json()["error"]
-    events = session.get(f"{url}/api/v1/events", timeout=10).json()["events"]
+    events = session.get(f"{url}/api/v1/events", timeout=60).json()["events"]
     assert any(event["key"] == "Mapping/dailies" for event in events)
 
 

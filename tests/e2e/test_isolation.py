@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agents import World, free_port
+from agents import World
+from freeports import free_port
 from servers import Server, eventually
 
 from agent.reconcile.loop import WORKERS

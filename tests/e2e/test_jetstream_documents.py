@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from documented import Documented, documented, manifest, tree
-from rawclient import free_port
+from freeports import free_port
 from servers import eventually
 
 from agent.jetstream import APIInterface, CommandError, NotFoundError, constants

@@ -182,7 +182,7 @@ def test_a_server_that_stands_still_is_unreachable(server: Server) -> None:
     """Nobody waits for ever: calls end in time, and work again when the server goes on."""
 
     def hasty(address: str, port: int) -> APIInterface:
-        return Jetstream().api(address, port, timeout=0.3, requestTimeout=0.3, waitTimeout=0.3)
+        return Jetstream().api(address, port, timeout=2.0, requestTimeout=2.0, waitTimeout=2.0)
 
     engine = JetstreamEngine("127.0.0.1", server.port, make_api=hasty)
     engine.connect()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from documented import ADDRESS, NAME, SLOW, Documented, documented, manifest, tree
-from rawclient import free_port
+from freeports import free_port
 from servers import eventually
 
 from agent.jetstream import APIInterface, CommandError, constants, structures

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from rawclient import Lines, explicit, free_port
+from freeports import free_port
+from rawclient import Lines, explicit
 from servers import Server, start_server
 
 pytestmark = pytest.mark.e2e

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agents import World, fill, free_port, tree, world
+from agents import World, fill, tree, world
+from freeports import free_port
 from servers import eventually
 
 pytestmark = pytest.mark.e2e

@@ -48,7 +48,7 @@ def _life(manager: Manager, process: subprocess.Popen[bytes]) -> list[str]:
     eventually(lambda: manager.lines(process.pid).count("WATCHDOG=1") >= 3, what="it feeds the watchdog")
     assert "STOPPING=1" not in manager.lines(process.pid)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     return manager.lines(process.pid)
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import World, fill, free_port, tree, world
+from agents import World, fill, tree, world
+from freeports import free_port
 from servers import Server, eventually, start_server
 
 pytestmark = pytest.mark.e2e

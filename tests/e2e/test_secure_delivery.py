@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import World, free_port, tree, world
+from agents import World, tree, world
+from freeports import free_port
 from relays import RelayProcess
 from servers import Server, eventually, start_server
 

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from rawclient import Lines, explicit, free_port
+from freeports import free_port
+from rawclient import Lines, explicit
 from servers import eventually, start_server
 
 from agent.jetstream import CommandError, constants
@@ -157,7 +158,7 @@ def test_the_server_ends_with_its_parent(tmp_path: Path) -> None:
         with os.fdopen(ready) as file:
             assert json.loads(file.readline())["pid"] == process.pid
         os.close(ours)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         if process.poll() is None:
             process.kill()

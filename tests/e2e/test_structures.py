@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rawclient import free_port
+from freeports import free_port
 from servers import Server, start_server
 
 from agent.jetstream import APIInterface, structures

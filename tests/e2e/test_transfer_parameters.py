@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from delivery import World, two_servers
-from rawclient import free_port
+from freeports import free_port
 from servers import Server, eventually, start_server
 
 from agent.jetstream import CommandError, constants

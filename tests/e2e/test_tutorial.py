@@ -11,7 +11,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from freeports import free_port
 from servers import eventually
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/tutorial.md"
@@ -152,10 +152,7 @@ def _plain(output: str) -> str:
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    found = Reader(tmp_path, port)
+    found = Reader(tmp_path, free_port())
     try:
         yield found
     finally:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.fault
 
 
 async def _until(found: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not found():
             await asyncio.sleep(0.02)
 

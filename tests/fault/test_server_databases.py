@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from rawclient import Lines, explicit, free_port
+from freeports import free_port
+from rawclient import Lines, explicit
 from rounds import limit, rounds
 from servers import start_server
 

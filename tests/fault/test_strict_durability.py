@@ -42,7 +42,7 @@ class Trace:
 
     def end(self) -> list[tuple[str, str]]:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
         return list(_calls(self._log.read_text().splitlines()))
 
 

@@ -45,7 +45,7 @@ def one_answer(answer: bytes) -> Iterator[Connection]:
             yield connection
         finally:
             connection.close()
-            thread.join(10)
+            thread.join(60)
 
 
 @settings(max_examples=150, deadline=None)

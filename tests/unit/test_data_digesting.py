@@ -43,7 +43,7 @@ def test_a_piece_that_will_not_come_leaves_nobody_waiting() -> None:
     waits = threading.Thread(target=digest.add, args=(5, b"later"))
     waits.start()
     digest.give_up()
-    waits.join(10)
+    waits.join(60)
     assert not waits.is_alive() and digest.value(10) == 0
 
 

@@ -53,7 +53,7 @@ class Answers:
         self._came.release()
 
     def wait(self) -> Answer:
-        assert self._came.acquire(timeout=20)
+        assert self._came.acquire(timeout=60)
         return self.found[-1]
 
 

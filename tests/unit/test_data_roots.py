@@ -86,7 +86,7 @@ def test_a_new_session_of_the_same_user_takes_the_transfer_over(receiver: Receiv
     thread.start()
     assert old.ours.recv(1) == b"", "its streams were shut down"
     old.leave()
-    thread.join(20)
+    thread.join(60)
     assert taken == [transfer] and transfer.session is new.session
     new.leave()
 

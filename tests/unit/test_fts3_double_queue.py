@@ -314,14 +314,14 @@ def test_a_slow_body_comes_whole_but_late(double: Double, alice: Caller) -> None
 def test_a_delayed_answer_outlasts_an_impatient_client(double: Double, alice: Caller) -> None:
     double.fault("delay", path="/whoami", seconds=20)
     with pytest.raises(requests.exceptions.ReadTimeout):
-        alice._session.get(double.url + "/whoami", timeout=0.3)
+        alice._session.get(double.url + "/whoami", timeout=(60, 0.3))
     assert alice.get("/whoami")["user_dn"] == user_dn("alice")
 
 
 def test_a_paused_service_hangs_until_it_goes_on(double: Double, alice: Caller) -> None:
     double.pause()
     with pytest.raises(requests.exceptions.ReadTimeout):
-        alice._session.get(double.url + "/whoami", timeout=0.3)
+        alice._session.get(double.url + "/whoami", timeout=(60, 0.3))
     double.resume()
     assert alice.get("/whoami")["user_dn"] == user_dn("alice")
 

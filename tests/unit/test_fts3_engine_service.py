@@ -134,7 +134,7 @@ def test_a_worker_survives_errors_and_tells_of_the_first_and_the_last() -> None:
     eventually(lambda: told[-1:] == [None], what="it goes on")
     assert told == ["first", "second", None]
     loop.stop()
-    loop.join(5.0)
+    loop.join(60)
 
 
 def test_a_worker_that_is_woken_comes_at_once() -> None:
@@ -150,7 +150,7 @@ def test_a_worker_that_is_woken_comes_at_once() -> None:
     loop.wake()
     eventually(lambda: len(steps) == 2)
     loop.stop()
-    loop.join(5.0)
+    loop.join(60)
 
 
 def test_a_crew_keeps_the_order_of_results_and_raises_the_first_error() -> None:

@@ -123,7 +123,7 @@ class Service:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.communicate(timeout=20)
+        self.process.communicate(timeout=60)
         self._journal.close()
 
     def say(self, text: str) -> None:

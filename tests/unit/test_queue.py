@@ -83,7 +83,7 @@ def test_stop_releases_waiting_workers() -> None:
     worker = threading.Thread(target=lambda: found.append(queue.get()))
     worker.start()
     queue.stop()
-    worker.join(5.0)
+    worker.join(60)
     assert found == [None]
 
 

@@ -52,7 +52,7 @@ def play(tmp_path: Path, clock: Clock) -> Iterator[Play]:
             pass
 
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await scenario(core, Collector(core, lambda _destination: None, purge))
         finally:
             core.io.shutdown()

@@ -67,7 +67,7 @@ def test_walks_leave_threads_to_those_who_ask_for_little(
             walks = [asyncio.create_task(methods.du(session, "/")) for _ in range(10)]
             for _ in range(files.WALKS_AT_ONCE):
                 await asyncio.to_thread(running.acquire, True, 20)
-            found = await asyncio.wait_for(methods.ls(session, "/"), 20)
+            found = await asyncio.wait_for(methods.ls(session, "/"), 60)
             assert found["entries"] == []
             go.set()
             await asyncio.gather(*walks)

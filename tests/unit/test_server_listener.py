@@ -27,7 +27,7 @@ def _play(scenario: Scenario) -> None:
         listening = Listener(sock, api, lambda found, _tls: arrived.put_nowait(("data", found)))
         serving = asyncio.create_task(listening.serve())
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await scenario(sock.getsockname()[1], arrived)
         finally:
             serving.cancel()
@@ -125,7 +125,7 @@ def test_data_sessions_are_taken_when_there_are_too_many_clients(monkeypatch: py
         serving = asyncio.create_task(listening.serve())
         port = sock.getsockname()[1]
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 first, writer = await _connect(port)
                 writer.write(b"{")
                 second, refused = await _connect(port)

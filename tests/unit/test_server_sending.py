@@ -63,7 +63,7 @@ class Harness:
         return [message for line in lines if (message := json.loads(line))["op"] == op]
 
     async def until(self, what: Callable[[], Any]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not what():
                 await asyncio.sleep(0.005)
 

@@ -364,8 +364,8 @@ def test_a_shutdown_wakes_who_reads_and_who_writes(pair: tuple[SecureSocket, Sec
 
     writing, wrote = _in_thread(write)
     ours.shutdown()
-    reading.join(20)
-    writing.join(20)
+    reading.join(60)
+    writing.join(60)
     assert len(read) == 1 and (read[0] is None or isinstance(read[0], OSError))
     assert isinstance(wrote[0], OSError)
     theirs.close()

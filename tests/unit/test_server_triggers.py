@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def test_a_program_that_takes_too_long_is_ended_with_its_children(
         "launch",
         f"#!/bin/sh\ntrap '' TERM\nsleep 300 &\necho $$ $! > {pids}\nwait; wait; sleep 300\n",
     )
-    logs = _fire(tmp_path, "launch", seconds=0.5)
+    logs = _fire(tmp_path, "launch", seconds=3.0)  # by then it ignores SIGTERM
     assert [entry["status"] for entry in logs if entry["event"] == "trigger ended"] == [-9]
     for pid in pids.read_text().split():
         eventually(lambda pid=pid: not _alive(int(pid)), what="the group is gone")
@@ -115,11 +115,12 @@ def _alive(pid: int) -> bool:
 
 
 def test_a_child_that_stays_behind_holds_up_nothing(tmp_path: Path) -> None:
-    _program(tmp_path, "launch", "#!/bin/sh\nsleep 5 &\necho done\n")
-    started = time.monotonic()
+    _program(tmp_path, "launch", f"#!/bin/sh\nsleep 300 &\necho $! > {tmp_path}/pid\necho done\n")
     logs = _fire(tmp_path, "launch")
     assert [entry["output"] for entry in logs if entry["event"] == "trigger ended"] == ["done"]
-    assert time.monotonic() - started < 5
+    child = int((tmp_path / "pid").read_text())
+    assert _alive(child)
+    os.kill(child, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("flaw", ["group", "others", "folder", "symlink", "mode", "directory", "nonsense"])

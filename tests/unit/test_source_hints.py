@@ -116,7 +116,7 @@ def test_hints_alone_keep_a_picture_true(tmp_path: Path, seed: int) -> None:
                 if stat.kind is FileKind.FILE
             }
 
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while mirror.files() != truth():
             assert time.monotonic() < deadline, set(mirror.files().items()) ^ set(truth().items())
             time.sleep(0.02)

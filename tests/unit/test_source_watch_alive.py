@@ -112,7 +112,7 @@ def test_the_proof_disturbs_nobody(tmp_path: Path, root: Path, told: Told) -> No
     try:
         watch(watcher, root, told)
         for _ in range(4):
-            assert heard.acquire(timeout=20)
+            assert heard.acquire(timeout=60)
         assert (told.dirty, told.states, list(root.iterdir())) == ([], [], [])
     finally:
         watcher.stop()

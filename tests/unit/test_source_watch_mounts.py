@@ -29,7 +29,7 @@ def umount(place):
     subprocess.run(["umount", str(place)], check=True)
 
 def until(condition):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, (told, watcher.state(str(root)))
         time.sleep(0.01)

@@ -34,7 +34,7 @@ class Told:
             self.states.append(state)
             self.lock.notify_all()
 
-    def until(self, condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+    def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> bool:
         with self.lock:
             return self.lock.wait_for(condition, seconds)
 
