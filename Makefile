@@ -10,7 +10,7 @@ run: $(VENV)/.installed
 	@$(VENV)/bin/lanesync run specs/01-quickstart --state-dir $(STATE) $(ARGS)
 
 test: tools lint
-	$(VENV)/bin/pytest -n 3 -q
+	$(VENV)/bin/pytest -n 2 -q
 
 # Faults at random instants, many times; each round prints the seed that repeats it.
 soak: tools $(VENV)/.installed-dev

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass
+from fractions import Fraction
 
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _WRITTEN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|%)\s*", re.ASCII)
@@ -19,7 +20,7 @@ class Reserve:
 
     def of(self, size: int) -> int:
         """Bytes that stay free of a file system of `size` bytes."""
-        return min(self.most, int(size * self.share))
+        return min(self.most, size, int(size * self.share))  # of a huge number a float is only near
 
 
 def parse(text: str) -> Reserve:
@@ -27,9 +28,9 @@ def parse(text: str) -> Reserve:
     found = _WRITTEN.fullmatch(text[:100])
     if found is None:
         raise ValueError(f"{text[:100]!r} is not a size or a percentage; write for example 50GiB, 5% or 0%")
-    number, unit = float(found[1]), found[2]
+    number, unit = Fraction(found[1]), found[2]
     if unit == "%":
         if number >= 100:
             raise ValueError(f"{text} leaves no room for anything; write less than 100%")
-        return Reserve(number / 100, sys.maxsize)
+        return Reserve(float(number / 100), sys.maxsize)
     return Reserve(1.0, min(int(number * _UNITS[unit]), sys.maxsize))

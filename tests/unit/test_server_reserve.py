@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.jetstream import marks
@@ -52,6 +52,7 @@ def test_without_a_word_it_is_a_hundredth_and_a_gibibyte_at_most() -> None:
 
 
 @given(st.integers(0, 1 << 62), st.integers(0, 1 << 62) | st.integers(0, 10_000))
+@example(18_014_398_509_481_983, 18_014_398_509_481_983)
 def test_no_reserve_is_more_than_all_there_is(size: int, number: int) -> None:
     for text in (f"{number}B", f"{number % 100}%"):
         assert 0 <= reserve.parse(text).of(size) <= size
