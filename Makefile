@@ -12,9 +12,10 @@ run: $(VENV)/.installed
 test: tools lint
 	$(VENV)/bin/pytest -n 2 -q
 
-# Faults at random instants, many times; each round prints the seed that repeats it.
+# Faults at random instants, many times; each round prints the seed that repeats it. Laws with other examples.
 soak: tools $(VENV)/.installed-dev
-	FAULT_FACTOR=$${FAULT_FACTOR:-25} FAULT_SEED=$${FAULT_SEED:-$$(date +%s)} $(VENV)/bin/pytest -n 2 -q -rs tests/fault
+	FAULT_FACTOR=$${FAULT_FACTOR:-25} FAULT_SEED=$${FAULT_SEED:-$$(date +%s)} $(VENV)/bin/pytest -n 2 -q -rs tests/fault \
+	  tests/fuzz tests/unit
 
 # Programs of other projects that tests use; where one is missing its tests are skipped.
 tools:
