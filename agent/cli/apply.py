@@ -18,6 +18,7 @@ from agent.cli.problems import PENDING, FailedError
 from agent.cli.run import Runner
 from agent.cli.status import CODES, POLL_SECONDS
 from agent.cli.text import answer, delivered_lines
+from agent.cli.verbs import author, wait_for
 from agent.reconcile.agent import REVISION_KEY, Agent, Options
 from agent.specs.select import Selector, parse
 
@@ -63,8 +64,7 @@ def command(
     client = running(state_dir)
     if client is not None:
         _agree(ask(client, options), saved, yes)
-        client.post("/api/v1/apply", {"paths": list(specs)})
-        return _follow(client, timeout, output)
+        return _follow(client, specs, timeout, output)
     agent = Agent(options)
     try:
         revision = _agreed_revision(agent, saved, yes)
@@ -118,10 +118,12 @@ def _agree(document: Document, saved: Document | None, yes: bool) -> None:
         raise FailedError("not agreed to; nothing was done")
 
 
-def _follow(client: Client, timeout: float | None, output: str) -> int:
-    """Beside a running agent: it does the work, we wait."""
+def _follow(client: Client, specs: tuple[str, ...], timeout: float | None, output: str) -> int:
+    """Beside a running agent: it does the work, we wait. What it says is the answer once it has looked at
+    everything."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    time.sleep(POLL_SECONDS)
+    asked = client.post("/api/v1/apply", {"paths": list(specs), "author": author()})
+    wait_for(client, asked["request"], timeout)
     while True:
         document = client.get("/api/v1/status")
         late = deadline is not None and time.monotonic() > deadline

@@ -92,10 +92,11 @@ def ask(
     found = call(state_dir, verb, body)
     if not wait or client is None or not found["request"]:
         return found, 0
-    return found, _wait(client, found["request"], timeout)
+    return found, wait_for(client, found["request"], timeout)
 
 
-def _wait(client: Client, request: str, timeout: float | None) -> int:
+def wait_for(client: Client, request: str, timeout: float | None) -> int:
+    """Until every object that the request is for has acted on it (0), or for so long (3)."""
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         state = client.get(f"/api/v1/requests/{request}")

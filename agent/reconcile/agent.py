@@ -202,7 +202,8 @@ class Agent:
             self._held = "" if approved else held(before, after)
             if self._held:
                 log.warning("revision held", why=self._held)
-                self._tell("RevisionHeld", self._held, loaded.revision)
+                now = self._clock.time()
+                self._state.events.tell(now, None, "Warning", "RevisionHeld", self._held, loaded.revision)
             self._take(before, before if self._held else after)
 
     def load(self, paths: Sequence[str], checkout: Checkout | None = None) -> Loaded:
@@ -238,9 +239,6 @@ class Agent:
         with self.git.reading() as checkout:
             return None if checkout is None else self.load([checkout.specs], checkout)
 
-    def _tell(self, reason: str, message: str, revision: str) -> None:
-        self._state.events.tell(self._clock.time(), None, "Warning", reason, message, revision)
-
     def _event(self, kind: str, reason: Reason, message: str) -> None:
         """One about the specs themselves."""
         now = self._clock.time()
@@ -261,8 +259,8 @@ class Agent:
             note_revision(
                 self.context, after.revision, len(found.added), len(found.changed), len(found.removed)
             )
-        policy, self._judged_by = self._judged_by, self.context.policy
-        wake(self.context, before, after, found, everything=policy != self._judged_by)
+        wake(self.context, before, after, found, everything=self._judged_by != self.context.policy)
+        self._judged_by = self.context.policy
         self.context.alerts_changed.set()
         self._make_receive_roots()
         if self.options.watch:
@@ -285,17 +283,20 @@ class Agent:
     def attempted_revision(self) -> str:
         return self._loaded.revision if self._loaded is not None else ""
 
-    def overall(self, statuses: list[ObjectStatus] | None = None) -> Overall:
-        """The plain answer. Objects that were not looked at yet make it converging."""
+    def overall(self) -> Overall:
+        """The plain answer."""
+        return self.answer(self.unseen(), self._notable())
+
+    def unseen(self) -> Key | None:
+        """An object that was not looked at under this revision. To be asked before the statuses are read:
+        what was seen by then is in them."""
+        desired = self.context.desired
+        return self.context.board.first_unseen(desired, self._state.specs.other_than(desired))
+
+    def answer(self, unseen: Key | None, statuses: list[ObjectStatus]) -> Overall:
         if self.git is not None and (waiting := self.git.waiting()):
             return Overall(State.BLOCKED if self.git.problems() else State.CONVERGING, waiting)
-        found = overall(self._notable() if statuses is None else statuses, self._problems())
-        if found.state is not State.CONVERGING:
-            desired = self.context.desired
-            missing = self.context.board.first_missing(desired, self._state.specs.other_than(desired))
-            if missing is not None:
-                return Overall(State.CONVERGING, f"{missing} has not been looked at yet")
-        return found
+        return overall(statuses, self._problems(), unseen)
 
     def _notable(self) -> list[ObjectStatus]:
         invalid = self._invalid_keys()
@@ -336,13 +337,13 @@ class Agent:
         )
 
     def status(self) -> Document:
-        desired = self.context.desired
+        desired, unseen = self.context.desired, self.unseen()
         statuses = refreshed(self.context, self.statuses())
         applied = all(s.revision == desired.revision for s in statuses if desired.get(s.key) is not None)
         if applied and not self._held:
             self._applied = desired.revision
         facts = Facts(
-            overall=self.overall(statuses),
+            overall=self.answer(unseen, statuses),
             attempted_revision=self.attempted_revision,
             applied_revision=self._applied,
             held_revision=self._held,

@@ -86,7 +86,7 @@ class Loop:
 
     def run(self, key: Key, hints: Hints) -> Outcome:
         """Reconcile one key, write its status, and enqueue it for when it is due again."""
-        report = Report(key)
+        report = Report(key, self.context.desired.revision)
         self.context.meters.begun(key, self.context.clock.monotonic())
         asked = self.context.requests.take(key)
         report.asked = bool(asked)
@@ -102,6 +102,8 @@ class Loop:
         report.request = asked[-1] if asked else self.context.requests.last(key)
         report.write(self.context, outcome)
         self.context.requests.handled(key, asked)
+        if report.revision != self.context.desired.revision:
+            self.context.queue.add(key)  # what was found may not be so under the one in force by now
         after = self._next(key, outcome)
         if after is not None:
             self.context.queue.add(key, delay=after)

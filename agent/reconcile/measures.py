@@ -54,13 +54,14 @@ class Measures:
 def measure(of: Agent) -> Measures:
     """LaneSyncError when the state cannot be read."""
     context = of.context
-    now, statuses = context.clock.time(), of.statuses()
+    now, unseen = context.clock.time(), of.unseen()
+    statuses = of.statuses()
     running = context.meters.longest_running(context.clock.monotonic())
     watched, polled = _sources(of)
     return Measures(
         now=now,
         version=agent.__version__,
-        in_sync=of.overall(statuses).state == "inSync",
+        in_sync=of.answer(unseen, statuses).state == "inSync",
         revisions=of.revisions(),
         source=of.source(),
         statuses=statuses,

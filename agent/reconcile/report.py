@@ -17,6 +17,7 @@ class Report:
     """What a reconcile found. `write` turns it, with the outcome, into the object's status."""
 
     key: Key
+    revision: str = ""  # the one in force when the reconcile began
     message: str = ""  # of Ready, when all is well
     detail: dict[str, Any] = field(default_factory=dict)
     request: str = ""  # the newest that this object has acted on
@@ -41,7 +42,7 @@ class Report:
             key=self.key,
             conditions=self.conditions(outcome, now),
             detail={**self.detail, "lastHandledRequest": self.request or None},
-            revision=context.desired.revision,
+            revision=self.revision,
             updated_at=now,
             last_success=now if isinstance(outcome, Done) else None,
         )

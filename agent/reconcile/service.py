@@ -11,7 +11,6 @@ from agent.reconcile.asked import Asked
 from agent.reconcile.document import Document
 from agent.reconcile.measures import LaneBytes, Measures, lane_bytes, measure
 from agent.reconcile.planned import planned
-from agent.reconcile.queue import WHOLE
 from agent.reconcile.shares import token_of
 from agent.reconcile.telling import Telling
 from agent.reconcile.verifying import Verifying
@@ -53,8 +52,8 @@ class AgentService(Asked, Telling, Verifying):
             desired = self._valid(self._agent.load([os.path.abspath(path) for path in paths]))
         return planned(self._agent, desired, limit, reasons)
 
-    def apply(self, paths: list[str]) -> Document:
-        """Reconcile now; only the specs that this agent runs."""
+    def apply(self, paths: list[str], author: str) -> Document:
+        """Reconcile all now; only the specs that this agent runs."""
         git = self._agent.options.git
         if git is not None:
             raise LaneSyncError(
@@ -66,10 +65,7 @@ class AgentService(Asked, Telling, Verifying):
                 f"the agent with pid {os.getpid()} runs {', '.join(mine)}; change those specs, "
                 "or stop it, or use another --state-dir"
             )
-        self._agent.reload()
-        for key in self._agent.context.desired.all_keys():
-            self._agent.context.queue.add(key, hints=WHOLE)
-        return self._agent.status()
+        return self.reconcile("", author)
 
     def measure(self) -> Measures:
         return measure(self._agent)

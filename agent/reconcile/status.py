@@ -64,10 +64,18 @@ class Overall:
     message: str
 
 
-def overall(statuses: Iterable[ObjectStatus], problems: tuple[str, ...] = ()) -> Overall:
+def overall(
+    statuses: Iterable[ObjectStatus], problems: tuple[str, ...] = (), unseen: Key | None = None
+) -> Overall:
     """The plain answer. `problems` are what stands in the way beside the objects: invalid specs, a held
-    revision. A suspended object is not asked to be in sync."""
-    statuses = list(statuses)
+    revision. `unseen` has not been looked at. A suspended object is not asked to be in sync."""
+    found = _overall(list(statuses), problems)
+    if unseen is not None and found.state is not State.CONVERGING:
+        return Overall(State.CONVERGING, f"{unseen} has not been looked at yet")
+    return found
+
+
+def _overall(statuses: list[ObjectStatus], problems: tuple[str, ...]) -> Overall:
     waiting = [s for s in statuses if not s.ready and not s.suspended]
     stalled = [s for s in waiting if s.stalled is not None]
     # A mapping that waits for a stalled destination is blocked by it, not on its way.
@@ -129,7 +137,7 @@ class Board:
         self._order: list[Key] | None = None  # of the keys, sorted; None = to be sorted again
         self._changed = changed
         self._version = 0
-        self._complete: DesiredState | None = None  # something is said of each of its objects
+        self._complete: DesiredState | None = None  # each of its objects has been looked at
 
     def write(self, status: ObjectStatus) -> tuple[ObjectStatus | None, ObjectStatus]:
         """Replace an object's status; conditions keep their `since` where they did not change.
@@ -148,6 +156,8 @@ class Board:
             )
             if before is None:
                 self._order = None
+            if self._complete is not None and now.revision != self._complete.revision:
+                self._complete = None
             self._put(now)
             self._version += 1
             self._lock.notify_all()
@@ -197,16 +207,22 @@ class Board:
             wanted = {*self._notable, *others}
             return [self._statuses[key] for key in sorted(wanted) if key in self._statuses]
 
-    def first_missing(self, desired: DesiredState, others: Iterable[Key] = ()) -> Key | None:
-        """The first object, of these or others, that nothing is said of yet."""
+    def first_unseen(self, desired: DesiredState, removing: Iterable[Key] = ()) -> Key | None:
+        """The first object of which nothing is said yet under this revision. One that is to be removed is
+        never in sync again once that was begun."""
         with self._lock:
             known = self._statuses
             for kind in Kind if self._complete is not desired else ():
-                lacking = [name for name in desired.of_kind(kind) if (kind, name) not in known]
-                if lacking:
+                seen = {name for name in desired.of_kind(kind) if self._is_seen(Key(kind, name), desired)}
+                if lacking := desired.of_kind(kind).keys() - seen:
                     return Key(kind, min(lacking))
             self._complete = desired
-            return next((key for key in others if key not in known), None)
+            return next((key for key in removing if key not in known or known[key].ready), None)
+
+    def _is_seen(self, key: Key, desired: DesiredState) -> bool:
+        """Under the lock."""
+        found = self._statuses.get(key)
+        return found is not None and found.revision == desired.revision
 
     def wait_change(self, version: int, timeout: float) -> int:
         """Block until something changed since `version`, or the time is over; returns the version now."""

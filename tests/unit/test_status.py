@@ -148,20 +148,39 @@ def test_the_answer_hangs_on_what_is_notable_alone(
     assert overall(board.notable()) == overall(board.all())
 
 
-def test_what_nothing_is_said_of_yet_is_missing() -> None:
+def test_what_nothing_is_said_of_under_this_revision_is_unseen() -> None:
     """The first one, in the order in which objects depend on each other."""
+
+    def said(name: str, revision: str) -> ObjectStatus:
+        return replace(status(Kind.MAPPING, name, READY), revision=revision)
+
     board = Board()
-    board.write(status(Kind.MAPPING, "a", READY))
+    board.write(said("a", "r"))
     desired = DesiredState("r", mappings={name: MappingSpec(name, (), ()) for name in "cab"})
-    assert board.first_missing(desired) == Key(Kind.MAPPING, "b")
+    assert board.first_unseen(desired) == Key(Kind.MAPPING, "b")
     for name in "bc":
-        board.write(status(Kind.MAPPING, name, READY))
-    assert board.first_missing(desired) is None
+        board.write(said(name, "r"))
+    assert board.first_unseen(desired) is None
     more = replace(desired, mappings={**desired.mappings, "0": MappingSpec("0", (), ())})
-    assert board.first_missing(more) == Key(Kind.MAPPING, "0")
-    assert board.first_missing(desired, [Key(Kind.SHARE, "s")]) == Key(Kind.SHARE, "s")
+    assert board.first_unseen(more) == Key(Kind.MAPPING, "0")
+    assert board.first_unseen(replace(desired, revision="later")) == Key(Kind.MAPPING, "a")
     board.remove(Key(Kind.MAPPING, "b"))
-    assert board.first_missing(desired) == Key(Kind.MAPPING, "b")
+    assert board.first_unseen(desired) == Key(Kind.MAPPING, "b")
+    board.write(said("b", "r"))
+    assert board.first_unseen(desired) is None
+    board.write(said("c", "earlier"))
+    assert board.first_unseen(desired) == Key(Kind.MAPPING, "c")
+
+
+def test_what_is_to_be_removed_is_seen_when_that_has_begun() -> None:
+    """Until then it looks as if all were well."""
+    board, key = Board(), Key(Kind.SHARE, "s")
+    nothing = DesiredState("r")
+    assert board.first_unseen(nothing, [key]) == key
+    board.write(status(*key, READY))
+    assert board.first_unseen(nothing, [key]) == key
+    board.write(status(*key, waiting(Reason.PROGRESSING)))
+    assert board.first_unseen(nothing, [key]) is None
 
 
 def test_text_fits_its_width_and_tells_trouble_to_the_end() -> None:
