@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -205,15 +205,15 @@ def many(pair: Pair, folder: Path, count: int) -> Result:
             pair.destination, manifest, destinationPath=f"/{lane}{number}", priorityLane=lane, **pair.account
         )
     api.send.setSendRateMax(pair.destination, -1)
-    early = 1.1 * OPEN_IN_LANE * len(lanes)
-    counted = 0.6 * (count - 1.25 * OPEN_IN_LANE) / max(SHARES.values())  # until one runs out
     size = SMALL + ENTRY_COST
-    first = _when(pair, before, early * size)
-    last = _when(pair, before, (early + counted) * size)
+    first = _when(pair, before, lambda moved: min(moved[lane] for lane in lanes) >= OPEN_IN_LANE * size)
+    left = {lane: count * size - nbytes for lane, nbytes in _between(before, first).items()}
+    counted = 0.8 * min(left[lane] / SHARES[lane] for lane in lanes)  # before one runs out
+    last = _when(pair, first, lambda moved: sum(moved.values()) >= counted)
     moved = _between(first, last)
     sent = sum(moved.values())
-    if not sent:
-        raise RuntimeError("all was sent between two reports; take more transfers")
+    if counted <= 0 or any(moved[lane] >= left[lane] for lane in lanes):
+        raise RuntimeError("a lane ran out between two reports; take more transfers")
     title = f"{count:,} transfers of {SMALL:,} bytes in each lane"
     result = Result(MANY, title, TOGETHER, unit=PER_SECOND)
     result.add({TOGETHER: sent / size / (last[0] - first[0])})
@@ -227,9 +227,11 @@ def _of(pair: Pair) -> tuple[float, dict[str, int]]:
     return time.monotonic(), pair.api.lanesync.getLaneBytes(pair.destination)["lanes"]
 
 
-def _when(pair: Pair, before: tuple[float, dict[str, int]], nbytes: float) -> tuple[float, dict[str, int]]:
-    """What the lanes have sent as soon as it is so much."""
-    while sum(_between(before, now := _of(pair)).values()) < nbytes:
+def _when(
+    pair: Pair, before: tuple[float, dict[str, int]], enough: Callable[[dict[str, int]], bool]
+) -> tuple[float, dict[str, int]]:
+    """What the lanes have sent as soon as that is enough since `before`."""
+    while not enough(_between(before, now := _of(pair))):
         if now[0] - before[0] > 600:
             raise RuntimeError("many small transfers get on too slowly")
         time.sleep(0.02)

@@ -64,7 +64,6 @@ QUICK = Scale(
     wan_losses=(0.0, 0.01),
     lanes_seconds=8.0,
     lanes_rounds=3,
-    lanes_transfers=1000,
     slow_rounds=1,
 )
 
@@ -90,7 +89,6 @@ TINY = Scale(
     wan_losses=(0.0, 0.01),
     lanes_seconds=6.0,
     lanes_rounds=1,
-    lanes_transfers=1000,
     rounds=1,
     slow_rounds=1,
 )
