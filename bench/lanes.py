@@ -37,6 +37,7 @@ TURN, TURN_LOOKS = 2.0, 0.02  # seconds of a turn of those that are compared, an
 TOLD_SECONDS = 0.2  # between two reports of progress
 LIMIT = 500_000.0  # kbit/s
 HELD, SMALL = 8.0, 1000  # kbit/s until all transfers are there; bytes of each
+TRANSFERS, LEAST = 2000, 200  # in each lane; in all that shares can be told by
 PER_SECOND = "transfers/s"
 FROM_SHARE = "worst distance of a lane from its share (points)"
 LINE = Shape(delay=0.05, rate=1e9, loss=0.001)
@@ -179,7 +180,7 @@ def run(work: Path, scale: Scale) -> list[Result]:
             found.append(told(name, line, 0.0, measure(pair, folder, scale)))
             say(f"  {NAME}: {line}: done")
     with server_pair(work / MANY / "servers", work / MANY / "received") as pair:
-        found.append(many(pair, work / MANY, scale.lanes_transfers))
+        found.append(many(pair, work / MANY))
         say(f"  {NAME}: many small transfers: done")
     if reason := link.missing():
         found[0].missing.append(f"a long line: {reason}")
@@ -190,9 +191,9 @@ def run(work: Path, scale: Scale) -> list[Result]:
     return found
 
 
-def many(pair: Pair, folder: Path, count: int) -> Result:
-    """`count` transfers of one small file each in every lane. Those that are open before they may be sent go
-    at once and do not count; then comes what is measured, in which every lane has some that wait."""
+def many(pair: Pair, folder: Path) -> Result:
+    """TRANSFERS of one small file each in every lane. Those that are open before they may be sent do not
+    count; what is measured comes when no lane has any of them left, and every lane has some that wait."""
     api, source = pair.api, folder / "small"
     source.write_bytes(os.urandom(SMALL))
     api.send.setPriorityLanes(pair.destination, SHARES)
@@ -200,21 +201,21 @@ def many(pair: Pair, folder: Path, count: int) -> Result:
     manifest = api.send.createManifest(mappings={"/small": str(source)})["manifestId"]
     api.send.waitForManifest(manifest)
     before, lanes = _of(pair), [lane for lane, share in SHARES.items() if share]
-    for number, lane in product(range(count), lanes):
+    for number, lane in product(range(TRANSFERS), lanes):
         api.send.createTransfer(
             pair.destination, manifest, destinationPath=f"/{lane}{number}", priorityLane=lane, **pair.account
         )
     api.send.setSendRateMax(pair.destination, -1)
     size = SMALL + ENTRY_COST
     first = _when(pair, before, lambda moved: min(moved[lane] for lane in lanes) >= OPEN_IN_LANE * size)
-    left = {lane: count * size - nbytes for lane, nbytes in _between(before, first).items()}
+    left = {lane: TRANSFERS * size - nbytes for lane, nbytes in _between(before, first).items()}
     counted = 0.8 * min(left[lane] / SHARES[lane] for lane in lanes)  # before one runs out
     last = _when(pair, first, lambda moved: sum(moved.values()) >= counted)
     moved = _between(first, last)
     sent = sum(moved.values())
-    if counted <= 0 or any(moved[lane] >= left[lane] for lane in lanes):
-        raise RuntimeError("a lane ran out between two reports; take more transfers")
-    title = f"{count:,} transfers of {SMALL:,} bytes in each lane"
+    if counted < LEAST * size or any(moved[lane] >= left[lane] for lane in lanes):
+        raise RuntimeError("a lane ran out before enough was seen; take more transfers")
+    title = f"{TRANSFERS:,} transfers of {SMALL:,} bytes in each lane"
     result = Result(MANY, title, TOGETHER, unit=PER_SECOND)
     result.add({TOGETHER: sent / size / (last[0] - first[0])})
     result.facts = {FROM_SHARE: max(abs(moved[lane] / sent - share) * 100 for lane, share in SHARES.items())}

@@ -37,7 +37,6 @@ class Scale:
     wan_losses: tuple[float, ...] = (0.0, 0.001, 0.01)
     lanes_seconds: float = 15.0
     lanes_rounds: int = 9  # of all lanes together and one alone
-    lanes_transfers: int = 2000  # in each lane
     rounds: int = 5
     slow_rounds: int = 2  # of peers that take many times as long
     slowest_rounds: int = 1  # of those that take minutes

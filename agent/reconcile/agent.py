@@ -288,12 +288,12 @@ class Agent:
         return self.answer(self.unseen(), self._notable())
 
     def unseen(self) -> Key | None:
-        """An object that was not looked at under this revision. To be asked before the statuses are read:
-        what was seen by then is in them."""
+        """One not looked at under this revision. To be asked before the statuses are read."""
         desired = self.context.desired
         return self.context.board.first_unseen(desired, self._state.specs.other_than(desired))
 
     def answer(self, unseen: Key | None, statuses: list[ObjectStatus]) -> Overall:
+        """The plain answer by statuses that were read after `unseen`."""
         if self.git is not None and (waiting := self.git.waiting()):
             return Overall(State.BLOCKED if self.git.problems() else State.CONVERGING, waiting)
         return overall(statuses, self._problems(), unseen)

@@ -286,21 +286,7 @@ class Mappings:
             context.queue.add(Key(Kind.DESTINATION, delivery.destination.name), urgent=True)
             raise RetryableError(str(error)) from error
         if delivery.surveyed is not None:
-            memory.pending = memory.pending | surveyed.again if undecided else surveyed.again
-            memory.waiting |= hints_for(spec, plan.waiting)
-            memory.learn(plan, not surveyed.changes.partial)
-            whole = not (surveyed.changes.partial or surveyed.sliced)
-            memory.left_out.learn(surveyed.left_out, whole=whole)
-            if surveyed.unsealed is not None:
-                memory.unsealed.learn(surveyed.unsealed, surveyed.looked)
-            if plan.suspects:
-                memory.survey_due = min(memory.survey_due, now + RECHECK)
-            self._look_at_retry(delivery)
-            for later in plan.later:
-                wait = next_look(spec, later.due, context.clock.time())
-                memory.survey_due = min(memory.survey_due, now + wait)
-            if undecided or not surveyed.again.empty:
-                context.queue.add(Key(Kind.MAPPING, spec.name), delay=max(spec.trigger.settle, 0.05))
+            self._learn(spec, delivery, plan, now, undecided=undecided)
         deleting = [a for a in plan.actions if isinstance(a, DeletePaths | TrashPaths)]
         if deleting and not self._use_up_approvals(spec):
             memory.deletions.append((now, sum(map(deleted_files, deleting))))
@@ -318,6 +304,27 @@ class Mappings:
         if delivery.surveyed is not None or delivery.collected.ended:
             memory.files = context.state.ledger.count(spec.name, delivery.destination.name)
             memory.bytes = context.state.ledger.total_bytes(spec.name, delivery.destination.name)
+
+    def _learn(
+        self, spec: MappingSpec, delivery: Delivery, plan: Plan, now: float, *, undecided: bool
+    ) -> None:
+        """What a look found that is to be remembered, and when the next one is due."""
+        memory, surveyed = delivery.memory, delivery.surveyed or Survey()
+        memory.pending = memory.pending | surveyed.again if undecided else surveyed.again
+        memory.waiting |= hints_for(spec, plan.waiting)
+        memory.learn(plan, not surveyed.changes.partial)
+        whole = not (surveyed.changes.partial or surveyed.sliced)
+        memory.left_out.learn(surveyed.left_out, whole=whole)
+        if surveyed.unsealed is not None:
+            memory.unsealed.learn(surveyed.unsealed, surveyed.looked)
+        if plan.suspects:
+            memory.survey_due = min(memory.survey_due, now + RECHECK)
+        self._look_at_retry(delivery)
+        for later in plan.later:
+            wait = next_look(spec, later.due, self.context.clock.time())
+            memory.survey_due = min(memory.survey_due, now + wait)
+        if undecided or not surveyed.again.empty:
+            self.context.queue.add(Key(Kind.MAPPING, spec.name), delay=max(spec.trigger.settle, 0.05))
 
     def _forgive(self, spec: MappingSpec, delivery: Delivery) -> None:
         """A whole look found nothing that is not delivered: what failed before is over."""
