@@ -299,7 +299,11 @@ PROMISES: tuple[Promise, ...] = (
             "faster than rsync",
             _ahead(changed.NAME, row, [changed.RSYNC], 1.0),
         )
-        for how, row in (("cold agent", changed.APPLY), ("the agent runs", changed.ASKED))
+        for how, row in (
+            ("the agent watches", changed.WATCHED),
+            ("the agent runs and is asked", changed.ASKED),
+            ("cold agent", changed.APPLY),
+        )
     ),
     Promise(
         "delta",

@@ -64,6 +64,11 @@ def digest(path: Path) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
+def digest_of(content: bytes) -> tuple[int, str]:
+    """What `digest` says of a file with this content."""
+    return len(content), xxhash.xxh3_128_hexdigest(content)
+
+
 def check(copy: Path, wanted: Fingerprint) -> None:
     """WrongCopyError unless `copy` holds exactly these files with exactly this content."""
     found = fingerprint(copy)

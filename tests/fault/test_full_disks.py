@@ -14,6 +14,7 @@ from disks import Disk, on_own_disks
 from rounds import limit, rounds
 
 from agent.jetstream import constants
+from agent.server.data.directio import LEAST_SIZE
 from agent.server.results import Outcome
 
 pytestmark = [pytest.mark.fault, limit(300)]
@@ -91,6 +92,22 @@ def test_a_disk_that_fills_up_again_and_again_is_waited_for(tmp_path: Path) -> N
             assert contents(w.root / "in") == contents(w.source)
             assert set(os.listdir(w.root)) <= {"in", "lost+found"}
             disk.clear()
+
+
+@on_own_disks
+def test_a_file_that_is_written_directly_waits_for_room_like_any_other(tmp_path: Path) -> None:
+    """What does not pass the page cache is refused by the disk itself, in the middle of a piece."""
+    (chance,) = rounds(1)
+    disk = Disk(tmp_path / "image", tmp_path / "received", 64)
+    with world(tmp_path) as w:
+        (w.source / "large").write_bytes(chance.randbytes(LEAST_SIZE + 5 * MIB + 1))
+        ballast = take(disk, chance.randrange(MIB, LEAST_SIZE))
+        w.start("1", checkpointSeconds=0.2)
+        wait_for(lambda: shut_out(w), "the full storage is told")
+        ballast.unlink()
+        assert w.finish("1")["status"] == "complete", w.finished
+        assert w.errors == {}
+        assert contents(w.root / "in") == contents(w.source)
 
 
 class Lowest:

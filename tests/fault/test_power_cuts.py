@@ -16,6 +16,7 @@ from disks import Disk, on_own_disks
 from rounds import limit, rounds
 
 from agent.jetstream import constants
+from agent.server.data.directio import LEAST_SIZE
 from agent.server.results import Outcome
 
 pytestmark = [pytest.mark.fault, limit(600)]
@@ -25,7 +26,7 @@ STRICT = PLAIN | constants.TRANSFER_FLAG_STRICT
 NEWER = PLAIN | constants.TRANSFER_FLAG_WRITE_ONLY_NEWER
 
 
-def fill(folder: Path, chance: random.Random) -> int:
+def fill(folder: Path, chance: random.Random, large: int) -> int:
     """Small files in a few directories and two large ones; their bytes."""
     shutil.rmtree(folder)
     total = 0
@@ -34,7 +35,7 @@ def fill(folder: Path, chance: random.Random) -> int:
         place.mkdir(parents=True, exist_ok=True)
         total += (place / f"f{number}").write_bytes(chance.randbytes(chance.randrange(1, 30_000)))
     for number in range(2):
-        total += (folder / f"large{number}").write_bytes(chance.randbytes(4 * MIB + 7))
+        total += (folder / f"large{number}").write_bytes(chance.randbytes(large))
     return total
 
 
@@ -88,14 +89,20 @@ def reached(w: World, ident: str, at: int) -> None:
 
 
 def cuts(
-    tmp_path: Path, count: int, flags: int, mode: int = constants.OVERWRITE_ALWAYS, *, whole: bool = False
+    tmp_path: Path,
+    count: int,
+    flags: int,
+    mode: int = constants.OVERWRITE_ALWAYS,
+    *,
+    whole: bool = False,
+    large: int = 4 * MIB + 7,
 ) -> None:
     """`whole`: nothing may have a final name that is not whole, acknowledged or not."""
-    disk = Disk(tmp_path / "image", tmp_path / "received", 64)
+    disk = Disk(tmp_path / "image", tmp_path / "received", 96)
     with world(tmp_path, rate=150_000) as w:
         for number, chance in enumerate(rounds(count), 1):
             ident = str(number)
-            size = fill(w.source, chance)
+            size = fill(w.source, chance, large)
             every = chance.choice([0.05, 0.2, 30])
             older = {} if mode != constants.OVERWRITE_BACKUP else put_older(w, disk)
             w.start(ident, flags=flags, overwriteMode=mode, checkpointSeconds=every)
@@ -120,6 +127,12 @@ def cuts(
 @on_own_disks
 def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path) -> None:
     cuts(tmp_path, 4, PLAIN)
+
+
+@on_own_disks
+def test_what_was_acknowledged_of_files_that_are_written_directly_survives(tmp_path: Path) -> None:
+    """Around the page cache, but for their ends."""
+    cuts(tmp_path, 3, PLAIN, large=LEAST_SIZE + 3 * MIB + 7)
 
 
 @on_own_disks

@@ -13,6 +13,7 @@ import xxhash
 from agent.jetstream import constants
 from agent.server.confine import Directories
 from agent.server.data import newfolders, pack
+from agent.server.data.directio import DirectIO
 from agent.server.data.newfiles import write_new
 from agent.server.data.pack import EXECUTABLE, OUTCOME, PackedFile
 from agent.server.data.publish import Policy
@@ -46,7 +47,7 @@ class _World:
         self.transfer = ReceivedTransfer(UID, os.fsencode(root))
         self.answers = _Answers()
         self.syncer = Syncer(os.fsencode(root))
-        self.writer = Writer(self.answers, Directories(os.fsencode(root)), self.syncer)  # type: ignore[arg-type]
+        self.writer = Writer(self.answers, Directories(os.fsencode(root)), self.syncer, DirectIO())  # type: ignore[arg-type]
 
     @property
     def staging(self) -> Path:

@@ -37,6 +37,7 @@ class ReceivedFile:
         self.flags = flags
         self.mtime_ns = 0
         self.fd = -1
+        self.direct = -1  # another descriptor of it, for direct I/O
         self.name = new_name(seq)
         self.ranges = RangeSet()
         self.naks = 0
@@ -132,9 +133,10 @@ class ReceivedFile:
         if self.closed and self.pins == 0 and self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-            if self.base >= 0:
-                os.close(self.base)
-                self.base = -1
+            for other in (self.direct, self.base):
+                if other >= 0:
+                    os.close(other)
+            self.direct = self.base = -1
 
 
 class ReceivedTransfer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+from agent.server.data.directio import DirectIO
 from agent.server.data.sets import finish_all
 from agent.server.data.syncer import Syncer
 
@@ -16,6 +17,7 @@ class ReceiveRoot:
     path: bytes
     users: int = 0
     syncer: Syncer = field(init=False)
+    direct: DirectIO = field(default_factory=DirectIO)
 
     def __post_init__(self) -> None:
         if not os.path.isdir(self.path):

@@ -195,7 +195,8 @@ class Serving:
     def _writer(self, root: bytes) -> Writer:
         if root not in self._writers:
             directories = Directories(root)
-            writer = Writer(self._stream, directories, self._receiver.use(root).syncer)
+            used = self._receiver.use(root)
+            writer = Writer(self._stream, directories, used.syncer, used.direct)
             self._writers[root] = (directories, writer)
         return self._writers[root][1]
 

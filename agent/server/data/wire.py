@@ -17,6 +17,7 @@ receiver of content asks for it again; anything else that is damaged ends the se
 from __future__ import annotations
 
 import json
+import mmap
 import socket
 import struct
 import threading
@@ -192,7 +193,7 @@ class Stream:
         self.sealed = False
         self._lock = threading.Lock()
         self._head = bytearray(HEADER.size + SEAL_SIZE)
-        self._payload = bytearray(64 * 1024)
+        self._payload: bytearray | mmap.mmap = bytearray(64 * 1024)
 
     @property
     def worn(self) -> bool:
@@ -253,7 +254,7 @@ class Stream:
         if self.admit is not None:
             self.admit(header)
         if header.length > len(self._payload):
-            self._payload = bytearray(max(header.length, USUAL_PAYLOAD))
+            self._payload = _pages(max(header.length, USUAL_PAYLOAD))
         view = memoryview(self._payload)[: header.length]
         self._fill(view)
         if not self._sound(header, view):
@@ -270,7 +271,7 @@ class Stream:
     def tidy(self) -> None:
         """Keep no more memory than usual frames need. The payload of the last one is gone by this."""
         if len(self._payload) > USUAL_PAYLOAD:
-            self._payload = bytearray(USUAL_PAYLOAD)
+            self._payload = _pages(USUAL_PAYLOAD)
 
     def receive_preamble(self) -> None:
         got = bytearray(len(PREAMBLE))
@@ -310,6 +311,11 @@ class Stream:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # not connected any more, which is the aim
+
+
+def _pages(size: int) -> mmap.mmap:
+    """Memory that begins with a page, as direct I/O wants it."""
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def limit_sends(sock: socket.socket | SecureSocket) -> None:

@@ -12,6 +12,7 @@ from agent.server.confine import Directories, FileError, Names, Parts, shown, un
 from agent.server.data import delta, delta_receiving, pack, symlink
 from agent.server.data.announcing import announced
 from agent.server.data.delta_receiving import Comparer
+from agent.server.data.directio import DirectIO
 from agent.server.data.fullness import is_full, pass_on
 from agent.server.data.inplace import make_executable, open_in_place, place_of, require_there, write_zeros
 from agent.server.data.naming import Naming
@@ -36,10 +37,11 @@ _temporary = itertools.count(1)
 class Writer:
     """Handles PACK, FILE, CHUNK, HOLE and END frames of one stream, in its thread."""
 
-    def __init__(self, stream: Stream, directories: Directories, syncer: Syncer) -> None:
+    def __init__(self, stream: Stream, directories: Directories, syncer: Syncer, direct: DirectIO) -> None:
         self._stream = stream
         self._directories = directories
         self._syncer = syncer
+        self._direct = direct
         self._naming = Naming(directories, syncer)
         self._comparer = Comparer()
 
@@ -243,6 +245,7 @@ class Writer:
             file.open_in_place(fd, kept)
         else:
             file.open(transfer.staging, kept)
+            file.direct = self._direct.open(file.name, transfer.staging.fd, file.size)
         if file.seed is not None and transfer.may_look:
             delta_receiving.find(file, self._directories, *path)
 
@@ -258,7 +261,12 @@ class Writer:
                 file.naks += 1
             self._stream.send(Header(*header[:5], 0, start, header.length)._replace(kind=Kind.NAK))
             return
-        if self._write(transfer, header, file, lambda fd: write_all(fd, payload, start)):
+
+        def write(fd: int) -> None:
+            done = self._direct.write(file.direct, payload, start)
+            write_all(fd, payload[done:], start + done)
+
+        if self._write(transfer, header, file, write):
             self._arrived(transfer, header.handle, file, lambda: file.ranges.add(start, end))
 
     def _write(
