@@ -31,8 +31,8 @@ class Scale:
     fts3_files: int = 20_000
     fts3_links: int = 20
     fts3_still: float = 10.0  # seconds in which nothing moves
-    wan_seconds: float = 33.0  # most that anybody has for the large file
-    wan_bytes: int = 3 << 30
+    wan_seconds: float = 45.0  # most that anybody has for the large file
+    wan_bytes: int = 4 << 30
     wan_files: int = 5_000
     wan_losses: tuple[float, ...] = (0.0, 0.001, 0.01)
     lanes_seconds: float = 15.0

@@ -100,7 +100,7 @@ class Connector:
                 stream = self._stream(target, level, len(streams))
                 streams.append(stream)
                 _same_peer(streams)
-                if wire.is_loopback(stream.sock):
+                if not stream.level and wire.is_loopback(stream.sock):
                     wanted = min(wanted, self._loopback_streams)
                 hello = self._handshake(stream, ident)
             return Session(streams, hello, ident), hello
