@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -41,7 +42,7 @@ def shape(*folders: Path) -> dict[str, str]:
         "memory": f"{memory:.0f} GiB",
         "kernel": platform.release(),
         "file systems": ", ".join(file_system(folder) for folder in folders),
-        "Python": platform.python_version(),
+        "Python": f"{platform.python_version()} ({_builder()})",
         "programs": "; ".join(f"{program} {version(program)}" for program in PROGRAMS),
         "load": f"{os.getloadavg()[0]:.2f}",
     }
@@ -52,6 +53,11 @@ def _commit() -> str:
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return f"({done.stdout.strip()})" if done.returncode == 0 else ""
+
+
+def _builder() -> str:
+    """Who built the interpreter: those of distributions are optimised by a profile, others often are not."""
+    return "the distribution's" if sys.base_prefix == "/usr" else "built from source"
 
 
 def _processor() -> str:

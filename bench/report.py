@@ -74,7 +74,8 @@ def section(record: Record) -> list[str]:
     lines += [
         "",
         f"Measured {record.machine['date']} by `{record.command}` in {record.seconds / 60:.1f} min, load "
-        f"before it {record.machine['load']}.{small} Repeat: `python -m bench {record.workload} --record`. "
+        f"before it {record.machine['load']}, Python {record.machine['Python']}.{small} "
+        f"Repeat: `python -m bench {record.workload} --record`. "
         f"[Raw data](benchmarks/{record.workload}.json).",
     ]
     return [*lines, "", *_raw(record.results)]
