@@ -14,6 +14,7 @@ import xxhash
 from agent.lanes.scheduler import Grant
 from agent.lanes.shares import Wait
 from agent.server.data import delta, delta_sending, pack, reading
+from agent.server.data.ahead import Ahead
 from agent.server.data.digesting import ContentDigest, worth_it
 from agent.server.data.manifest import KIND_DIRECTORY, KIND_LINK, Entry
 from agent.server.data.order import too_old
@@ -59,6 +60,7 @@ class Pump:
         self._session = session
         self._stream = stream
         self._buffer = bytearray(session.piece)
+        self._ahead = Ahead(stream, always=session.loopback)
 
     @cached_property
     def _packing(self) -> pack.Packing:
@@ -278,6 +280,7 @@ class Pump:
             self._send(transfer, header._replace(digest=xxhash.xxh3_64_intdigest(view)), view, size)
         if not counted:
             file.digest.add(work.start, view)
+        self._ahead.look(self._session.used, time.monotonic())
         if not work.compare:
             with self._link.changed:
                 file.left -= size
