@@ -14,7 +14,6 @@ import xxhash
 from agent.lanes.scheduler import Grant
 from agent.lanes.shares import Wait
 from agent.server.data import delta, delta_sending, pack, reading
-from agent.server.data.ahead import Ahead
 from agent.server.data.digesting import ContentDigest, worth_it
 from agent.server.data.manifest import KIND_DIRECTORY, KIND_LINK, Entry
 from agent.server.data.order import too_old
@@ -22,6 +21,7 @@ from agent.server.data.outgoing import Transfer
 from agent.server.data.ranges import RangeSet
 from agent.server.data.reading import Extent, Identity, TooLargeError, UnreadableError, VanishedError
 from agent.server.data.rechecking import recheck
+from agent.server.data.unsent import Unsent
 from agent.server.data.wire import (
     CHUNK_SIZE,
     MAX_GENERATION,
@@ -60,7 +60,7 @@ class Pump:
         self._session = session
         self._stream = stream
         self._buffer = bytearray(session.piece)
-        self._ahead = Ahead(stream, always=session.loopback)
+        self._unsent = Unsent(stream, always=session.loopback)
 
     @cached_property
     def _packing(self) -> pack.Packing:
@@ -280,7 +280,7 @@ class Pump:
             self._send(transfer, header._replace(digest=xxhash.xxh3_64_intdigest(view)), view, size)
         if not counted:
             file.digest.add(work.start, view)
-        self._ahead.look(self._session.used, time.monotonic())
+        self._unsent.look(self._session.used, time.monotonic())
         if not work.compare:
             with self._link.changed:
                 file.left -= size

@@ -15,7 +15,7 @@ from agent.server.data.wire import Stream
 LOOK_SECONDS = 0.02
 
 
-class Ahead:
+class Unsent:
     """Of one stream, in its thread."""
 
     def __init__(self, stream: Stream, *, always: bool) -> None:
