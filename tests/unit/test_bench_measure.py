@@ -111,7 +111,7 @@ def test_the_section_names_what_is_missing_and_shows_every_number() -> None:
     result = _result(ours=[0.5, 0.25, 0.125], theirs=[1.0, 1.5, 2.0])
     result.missing.append("rsync")
     result.cpu["theirs"] = [0.5, 0.75, 4.0]
-    machine = {"date": "today", "load": "0.25"}
+    machine = {"date": "today", "load": "0.25", "Python": "3.11.2"}
     text = "\n".join(report.section(Record("large", "quick", "python -m bench", machine, 60.0, [result])))
     assert "not measured: rsync" in text
     assert "| theirs | 1.500 s | 6.00 | 1.000 s | 2.000 s | 3 | 0.75 s |" in text

@@ -15,7 +15,7 @@ from bench.ours import PUBLISHED
 from bench.record import Record
 from bench.wan_peers import IPERF, IPERF_8, LANESYNC
 
-MACHINE = {"date": "2026-01-02 03:04 UTC", "cores": "2", "load": "0.10"}
+MACHINE = {"date": "2026-01-02 03:04 UTC", "cores": "2", "load": "0.10", "Python": "3.11.2"}
 
 
 def _record(workload: str, *results: Result, scale: str = "record") -> Record:
