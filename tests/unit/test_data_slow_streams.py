@@ -43,7 +43,7 @@ def test_a_slow_stream_holds_up_no_other_of_many(tmp_path: Path) -> None:
     entry: Any = SimpleNamespace(src=b"file", seq=0)
     file = LargeFile(entry, fd, reading.identify(fd, b"file"), 1, deque(), digest=ContentDigest())
     link: Any = SimpleNamespace(changed=threading.Condition())
-    session: Any = SimpleNamespace(piece=SMALLEST_PIECE, wide=True, loopback=True, used=2)
+    session: Any = SimpleNamespace(piece=SMALLEST_PIECE, wide=True)
     counters = SimpleNamespace(bytes_sent=0, packets_sent=0)
     transfer: Any = SimpleNamespace(order=SimpleNamespace(reads=True), handle=1, counters=counters)
     file.announced.update(range(3))

@@ -21,7 +21,6 @@ from agent.server.data.outgoing import Transfer
 from agent.server.data.ranges import RangeSet
 from agent.server.data.reading import Extent, Identity, TooLargeError, UnreadableError, VanishedError
 from agent.server.data.rechecking import recheck
-from agent.server.data.unsent import Unsent
 from agent.server.data.wire import (
     CHUNK_SIZE,
     MAX_GENERATION,
@@ -60,7 +59,6 @@ class Pump:
         self._session = session
         self._stream = stream
         self._buffer = bytearray(session.piece)
-        self._unsent = Unsent(stream, always=session.loopback)
 
     @cached_property
     def _packing(self) -> pack.Packing:
@@ -280,7 +278,6 @@ class Pump:
             self._send(transfer, header._replace(digest=xxhash.xxh3_64_intdigest(view)), view, size)
         if not counted:
             file.digest.add(work.start, view)
-        self._unsent.look(self._session.used, time.monotonic())
         if not work.compare:
             with self._link.changed:
                 file.left -= size

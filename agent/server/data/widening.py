@@ -29,14 +29,11 @@ LITTLE_LOSS = LOSS / 4  # at which many streams have nothing to make up for
 CROWDED = 1.5  # times the shortest round trip: queues are full, and loss is what they have no room for
 BUSY, LITTLE_BUSY = 0.6, 0.3  # of the time: there was something to send
 SMALLEST_PIECE = 32 * 1024
-NOTSENT = 1 << 20  # bytes that all streams together may always leave unsent in the kernel …
+NOTSENT = 1 << 20  # bytes that all streams together may leave unsent in the kernel …
 SMALLEST_UNSENT = 32 * 1024  # … but each what it carries until its thread has its turn
-AHEAD = 0.03  # seconds of sending: more is left unsent on a line that would run dry meanwhile …
-MOST_UNSENT = 8 * NOTSENT  # … by all streams together
-STEP_UNSENT = 256 * 1024
 
 _TCP_INFO = struct.Struct("=8x24I")  # up to tcpi_total_retrans; then 64-bit numbers, aligned
-_MSS, _RTT, _CWND, _RETRANSMITTED = 2, 15, 18, 23
+_RTT, _RETRANSMITTED = 15, 23
 _MIN_RTT = 148  # tcpi_min_rtt (microseconds), since Linux 4.6
 _SEGMENTS, _BUSY_TIME = 156, 168  # tcpi_data_segs_out, tcpi_busy_time (microseconds), since Linux 4.10
 _NEEDLESS = 216  # tcpi_dsack_dups, since Linux 4.19
@@ -51,7 +48,6 @@ class Sample(NamedTuple):
     busy: float  # seconds in which there was something to send
     round_trip: float  # seconds
     shortest: float  # round trip, ever
-    rate: float = 0.0  # bytes a second that the congestion window allows
 
 
 def sample(sock: socket.socket | SecureSocket) -> Sample | None:
@@ -65,9 +61,7 @@ def sample(sock: socket.socket | SecureSocket) -> Sample | None:
     (busy,) = struct.unpack_from("=Q", info, _BUSY_TIME)
     (needless,) = struct.unpack_from("=I", info, _NEEDLESS)
     lost = numbers[_RETRANSMITTED] - needless
-    round_trip = numbers[_RTT] / 1e6
-    rate = numbers[_CWND] * numbers[_MSS] / max(round_trip, 1e-6)
-    return Sample(segments, lost, busy / 1e6, round_trip, shortest / 1e6, rate)
+    return Sample(segments, lost, busy / 1e6, numbers[_RTT] / 1e6, shortest / 1e6)
 
 
 def wanted(before: Sequence[Sample], now: Sequence[Sample], seconds: float, least: int) -> int:
@@ -96,8 +90,6 @@ def piece(streams: int) -> int:
     return CHUNK_SIZE if streams <= 2 else max(SMALLEST_PIECE, CHUNK_SIZE * 2 // streams)
 
 
-def unsent(streams: int, rate: float = 0.0) -> int:
-    """TCP_NOTSENT_LOWAT of a stream that is one of so many, and may send `rate` bytes a second. In steps, so
-    that it seldom changes."""
-    ahead = min(MOST_UNSENT // streams, int(rate * AHEAD)) // STEP_UNSENT * STEP_UNSENT
-    return max(SMALLEST_UNSENT, NOTSENT // streams, ahead)
+def unsent(streams: int) -> int:
+    """TCP_NOTSENT_LOWAT of each stream."""
+    return max(SMALLEST_UNSENT, NOTSENT // streams)
